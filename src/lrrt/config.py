@@ -1,0 +1,344 @@
+"""The typed configuration: dataclasses, one validation at the edge, loading and composing.
+
+``conf/`` composes to ``params.yaml`` (by ``dvc exp run`` or by ``lrrt compose``); every stage reads
+``params.yaml`` through :func:`load`. No framework is imported here.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lrrt import plugins
+from lrrt.errors import InputError
+
+
+@dataclass
+class StudyConfig:
+    """Which runs a study is made of."""
+
+    name: str = "quick"
+    backends: list[str] = field(default_factory=lambda: ["keras", "torch"])
+    protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
+    sweeps: list[str] = field(
+        default_factory=lambda: ["weights", "order", "batch_size", "validation"]
+    )
+
+
+@dataclass
+class DataConfig:
+    """``path``: a local folder or archive (cifar10); null downloads it. Counts: images kept."""
+
+    name: str = "digits"
+    path: str | None = None
+    train_images: int = 12800
+    test_images: int = 500
+    seed: int = 0
+
+
+@dataclass
+class ModelConfig:
+    name: str = "resnet"
+    depth: int = 8
+    width: int = 16
+
+
+@dataclass
+class RampConfig:
+    """``steps: null`` means one epoch of whole batches.
+
+    ``end_at``: ``last`` puts ``end`` on the last value of the grid, ``after_last`` one beyond.
+    ``pairing``: ``before`` trains batch i at grid value i; ``after`` sets grid value i after batch
+    i, so that batch i trains at value max(i - 1, 0) and its loss is recorded beside value i.
+    """
+
+    start: float = 1e-7
+    end: float = 100.0
+    shape: str = "exponential"
+    steps: int | None = None
+    end_at: str = "last"
+    pairing: str = "before"
+
+
+@dataclass
+class WeightDecayConfig:
+    """``decoupled``: w <- (1 - lr * value) w before the step, every trained parameter.
+    ``l2``: value * factor * sum(w^2) added to the loss, by kind of parameter (factors below);
+    ``recorded`` says whether the rule's loss includes that penalty."""
+
+    kind: str = "none"
+    value: float = 0.0
+    conv_factor: float = 1.0
+    dense_factor: float = 1.0
+    other_factor: float = 0.0
+    recorded: bool = False
+
+
+@dataclass
+class ProtocolConfig:
+    """Everything that makes two implementations differ on the same network and data."""
+
+    rule: str = "blog_fastai"
+    home: str = "torch"  # the backend on which the post ran it
+    weights: str = "he_uniform"
+    dense_bias: str = "zero"  # zero | uniform
+    padding: str = "symmetric"  # same | symmetric, at stride 2
+    batch_norm_momentum: float = 0.9  # share of the running statistics kept
+    batch_norm_epsilon: float = 1e-5
+    batch_norm_unbiased: bool = True  # running variance with n - 1
+    normalise: bool = True  # subtract the data set's mean, divide by its deviation
+    augmentation: str = "crop"  # none | crop | shift
+    flip: bool = True
+    momentum: float = 0.9
+    momentum_form: str = "lr_outside"  # v <- m v + g, w <- w - lr v | lr_inside: v <- m v - lr g
+    gradient_clip: float | None = None  # global norm
+    weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
+    ramp: RampConfig = field(default_factory=RampConfig)
+
+
+@dataclass
+class SweepConfig:
+    """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home."""
+
+    runs: int = 1
+    crossed_runs: int = 1
+    new_weights: bool = True  # new initial weights each run
+    new_order: bool = True  # new batch order and augmentation each run
+    batch_sizes: list[int] = field(default_factory=lambda: [128])
+    steps: int | None = None  # overrides the protocol's; null keeps it
+    validation: str = "none"  # none | running | batch: statistics used by batch norm
+    precision: str = "float32"  # float32 | bfloat16
+    seed: int = 0  # first seed
+
+
+@dataclass
+class SweepDefaults:
+    runs: int = 4
+    crossed_runs: int = 2
+    batch_size: int = 128
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class DivergenceConfig:
+    """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all)."""
+
+    pairs: list[list[str]] = field(
+        default_factory=lambda: [["keras", "blog_keras"], ["torch", "blog_fastai"]]
+    )
+    epochs: int = 3
+    steps_per_epoch: int | None = None
+    transfer_epochs: int = 3  # of the A -> B cell
+    reference_lr: float = 0.1
+
+
+@dataclass
+class ReportConfig:
+    title: str = "How reliable is the learning-rate finder?"
+    dpi: int = 110
+    loss_quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
+    bootstrap_resamples: int = 2000
+
+
+@dataclass
+class LauncherConfig:
+    """Where runs execute; never changes a result. ``workers: null`` means the cores."""
+
+    name: str = "local"
+    workers: int | None = None
+    threads: int = 1
+
+
+@dataclass
+class Config:
+    study: StudyConfig = field(default_factory=StudyConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
+    sweep: SweepDefaults = field(default_factory=SweepDefaults)
+    sweeps: dict[str, SweepConfig] = field(default_factory=dict)
+    divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+
+
+CHOICES = {
+    "padding": ("same", "symmetric"),
+    "dense_bias": ("zero", "uniform"),
+    "augmentation": ("none", "crop", "shift"),
+    "momentum_form": ("lr_inside", "lr_outside"),
+    "shape": ("exponential", "linear"),
+    "end_at": ("last", "after_last"),
+    "pairing": ("before", "after"),
+    "kind": ("none", "l2", "decoupled"),
+    "weights": ("he_uniform", "he_normal", "glorot_uniform", "keras_default", "torch_default"),
+    "validation": ("none", "running", "batch"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise :class:`InputError` unless ``low <= value <= high`` (NaN is never in range)."""
+    if not low <= value <= high:
+        span = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise InputError(key, value, f"a number {span}")
+
+
+def _check_choices(prefix: str, section: Any) -> None:
+    for name, allowed in CHOICES.items():
+        value = getattr(section, name, None)
+        if value is not None and value not in allowed:
+            raise InputError(f"{prefix}.{name}", value, f"one of: {', '.join(allowed)}")
+
+
+def validate_ramp(prefix: str, ramp: RampConfig) -> None:
+    _check_choices(prefix, ramp)
+    for name in ("start", "end"):
+        value = getattr(ramp, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{prefix}.{name}", value, "a positive, finite learning rate")
+    if ramp.end <= ramp.start:
+        raise InputError(f"{prefix}.end", ramp.end, f"more than {prefix}.start = {ramp.start:g}")
+    if ramp.steps is not None:
+        check_range(f"{prefix}.steps", ramp.steps, 10, 100_000)
+
+
+def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
+    _check_choices(prefix, protocol)
+    plugins.check("lrrt.core.rules", protocol.rule, f"{prefix}.rule")
+    plugins.check("lrrt.backends", protocol.home, f"{prefix}.home")
+    check_range(f"{prefix}.momentum", protocol.momentum, 0, 0.9999)
+    check_range(f"{prefix}.batch_norm_momentum", protocol.batch_norm_momentum, 0, 1)
+    check_range(f"{prefix}.batch_norm_epsilon", protocol.batch_norm_epsilon, 1e-12, 1)
+    if protocol.gradient_clip is not None and not 0 < protocol.gradient_clip < math.inf:
+        raise InputError(
+            f"{prefix}.gradient_clip", protocol.gradient_clip, "a positive number or null"
+        )
+    _check_choices(f"{prefix}.weight_decay", protocol.weight_decay)
+    for name in ("value", "conv_factor", "dense_factor", "other_factor"):
+        value = getattr(protocol.weight_decay, name)
+        check_range(f"{prefix}.weight_decay.{name}", value, 0, 1e6)
+    validate_ramp(f"{prefix}.ramp", protocol.ramp)
+
+
+def validate(config: Config) -> Config:
+    """Check every value against what is possible.
+
+    Raises
+    ------
+    InputError
+        For the first key that is not; nothing has been written by then.
+    """
+    study = config.study
+    if not study.name or not all(c.isalnum() or c in "-_" for c in study.name):
+        raise InputError("study.name", study.name, "letters, digits, '-' and '_'")
+    for key, listed, known in (
+        ("study.backends", study.backends, plugins.names("lrrt.backends")),
+        ("study.protocols", study.protocols, sorted(config.protocols)),
+        ("study.sweeps", study.sweeps, sorted(config.sweeps)),
+    ):
+        if not listed or len(set(listed)) != len(listed):
+            raise InputError(key, listed, "a list of at least one name, none twice")
+        for name in listed:
+            if name not in known:
+                raise InputError(key, name, f"one of: {', '.join(known)}")
+    data, model = config.data, config.model
+    plugins.check("lrrt.datasets", data.name, "data.name")
+    check_range("data.train_images", data.train_images, 10, 1_000_000)
+    check_range("data.test_images", data.test_images, 10, 1_000_000)
+    check_range("data.seed", data.seed, 0, 2**63 - 1)
+    plugins.find("lrrt.core.networks", model.name, "model.name").validate(model)
+    for name, protocol in config.protocols.items():
+        validate_protocol(f"protocols.{name}", protocol)
+    check_range("sweep.runs", config.sweep.runs, 1, 100_000)
+    check_range("sweep.crossed_runs", config.sweep.crossed_runs, 0, 100_000)
+    check_range("sweep.batch_size", config.sweep.batch_size, 1, data.train_images)
+    if config.sweep.steps is not None:
+        check_range("sweep.steps", config.sweep.steps, 10, 100_000)
+    check_range("sweep.seed", config.sweep.seed, 0, 2**62)
+    for name, sweep in config.sweeps.items():
+        prefix = f"sweeps.{name}"
+        _check_choices(prefix, sweep)
+        check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
+        check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
+        check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
+        if not sweep.batch_sizes:
+            raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
+        for size in sweep.batch_sizes:
+            check_range(f"{prefix}.batch_sizes", size, 1, data.train_images)
+            for protocol_name in study.protocols if name in study.sweeps else []:
+                whole = config.protocols[protocol_name].ramp.steps or data.train_images // size
+                if sweep.steps is None and whole < 10:
+                    raise InputError(
+                        f"{prefix}.batch_sizes", size,
+                        f"at most {data.train_images // 10}: an epoch must have 10 whole batches",
+                    )
+        if sweep.steps is not None:
+            check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+    divergence = config.divergence
+    check_range("divergence.epochs", divergence.epochs, 1, 10_000)
+    check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
+    if divergence.steps_per_epoch is not None:
+        check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
+    check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
+    for pair in divergence.pairs:
+        if len(pair) != 2 or pair[0] not in study.backends or pair[1] not in study.protocols:
+            raise InputError(
+                "divergence.pairs", list(pair),
+                "pairs [backend, protocol] of study.backends and study.protocols",
+            )
+    if divergence.pairs and "weights" not in study.sweeps:
+        raise InputError("study.sweeps", study.sweeps, "a list with 'weights', which divergence needs")
+    low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
+    if len(config.report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
+        raise InputError(
+            "report.loss_quantiles", config.report.loss_quantiles, "two numbers, 0 <= low < high <= 1"
+        )
+    check_range("report.dpi", config.report.dpi, 20, 1200)
+    check_range("report.bootstrap_resamples", config.report.bootstrap_resamples, 100, 1_000_000)
+    if config.launcher.workers is not None:
+        check_range("launcher.workers", config.launcher.workers, 1, 4096)
+    check_range("launcher.threads", config.launcher.threads, 1, 1024)
+    plugins.check("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+    return config
+
+
+def from_mapping(values: Any) -> Config:
+    """Turn a mapping (nested dict or OmegaConf) into a validated :class:`Config`."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise InputError(sorted(missing)[0], "???", "a value; it was left out")
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "configuration"
+        reason = str(error).splitlines()[0]
+        value = getattr(error, "value", None)
+        raise InputError(key, value, reason) from None
+    return validate(config)
+
+
+def load(path: str | Path = "params.yaml") -> Config:
+    """Read and validate ``params.yaml``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no YAML, or holds an unknown key or an impossible value.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        values = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise InputError("params.yaml", str(path), "an existing file; `lrrt compose` writes it") from None
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
+    return from_mapping(values)

@@ -1,0 +1,32 @@
+"""Find an implementation by name: one module per name in a package, nothing registered by hand."""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from lrrt.errors import InputError
+
+
+def names(package: str) -> list[str]:
+    """Names of the public modules of ``package``, sorted; none of them is imported."""
+    path = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def check(package: str, name: object, key: str) -> None:
+    """Raise :class:`InputError` for ``key`` unless ``package`` has a module called ``name``."""
+    existing = names(package)
+    if name not in existing:
+        raise InputError(key, name, f"one of: {', '.join(existing)}")
+
+
+def find(package: str, name: str, key: str) -> ModuleType:
+    """Import the module called ``name`` of ``package``.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists those that exist.
+    """
+    check(package, name, key)
+    return importlib.import_module(f"{package}.{name}")
