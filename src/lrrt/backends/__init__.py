@@ -1,0 +1,38 @@
+"""The backends: the only modules that import a framework.
+
+A backend is a module named after its framework with one function
+``build(nodes, protocol, weights, *, precision="float32", threads=1, device="cpu") -> Network`` and
+one, ``versions() -> dict[str, str]``. No study logic in them.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Step(NamedTuple):
+    """Of one training step, all taken before the update: mean data loss of the batch (nats), L2
+    penalty added to it (0 where there is none), global gradient norm before clipping."""
+
+    loss: float
+    penalty: float
+    grad_norm: float
+
+
+class Network(Protocol):
+    """A network with its optimiser state, living in a framework."""
+
+    def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
+        """Train one step on float32 images (batch, height, width, channels) and integer labels."""
+
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, statistics: str = "running"
+    ) -> tuple[float, float]:
+        """Mean loss (nats) and accuracy over float32 images, without touching the network.
+
+        ``statistics``: ``running`` uses batch norm's running statistics (folded into the
+        convolutions, in small batches); ``batch`` those of each batch of up to 512 images.
+        """
+
+    def export(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays under canonical names and layouts (:mod:`lrrt.core.network`)."""
