@@ -1,0 +1,28 @@
+# One command to run the study, one to test: both install what they need into .venv first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: study test install lock lint
+
+study: install ## the study named in params.yaml, from data to report
+	dvc repro
+
+test: install
+	python -m pytest
+
+install: .venv/.installed
+
+.venv/.installed: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[study,dev]'
+	touch $@
+
+lint: install
+	ruff check .
+	ruff format --check .
+
+lock: install ## rewrite constraints.txt from .venv
+	@{ sed -n '/^#/p' constraints.txt; \
+	   $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	@mv constraints.new constraints.txt

@@ -1,0 +1,49 @@
+"""The ``lrrt`` command."""
+
+import argparse
+from pathlib import Path
+
+from lrrt import __version__
+from lrrt.errors import one_line_errors
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse ``arguments`` (default: the command line) and run the command they name."""
+    parser = argparse.ArgumentParser(
+        prog="lrrt", description="A study of the learning rate range test."
+    )
+    parser.add_argument("--version", action="version", version=f"lrrt {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    composing = commands.add_parser(
+        "compose",
+        help="write params.yaml from conf/, for a plain `dvc repro`",
+        description="Compose conf/ with overrides (study=blog, data=cifar10, model.depth=20, "
+        "sweep.runs=5, ...) into params.yaml.",
+    )
+    composing.add_argument("overrides", nargs="*", help="Hydra overrides, as of `dvc exp run -S`")
+    composing.add_argument("--show", action="store_true", help="print it, write nothing")
+    listing = commands.add_parser("list", help="what each configuration group offers")
+    listing.add_argument("group", nargs="?", help="one group only")
+    options = parser.parse_args(arguments)
+    with one_line_errors():
+        if options.command == "compose":
+            from lrrt.compose import composed_yaml, write_params
+
+            text = composed_yaml(Path("conf"), options.overrides)
+            if options.show:
+                print(text, end="")
+            else:
+                write_params(text)
+        elif options.command == "list":
+            _list(options.group)
+
+
+def _list(group: str | None) -> None:
+    from lrrt.errors import InputError
+
+    groups = sorted(path.name for path in Path("conf").glob("*") if path.is_dir())
+    if group is not None and group not in groups:
+        raise InputError("group", group, f"one of: {', '.join(groups)}")
+    for name in groups if group is None else [group]:
+        members = sorted(path.stem for path in (Path("conf") / name).glob("*.yaml"))
+        print(f"{name}: {', '.join(members)}")
