@@ -269,7 +269,8 @@ def validate(config: Config) -> Config:
         if not sweep.batch_sizes:
             raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
         for size in sweep.batch_sizes:
-            check_range(f"{prefix}.batch_sizes", size, 1, data.train_images)
+            limit = data.train_images if name in study.sweeps else math.inf
+            check_range(f"{prefix}.batch_sizes", size, 1, limit)
             for protocol_name in study.protocols if name in study.sweeps else []:
                 whole = config.protocols[protocol_name].ramp.steps or data.train_images // size
                 if sweep.steps is None and whole < 10:
@@ -341,4 +342,6 @@ def load(path: str | Path = "params.yaml") -> Config:
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
+    if not OmegaConf.is_dict(values):
+        raise InputError("params.yaml", str(path), "a mapping of sections")
     return from_mapping(values)

@@ -1,0 +1,3 @@
+from lrrt.cli import main
+
+main()

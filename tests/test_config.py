@@ -1,0 +1,168 @@
+"""Composition, types and validation of the configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lrrt.compose import composed_yaml
+from lrrt.config import from_mapping, load
+from lrrt.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+def compose(*overrides: str) -> dict:
+    return yaml.safe_load(composed_yaml(ROOT / "conf", list(overrides)))
+
+
+def command(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_params_yaml_is_the_composition_of_conf():
+    assert (ROOT / "params.yaml").read_text() == composed_yaml(ROOT / "conf", [])
+
+
+@pytest.mark.parametrize("study", ["quick", "blog"])
+def test_each_study_composes_and_is_valid(study):
+    assert from_mapping(compose(f"study={study}")).study.name == study
+
+
+def test_blog_study_is_at_the_scale_of_the_post():
+    config = from_mapping(compose("study=blog"))
+    assert (config.model.depth, config.data.name, config.sweep.batch_size) == (56, "cifar10", 512)
+    assert config.sweeps["weights"].runs == 20
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("model.depth=20", ("model", "depth"), 20),
+        ("data=cifar10", ("data", "name"), "cifar10"),
+        ("sweep.runs=7", ("sweeps", "weights", "runs"), 7),
+        ("sweep.batch_size=32", ("sweeps", "order", "batch_sizes"), [32]),
+        ("protocols.blog_fastai.gradient_clip=1", ("protocols", "blog_fastai", "gradient_clip"), 1),
+        ("study.backends=[torch]", ("study", "backends"), ["torch"]),
+    ],
+)
+def test_overrides_reach_what_they_name(override, key, value):
+    extra = ["divergence.pairs=[[torch,blog_fastai]]"] if "backends" in override else []
+    found = compose(override, *extra)
+    for part in key:
+        found = found[part]
+    assert found == value
+
+
+BAD = [
+    ("modl.depth=8", "modl"),
+    ("model.depth=deep", "deep"),
+    ("model.depth=10", "model.depth"),
+    ("model.width=0", "model.width"),
+    ("model.name=vgg", "resnet"),
+    ("data=imagenet", "cifar10"),
+    ("data.name=imagenet", "digits"),
+    ("data.train_images=0", "data.train_images"),
+    ("study=nature", "blog"),
+    ("study.name=../up", "study.name"),
+    ("study.backends=[jax]", "keras, torch"),
+    ("study.backends=[]", "study.backends"),
+    ("study.sweeps=[weights,weights]", "none twice"),
+    ("study.sweeps=[wieghts]", "weights"),
+    ("study.protocols=[adam]", "blog_fastai"),
+    ("sweep.runs=0", "sweep.runs"),
+    ("sweep.runs=-3", "sweep.runs"),
+    ("sweep.runs=2.5", "2.5"),
+    ("sweep.batch_size=0", "sweep.batch_size"),
+    ("sweep.batch_size=1000000", "sweep.batch_size"),
+    ("sweep.steps=9", "sweep.steps"),
+    ("sweeps.weights.validation=full", "running"),
+    ("sweeps.weights.precision=float8", "bfloat16"),
+    ("sweeps.batch_size.batch_sizes=[]", "batch_sizes"),
+    ("protocols.blog_keras.ramp.start=0", "ramp.start"),
+    ("protocols.blog_keras.ramp.start=-1", "ramp.start"),
+    ("protocols.blog_keras.ramp.end=1e-9", "ramp.end"),
+    ("protocols.blog_keras.ramp.end=.inf", "ramp.end"),
+    ("protocols.blog_keras.ramp.shape=cubic", "exponential"),
+    ("protocols.blog_keras.ramp.steps=5", "ramp.steps"),
+    ("protocols.blog_keras.rule=oracle", "blog_keras"),
+    ("protocols.blog_keras.weights=zeros", "he_uniform"),
+    ("protocols.blog_keras.padding=valid", "symmetric"),
+    ("protocols.blog_keras.augmentation=mixup", "crop"),
+    ("protocols.blog_keras.gradient_clip=0", "gradient_clip"),
+    ("protocols.blog_keras.gradient_clip=.nan", "gradient_clip"),
+    ("protocols.blog_keras.momentum=1.5", "momentum"),
+    ("protocols.blog_keras.momentum_form=nesterov", "lr_inside"),
+    ("protocols.blog_keras.batch_norm_epsilon=0", "batch_norm_epsilon"),
+    ("protocols.blog_keras.weight_decay.kind=l1", "decoupled"),
+    ("protocols.blog_keras.weight_decay.value=-1", "weight_decay.value"),
+    ("divergence.epochs=0", "divergence.epochs"),
+    ("divergence.pairs=[[torch]]", "divergence.pairs"),
+    ("divergence.reference_lr=0", "divergence.reference_lr"),
+    ("report.loss_quantiles=[0.9,0.1]", "loss_quantiles"),
+    ("report.dpi=1", "report.dpi"),
+    ("launcher=kubernetes", "local"),
+    ("launcher.workers=0", "launcher.workers"),
+    ("launcher.threads=0", "launcher.threads"),
+    ("sweep.runs=[", "sweep.runs"),
+]
+
+
+@pytest.mark.parametrize(("override", "named"), BAD)
+def test_bad_override_is_one_line_naming_it(override, named):
+    with pytest.raises(InputError) as caught:
+        composed_yaml(ROOT / "conf", [override])
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_compose_exits_2_and_leaves_params_alone(tmp_path):
+    os.symlink(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text("before")
+    done = command("-m", "lrrt", "compose", "model.depth=10", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert (tmp_path / "params.yaml").read_text() == "before"
+
+
+def test_compose_writes_a_file_that_loads(tmp_path):
+    os.symlink(ROOT / "conf", tmp_path / "conf")
+    done = command("-m", "lrrt", "compose", "sweep.runs=2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "params.yaml").sweeps["weights"].runs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("study: {nme: x}", "nme"),
+        ("model: {depth: [1]}", "depth"),
+        ("study: [", "YAML"),
+        ("\x00", "YAML"),
+        ("just words", "params.yaml"),
+    ],
+)
+def test_bad_params_file_is_one_line(tmp_path, text, named):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "params.yaml")
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_params_file_says_what_writes_it(tmp_path):
+    with pytest.raises(InputError, match="lrrt compose"):
+        load(tmp_path / "params.yaml")
+
+
+def test_nothing_heavy_is_imported_to_compose_or_list():
+    code = (
+        "import sys, lrrt.cli, lrrt.compose, lrrt.config;"
+        "print([m for m in ('torch', 'keras', 'tensorflow', 'matplotlib', 'pandas', 'scipy')"
+        " if m in sys.modules])"
+    )
+    assert command("-c", code).stdout.strip() == "[]"

@@ -1,0 +1,90 @@
+"""The layers, and what each DVC stage says it depends on, held against the import graph."""
+
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ["stages", "report", "analysis", "runs", "backends", "datasets", "core"]
+FRAMEWORKS = {"torch", "keras", "tensorflow"}
+# Modules found by name at run time, so that imports do not show them: whoever looks them up
+# depends on the package.
+GROUND = {"lrrt", "lrrt.errors", "lrrt.plugins"}
+PLUGINS = {
+    "lrrt.runs.execute": ["lrrt.core.networks", "lrrt.runs.policies"],
+    "lrrt.stages.sweep": ["lrrt.runs.launchers"],
+    "lrrt.stages.divergence": ["lrrt.runs.launchers", "lrrt.backends"],
+    "lrrt.stages.suggest": ["lrrt.core.rules"],
+    "lrrt.stages.data": ["lrrt.datasets"],
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return grimp.build_graph("lrrt", include_external_packages=True)
+
+
+def layer(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else None
+
+
+def test_imports_go_downwards_only(graph):
+    upward = [
+        (module, imported)
+        for module in graph.modules
+        if layer(module)
+        for imported in graph.find_modules_directly_imported_by(module)
+        if layer(imported) and LAYERS.index(layer(imported)) < LAYERS.index(layer(module))
+    ]
+    assert upward == []
+
+
+def test_only_backends_import_a_framework(graph):
+    importers = {
+        module
+        for framework in FRAMEWORKS & graph.modules
+        for module in graph.find_modules_that_directly_import(framework)
+    }
+    assert {module for module in importers if layer(module) != "backends"} == set()
+
+
+def test_core_imports_numpy_only(graph):
+    allowed = {"numpy", "safetensors", "math", "typing", "dataclasses", "hashlib", "collections"}
+    found = {
+        imported.split(".")[0]
+        for module in graph.modules
+        if layer(module) == "core"
+        for imported in graph.find_modules_directly_imported_by(module)
+        if not imported.startswith("lrrt")
+    }
+    assert found & {"pandas", "scipy", "matplotlib", "torch", "keras", "tensorflow"} == set()
+    assert "numpy" in found and "numpy" in allowed
+
+
+def closure(graph, module: str) -> set[str]:
+    found, waiting = set(), [module]
+    while waiting:
+        current = waiting.pop()
+        if current in found or not current.startswith("lrrt"):
+            continue
+        found.add(current)
+        waiting += graph.find_modules_directly_imported_by(current)
+        for package in PLUGINS.get(current, []):
+            waiting += [package, *graph.find_descendants(package)]
+    return found
+
+
+@pytest.mark.parametrize("stage", ["data", "sweep", "suggest", "divergence", "report"])
+def test_stage_depends_on_all_it_imports(graph, stage):
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    missing = []
+    for module in closure(graph, f"lrrt.stages.{stage}") - GROUND:
+        base = ROOT / "src" / Path(*module.split("."))
+        file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        path = file.relative_to(ROOT).as_posix()
+        if file.read_text() and not any(path == d or path.startswith(d + "/") for d in declared):
+            missing.append(path)
+    assert sorted(missing) == []
