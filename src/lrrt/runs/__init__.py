@@ -1,0 +1,1 @@
+"""Runs: specified (spec, plan), carried out (execute, launchers), kept (store), read (collect)."""

@@ -1,0 +1,158 @@
+"""Carry out one run, in this process."""
+
+import math
+import platform
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+
+from lrrt import __version__, plugins
+from lrrt.backends import Network
+from lrrt.core import batches, ramp, weights
+from lrrt.datasets import Dataset
+from lrrt.runs.lifetime import die_with_parent
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Result
+
+TRAINING_COLUMNS = (
+    "epoch", "lr", "train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy",
+)
+
+
+def execute(spec: RunSpec, dataset: Dataset) -> Result:
+    """Carry out ``spec`` on ``dataset``.
+
+    A range test records, float64 of shape (steps,), the LR it trained at and, before each update,
+    the data loss, the L2 penalty and the gradient norm; with ``spec.validation``, after each
+    update the loss and accuracy on all test images. Non-finite losses are recorded like others,
+    and the test goes on.
+
+    A training records, of shape (epochs,): ``epoch`` (from 1), ``lr`` of its last step,
+    ``train_loss`` (mean loss of its steps), and after its last step, with batch norm's running
+    statistics, ``train_eval_loss`` and ``train_accuracy`` on the first tenth of the training
+    images (200 to 2,000, not augmented), ``val_loss`` and ``val_accuracy`` on all test images. It
+    stops at the first non-finite loss: NaN from that epoch on, and ``record["stopped_at_step"]``
+    is that step, counted from 0 (else None).
+
+    Raises
+    ------
+    InputError
+        If no such backend, network or policy exists.
+    """
+    started = time.perf_counter()
+    backend = plugins.find("lrrt.backends", spec.backend, "backend")
+    network = _network(spec, dataset)
+    kinds = {"range_test": _range_test, "training": _training}
+    arrays, record = kinds[spec.kind](spec, dataset, network)
+    record["versions"] = {
+        "lrrt": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **backend.versions(),
+    }
+    record["seconds"] = time.perf_counter() - started
+    return Result(arrays, record)
+
+
+def _nodes(spec: RunSpec, channels: int, classes: int) -> list:
+    network = plugins.find("lrrt.core.networks", spec.model.name, "model.name")
+    return network.nodes(spec.model, channels=channels, classes=classes)
+
+
+def _build(spec: RunSpec, backend: str, nodes: list, initial: dict[str, np.ndarray]) -> Network:
+    return plugins.find("lrrt.backends", backend, "backend").build(
+        nodes, spec.protocol, initial,
+        precision=spec.precision, threads=spec.threads, device=spec.device,
+    )
+
+
+def exported_weights(spec: RunSpec, channels: int, classes: int) -> dict[str, np.ndarray]:
+    """The initial weights of ``spec``, put into ``spec.weights_from`` and exported from there."""
+    nodes = _nodes(spec, channels, classes)
+    drawn = weights.draw(nodes, spec.protocol.weights, spec.protocol.dense_bias, spec.weights_seed)
+    return _build(spec, spec.weights_from, nodes, drawn).export()
+
+
+def _network(spec: RunSpec, dataset: Dataset) -> Network:
+    channels, classes = dataset.train_images.shape[-1], len(dataset.classes)
+    nodes = _nodes(spec, channels, classes)
+    if spec.weights_from is None:
+        protocol = spec.protocol
+        initial = weights.draw(nodes, protocol.weights, protocol.dense_bias, spec.weights_seed)
+    else:
+        # In a process of its own: two frameworks in one process share threads and allocators,
+        # and have crashed each other.
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent) as pool:
+            initial = pool.submit(exported_weights, spec, channels, classes).result()
+    return _build(spec, spec.backend, nodes, initial)
+
+
+class _Batches:
+    """Training batches by step, and evaluation images, as ``spec`` wants them."""
+
+    def __init__(self, spec: RunSpec, dataset: Dataset):
+        self.protocol, self.dataset = spec.protocol, dataset
+        count, size = dataset.train_images.shape[:2]
+        self.plan = batches.BatchPlan(
+            count, spec.batch_size, spec.order_seed, spec.protocol.augmentation,
+            spec.protocol.flip, size=size,
+        )
+
+    def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Images (batch, height, width, channels) float32 and labels (batch,) of one step."""
+        data, draws = self.dataset, self.plan.draws(step)
+        images = batches.apply(data.train_images, draws, self.protocol, data.mean, data.std)
+        return images, np.asarray(data.train_labels[draws[0]])
+
+    def evaluation(
+        self, images: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled as in training, not augmented."""
+        data = self.dataset
+        return batches.prepare(images, self.protocol, data.mean, data.std), np.asarray(labels)
+
+
+def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
+    feed = _Batches(spec, dataset)
+    lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)
+    names = ["loss", "penalty", "grad_norm"]
+    validating = spec.validation != "none"
+    if validating:
+        names += ["val_loss", "val_accuracy"]
+        test = feed.evaluation(dataset.test_images, dataset.test_labels)
+    rows = np.empty((spec.steps, len(names)))
+    for step, lr in enumerate(lrs):
+        rows[step, :3] = network.step(*feed.train(step), float(lr))
+        if validating:
+            rows[step, 3:] = network.evaluate(*test, statistics=spec.validation)
+    arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
+    arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
+    return arrays, {}
+
+
+def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
+    feed = _Batches(spec, dataset)
+    policy = plugins.find("lrrt.runs.policies", spec.policy, "policy")
+    lrs = policy.lrs(spec.lr, spec.epochs * spec.steps)
+    kept = min(max(len(dataset.train_images) // 10, 200), 2000)
+    train = feed.evaluation(dataset.train_images[:kept], dataset.train_labels[:kept])
+    test = feed.evaluation(dataset.test_images, dataset.test_labels)
+    rows = np.full((spec.epochs, len(TRAINING_COLUMNS)), np.nan)
+    rows[:, 0] = np.arange(1, spec.epochs + 1)
+    rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]
+    for epoch in range(spec.epochs):
+        losses = []
+        for step in range(epoch * spec.steps, (epoch + 1) * spec.steps):
+            losses.append(network.step(*feed.train(step), float(lrs[step])).loss)
+            if not math.isfinite(losses[-1]):
+                return _columns(rows), {"stopped_at_step": step}
+        rows[epoch, 2:] = (
+            np.mean(losses), *network.evaluate(*train), *network.evaluate(*test),
+        )
+    return _columns(rows), {"stopped_at_step": None}
+
+
+def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: rows[:, i].copy() for i, name in enumerate(TRAINING_COLUMNS)}

@@ -1,0 +1,5 @@
+"""Where runs execute: one module per launcher, found by name.
+
+A launcher has one function, ``run(specs, dataset_path, store, launcher: LauncherConfig) -> None``:
+it carries out the specs whose results the store lacks. It never changes a result.
+"""

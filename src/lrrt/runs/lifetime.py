@@ -1,0 +1,17 @@
+"""A child process that never outlives its parent."""
+
+import multiprocessing
+import os
+import threading
+from multiprocessing.connection import wait
+
+
+def die_with_parent() -> None:
+    """End this process, started by multiprocessing, as soon as its parent ends, even by SIGKILL."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
