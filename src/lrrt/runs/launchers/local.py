@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -157,7 +158,9 @@ def _start(group: tuple[str, str, int], dataset_path: Path, store: Store) -> _Wo
         target=_work, args=(theirs, dataset_path, store.path), name=f"lrrt-{backend}"
     )
     # Both are inherited: the variables must be there before the process starts, and Ctrl-C, which
-    # a terminal sends to all, is for the parent to answer.
+    # a terminal sends to all, is for the parent to answer. (Starting the tracker, which start()
+    # would do, unblocks signals.)
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with _environment(variables):
@@ -178,6 +181,7 @@ def _end(worker: _Worker) -> None:
 def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
     """In a worker: carry out the specs that arrive; answer None, or what went wrong in a line."""
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from lrrt.datasets import open_dataset
     from lrrt.runs.execute import execute
 

@@ -1,0 +1,489 @@
+"""Runs: keys, store, plan, execution, workers, collecting. A small fake backend stands in for the
+frameworks; worker processes find it through ``sitecustomize`` on PYTHONPATH."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lrrt.backends
+from lrrt.config import Config, LauncherConfig, ModelConfig, ProtocolConfig, RampConfig, SweepConfig
+from lrrt.core.curve import COLUMNS
+from lrrt.datasets import Dataset, open_dataset, save
+from lrrt.errors import InputError
+from lrrt.runs.collect import curve_table
+from lrrt.runs.execute import execute
+from lrrt.runs.launchers import local
+from lrrt.runs.plan import sweep_specs
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Result, Store
+
+# One number w, drawn by the seed; loss (w - mean(images))^2 + 0.01 mean(labels).
+FAKE = '''
+import os, pathlib, signal, time
+import numpy as np
+from lrrt.backends import Step
+
+class Network:
+    def __init__(self, weights):
+        self.weights = weights
+        self.w = np.float64(sum(float(array.sum()) for array in weights.values()) % 1.0)
+    def loss(self, images, labels):
+        return (self.w - images.mean(dtype=np.float64)) ** 2 + 0.01 * labels.mean()
+    def step(self, images, labels, lr):
+        if "FAKE_SLEEP" in os.environ:
+            time.sleep(float(os.environ["FAKE_SLEEP"]))
+        with np.errstate(all="ignore"):
+            loss, gradient = self.loss(images, labels), 2 * (self.w - images.mean())
+            self.w = self.w - lr * gradient
+            return Step(float(loss), 0.0, float(abs(gradient)))
+    def evaluate(self, images, labels, statistics="running"):
+        with np.errstate(all="ignore"):
+            return float(self.loss(images, labels)), 0.5
+    def export(self):
+        return {name: FACTOR * array for name, array in self.weights.items()}
+
+def build(nodes, protocol, weights, *, precision, threads, device):
+    log = pathlib.Path(os.environ["FAKE_LOG"])
+    with log.open("a") as file:
+        file.write(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\\n")
+    if os.environ.get("FAKE_RAISE") == str(protocol.momentum):
+        raise RuntimeError("no\\nmemory")
+    deaths = int(os.environ.get("FAKE_DEATHS", 0))
+    if len(log.read_text().splitlines()) <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Network(weights)
+
+def versions():
+    return {"fake": "1"}
+'''
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fakes")
+    (folder / "backends").mkdir()
+    (folder / "backends" / "fake.py").write_text(FAKE.replace("FACTOR", "1"))
+    (folder / "backends" / "doubling.py").write_text(FAKE.replace("FACTOR", "2"))
+    (folder / "sitecustomize.py").write_text(
+        f"import lrrt.backends\nlrrt.backends.__path__.append({str(folder / 'backends')!r})\n"
+    )
+    yield folder
+    for name in ("fake", "doubling"):
+        sys.modules.pop(f"lrrt.backends.{name}", None)
+
+
+@pytest.fixture(autouse=True)
+def fake_log(fakes, tmp_path, monkeypatch):
+    """The file that has a line for each network built, in whatever process."""
+    source = str(Path(lrrt.__file__).parents[1])
+    paths = [lrrt.backends.__path__[0], str(fakes / "backends")]
+    monkeypatch.setattr(lrrt.backends, "__path__", paths)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(fakes), source]))
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+@pytest.fixture(scope="module")
+def dataset_path(tmp_path_factory):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (260, 32, 32, 3), dtype=np.uint8)
+    labels = random.integers(0, 10, 260)
+    scaled = images[:220] / 255
+    dataset = Dataset(
+        images[:220], labels[:220], images[220:], labels[220:], scaled.mean(axis=(0, 1, 2)),
+        scaled.std(axis=(0, 1, 2)), tuple("0123456789"), "random",
+    )
+    path = tmp_path_factory.mktemp("data") / "dataset.safetensors"
+    save(dataset, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(dataset_path):
+    return open_dataset(dataset_path)
+
+
+@pytest.fixture
+def spec(dataset):
+    return make_spec(dataset.digest)
+
+
+def make_spec(digest="0" * 64, **changes) -> RunSpec:
+    values = dict(
+        kind="range_test", backend="fake",
+        protocol=ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12)),
+        model=ModelConfig(depth=8, width=4), data_digest=digest, weights_seed=0, order_seed=0,
+        batch_size=16, steps=12,
+    )
+    return RunSpec(**{**values, **changes})
+
+
+RESULT = Result({"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}, {"versions": {}})
+
+
+# --- key
+
+def test_key_is_pinned():
+    assert make_spec().key == "194adb10e7395ac6f0c8d39d7e86266108ed36a6"
+
+
+def test_key_changes_with_what_changes_the_run_only():
+    base = make_spec()
+    ruled = dataclasses.replace(base.protocol, rule="blog_keras", home="keras")
+    assert dataclasses.replace(base, protocol=ruled).key == base.key
+    other = [
+        make_spec(weights_seed=1), make_spec(order_seed=1), make_spec(threads=2),
+        make_spec(precision="bfloat16"), make_spec(validation="running"), make_spec("1" * 64),
+        make_spec(protocol=dataclasses.replace(base.protocol, momentum=0.8)),
+    ]
+    assert len({s.key for s in [base, *other]}) == len(other) + 1
+
+
+# --- store
+
+def test_store_gives_back_what_was_put(tmp_path):
+    store, spec = Store(tmp_path), make_spec()
+    assert store.get(spec.key) is None and not store.has(spec.key)
+    store.put(spec, RESULT)
+    got = store.get(spec.key)
+    assert store.has(spec.key) and got.record == RESULT.record
+    assert got.arrays.keys() == RESULT.arrays.keys()
+    assert all(np.array_equal(got.arrays[n], a, equal_nan=True) for n, a in RESULT.arrays.items())
+    files = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
+    assert files == [f"{spec.key[:2]}/{spec.key}.safetensors"]
+
+
+def test_no_damage_is_ever_read(tmp_path, capsys):
+    store, spec = Store(tmp_path), make_spec()
+    store.put(spec, RESULT)
+    file = store.file(spec.key)
+    sound = file.read_bytes()
+    cuts = [sound[:n] for n in (0, 5, 100, len(sound) - 1)]
+    flips = [
+        sound[:i] + bytes([sound[i] ^ (1 << i % 8)]) + sound[i + 1 :] for i in range(len(sound))
+    ]
+    harmless = 0
+    for content in cuts + flips:
+        file.write_bytes(content)
+        got = store.get(spec.key)
+        if got is None:
+            error = capsys.readouterr().err
+            assert error.count("\n") == 1 and spec.key in error
+            assert not file.exists() and (tmp_path / "damaged" / file.name).exists()
+        else:  # a flip in what is no content: padding
+            harmless += 1
+            assert all(a.tobytes() == RESULT.arrays[n].tobytes() for n, a in got.arrays.items())
+    assert harmless < 16
+
+
+def test_other_version_and_wrong_name_are_missing(tmp_path, capsys):
+    store, spec, other = Store(tmp_path), make_spec(), make_spec(order_seed=5)
+    store.put(spec, RESULT)
+    content = store.file(spec.key).read_bytes()
+    store.file(other.key).parent.mkdir(exist_ok=True)
+    store.file(other.key).write_bytes(content)
+    assert store.get(other.key) is None and "another run" in capsys.readouterr().err
+    changed = content.replace(b'"format_version":"1"', b'"format_version":"0"')
+    assert changed != content
+    store.file(spec.key).write_bytes(changed)
+    assert not store.has(spec.key) and "format version 0" in capsys.readouterr().err
+
+
+def test_failed_write_leaves_the_old_entry(tmp_path, monkeypatch):
+    store, spec = Store(tmp_path), make_spec()
+    store.put(spec, RESULT)
+
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError):
+        store.put(spec, Result({"lr": np.zeros(1)}, {}))
+    monkeypatch.undo()
+    stray = store.file(spec.key).with_name(f".{spec.key}.safetensors.0.tmp")
+    stray.write_bytes(b"half")
+    assert store.get(spec.key).arrays["lr"].tolist() == [0.1, 0.2]
+    assert set(store.file(spec.key).parent.iterdir()) == {store.file(spec.key), stray}
+
+
+# --- plan
+
+def plan_config() -> Config:
+    protocol = ProtocolConfig(home="fake")
+    return Config(
+        protocols={"p": protocol, "crossed": dataclasses.replace(protocol, home="torch")},
+        sweeps={
+            "s": SweepConfig(runs=3, batch_sizes=[16, 32], seed=7, new_weights=False),
+            "same": SweepConfig(runs=3, new_weights=False, new_order=False, steps=15),
+        },
+    )
+
+
+def test_sweep_specs():
+    config = plan_config()
+    config.data.train_images = 330
+    specs = sweep_specs(config, "d", "fake", "p", "s")
+    assert [(s.batch_size, s.weights_seed, s.order_seed, s.steps) for s in specs] == [
+        (16, 7, 7, 20), (16, 7, 8, 20), (16, 7, 9, 20),
+        (32, 7, 7, 10), (32, 7, 8, 10), (32, 7, 9, 10),
+    ]
+    assert all(s.protocol.ramp.steps == s.steps and s.data_digest == "d" for s in specs)
+    assert config.protocols["p"].ramp.steps is None
+    assert len(sweep_specs(config, "d", "fake", "crossed", "s")) == 2
+    assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "same")] == [15]
+
+
+@pytest.mark.parametrize(
+    "names, part", [
+        (("jax", "p", "s"), "doubling, fake, "), (("fake", "q", "s"), "one of: crossed, p"),
+        (("fake", "p", "t"), "one of: s, same"),
+    ],
+)
+def test_sweep_specs_name_what_exists(names, part):
+    with pytest.raises(InputError, match=part):
+        sweep_specs(plan_config(), "d", *names)
+
+
+# --- execution
+
+def test_range_test(dataset, spec):
+    arrays = execute(spec, dataset).arrays
+    assert list(arrays) == ["lr", "loss", "penalty", "grad_norm"]
+    assert all(a.shape == (12,) and a.dtype == np.float64 for a in arrays.values())
+    assert arrays["lr"][0] == pytest.approx(1e-4) and arrays["lr"][-1] == pytest.approx(10)
+    validated = execute(dataclasses.replace(spec, validation="running"), dataset).arrays
+    assert all(np.array_equal(arrays[name], validated[name]) for name in arrays)
+    assert np.unique(validated["val_loss"]).size > 1 and (validated["val_accuracy"] == 0.5).all()
+
+
+def test_range_test_goes_on_past_overflow(dataset):
+    protocol = ProtocolConfig(ramp=RampConfig(start=1.0, end=1e200, steps=12))
+    loss = execute(make_spec(dataset.digest, protocol=protocol), dataset).arrays["loss"]
+    assert np.isfinite(loss[0]) and not np.isfinite(loss[-1]) and loss.shape == (12,)
+
+
+def test_training(dataset):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    result = execute(spec, dataset)
+    assert list(result.arrays) == [
+        "epoch", "lr", "train_loss", "train_eval_loss", "train_accuracy", "val_loss",
+        "val_accuracy",
+    ]
+    assert result.arrays["epoch"].tolist() == [1, 2, 3]
+    assert result.arrays["lr"].tolist() == [0.1] * 3
+    assert np.isfinite(np.array(list(result.arrays.values()))).all()
+    assert result.record["stopped_at_step"] is None
+    assert {"python", "numpy", "lrrt", "fake"} <= result.record["versions"].keys()
+
+
+def test_training_stops_at_a_non_finite_loss(dataset):
+    # w grows by about 2e80 a step: its square overflows when w has passed 1e154, at step 2.
+    spec = make_spec(dataset.digest, kind="training", lr=1e80, epochs=2, steps=2)
+    result = execute(spec, dataset)
+    assert result.record["stopped_at_step"] == 2
+    assert np.isfinite(result.arrays["train_loss"][0])
+    assert np.isnan(result.arrays["train_loss"][1]) and np.isnan(result.arrays["val_loss"][1])
+
+
+def test_weights_pass_through_the_other_backend(dataset, fake_log):
+    own = make_spec(dataset.digest, kind="training", lr=0.1, steps=2)
+    through = {
+        name: execute(dataclasses.replace(own, weights_from=name), dataset).arrays["train_loss"]
+        for name in ("fake", "doubling")
+    }
+    assert np.array_equal(through["fake"], execute(own, dataset).arrays["train_loss"])
+    assert not np.array_equal(through["doubling"], through["fake"])
+    assert len(fake_log.read_text().split("\n")[:-1]) == 5
+
+
+# --- workers
+
+def specs_of(dataset, count: int) -> list[RunSpec]:
+    return [make_spec(dataset.digest, weights_seed=i, order_seed=i) for i in range(count)]
+
+
+def builds(log: Path) -> int:
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_only_what_is_missing_runs_and_workers_do_not_matter(
+    dataset, dataset_path, tmp_path, fake_log
+):
+    specs = specs_of(dataset, 3)
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    local.run(specs[:2], dataset_path, one, LauncherConfig(workers=1))
+    assert builds(fake_log) == 2
+    local.run(specs, dataset_path, one, LauncherConfig(workers=1))  # one more seed: one run
+    assert builds(fake_log) == 3
+    local.run(specs, dataset_path, one, LauncherConfig(workers=1))
+    assert builds(fake_log) == 3
+    mixed = [*specs, dataclasses.replace(specs[0], backend="doubling")]
+    local.run(mixed, dataset_path, two, LauncherConfig(workers=2))
+    lines = fake_log.read_text().splitlines()[3:]
+    assert len(lines) == 4 and {line.split()[1] for line in lines} == {"1"}
+    assert len({line.split()[0] for line in lines}) >= 2
+    for spec in specs:
+        first, second = one.get(spec.key).arrays, two.get(spec.key).arrays
+        assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+        assert execute(spec, dataset).arrays["loss"].tobytes() == first["loss"].tobytes()
+
+
+def test_nothing_missing_starts_nothing(dataset, dataset_path, tmp_path, monkeypatch):
+    store, specs = Store(tmp_path), specs_of(dataset, 2)
+    for spec in specs:
+        store.put(spec, RESULT)
+    monkeypatch.setattr(local, "_start", None)
+    local.run(specs, dataset_path, store, LauncherConfig())
+
+
+def test_damaged_result_runs_again(dataset, dataset_path, tmp_path, fake_log, capsys):
+    store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
+    store.put(spec, RESULT)
+    store.file(spec.key).write_bytes(b"")
+    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    assert builds(fake_log) == 1 and store.get(spec.key).arrays["loss"].shape == (12,)
+
+
+def test_killed_worker_is_replaced(dataset, dataset_path, tmp_path, fake_log, monkeypatch):
+    store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
+    monkeypatch.setenv("FAKE_DEATHS", "2")
+    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    assert builds(fake_log) == 3 and store.has(spec.key)
+
+
+def test_run_that_kills_each_worker_is_given_up(
+    dataset, dataset_path, tmp_path, fake_log, monkeypatch, capsys
+):
+    store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
+    monkeypatch.setenv("FAKE_DEATHS", "9")
+    with pytest.raises(SystemExit, match=f"1 of 1 runs failed: {spec.key[:12]}"):
+        local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    assert builds(fake_log) == 3 and "exit code -9" in capsys.readouterr().err
+
+
+def test_failing_run_is_one_line_and_others_go_on(
+    dataset, dataset_path, tmp_path, monkeypatch, capsys
+):
+    store, (first, second) = Store(tmp_path / "store"), specs_of(dataset, 2)
+    first = dataclasses.replace(
+        first, protocol=dataclasses.replace(first.protocol, momentum=0.123)
+    )
+    monkeypatch.setenv("FAKE_RAISE", "0.123")
+    with pytest.raises(SystemExit, match="1 of 2 runs failed"):
+        local.run([first, second], dataset_path, store, LauncherConfig(workers=1))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and first.key[:12] in error and "RuntimeError: no memory" in error
+    assert store.has(second.key) and not store.has(first.key)
+
+
+SCRIPT = """
+import sys
+from lrrt.config import LauncherConfig, ModelConfig, ProtocolConfig, RampConfig
+from lrrt.runs.launchers import local
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Store
+if __name__ == "__main__":
+    protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
+    specs = [RunSpec("range_test", "fake", protocol, ModelConfig(depth=8, width=4), sys.argv[3],
+                     i, i, 16, 12) for i in range(6)]
+    local.run(specs, sys.argv[1], Store(sys.argv[2]), LauncherConfig(workers=2))
+"""
+
+
+def alive(process_id: int) -> bool:
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number, status", [
+    (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9),
+])
+def test_signals_stop_all_and_keep_results(
+    dataset, dataset_path, tmp_path, fake_log, number, status
+):
+    script, store = tmp_path / "script.py", Store(tmp_path / "store")
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, script, dataset_path, store.path, dataset.digest],
+        env={**os.environ, "FAKE_SLEEP": "0.1"}, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while builds(fake_log) < 3 and time.monotonic() < deadline:  # one is done by then
+        time.sleep(0.05)
+    started = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    error = process.communicate(timeout=20)[1]
+    assert process.returncode == status and time.monotonic() - started < 3
+    workers = {int(line.split()[0]) for line in fake_log.read_text().splitlines()}
+    while any(map(alive, workers)) and time.monotonic() - started < 3:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+    kept = sum(store.has(spec.key) for spec in specs_of(dataset, 6))
+    assert 1 <= kept < 6
+    if number != signal.SIGKILL:
+        assert error.count("\n") == 1 and f"{kept} of 6 runs are kept" in error
+
+
+# --- collecting
+
+def test_curve_table(dataset, tmp_path):
+    store, specs = Store(tmp_path), specs_of(dataset, 2)
+    specs[1] = dataclasses.replace(specs[1], validation="running")
+    names = {"protocol": "p", "sweep": "s"}
+    with pytest.raises(InputError, match=specs[0].key[:12]):
+        curve_table(specs, names, store)
+    for spec in specs:
+        store.put(spec, execute(spec, dataset))
+    table, empty = curve_table(specs, names, store), curve_table([], names, store)
+    assert list(table.columns) == list(COLUMNS) and len(table) == 24 and len(empty) == 0
+    assert table.dtypes.equals(empty.dtypes)
+    assert table["run"].unique().tolist() == [spec.key[:12] for spec in specs]
+    assert table["val_loss"].isna().tolist() == [True] * 12 + [False] * 12
+    assert table["step"].tolist() == [*range(12)] * 2
+    assert table.attrs["versions"][0]["fake"] == "1"
+
+
+def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
+    from lrrt.stages import sweep as stage
+
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "study": {"name": "t", "backends": ["fake"], "protocols": ["p"], "sweeps": ["weights"]},
+        "data": {"train_images": 220, "test_images": 40},
+        "model": {"depth": 8, "width": 4},
+        "protocols": {"p": {"home": "fake"}},
+        "sweeps": {"weights": {"runs": 2, "batch_sizes": [20]}},
+        "divergence": {"pairs": [["fake", "p"]]},
+        "launcher": {"workers": 1},
+    }
+    Path("params.yaml").write_text(json.dumps(params))
+    with pytest.raises(SystemExit) as exit_:
+        stage.main(["fake", "p", "weights"])
+    assert exit_.value.code == 2
+    Path("data/t").mkdir(parents=True)
+    os.link(dataset_path, "data/t/dataset.safetensors")
+    stage.main(["fake", "p", "weights"])
+    written = Path("data/t/curves/fake-p-weights.parquet")
+    first = written.read_bytes()
+    table = pd.read_parquet(written)
+    assert list(table.columns) == list(COLUMNS) and table["step"].max() == 10
+    written.unlink()
+    stage.main(["fake", "p", "weights"])  # from the store, the same bytes
+    assert builds(fake_log) == 2 and written.read_bytes() == first
