@@ -441,6 +441,24 @@ def test_signals_stop_all_and_keep_results(
         assert error.count("\n") == 1 and f"{kept} of 6 runs are kept" in error
 
 
+def test_torch_gives_the_same_bits_on_any_worker(dataset, dataset_path, tmp_path):
+    pytest.importorskip("torch")
+    specs = [
+        make_spec(dataset.digest, backend="torch", weights_seed=i, validation=validation)
+        for i in range(2)
+        for validation in ("none", "running")
+    ]
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    local.run(specs, dataset_path, one, LauncherConfig(workers=1))
+    local.run(specs, dataset_path, two, LauncherConfig(workers=2))
+    first, second = ([s.get(spec.key).arrays for spec in specs] for s in (one, two))
+    for a, b in zip(first, second, strict=True):
+        assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+    for plain, validated in (first[:2], first[2:]):
+        assert all(plain[name].tobytes() == validated[name].tobytes() for name in plain)
+    assert first[0]["loss"].tobytes() != first[2]["loss"].tobytes()
+
+
 # --- collecting
 
 def test_curve_table(dataset, tmp_path):
