@@ -1,0 +1,234 @@
+"""How much curves and suggestions vary from run to run.
+
+Quantiles and intervals of an LR are taken in log10. The 10-90 % bands describe the runs; an
+interval is given for a median only, since at n = 20 a bootstrap interval of an outer quantile does
+not cover what it says.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lrrt.analysis.published import published
+from lrrt.analysis.tables import by_own_rule, runs_of
+from lrrt.config import ProtocolConfig
+from lrrt.core.replay import recorded
+from lrrt.core.smoothing import ema
+
+CASE = ["backend", "protocol", "sweep", "batch_size"]
+QUANTITIES = ("min_lr", "max_lr")
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+BOOTSTRAP_SEED = 0
+
+
+def usable(values: pd.Series | np.ndarray) -> np.ndarray:
+    """Those of the LRs that are finite and positive, as float64."""
+    values = np.asarray(values, dtype=np.float64)
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def log_quantiles(values: pd.Series | np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Quantiles of LRs, interpolated in log10; NaN where no LR is usable."""
+    values = usable(values)
+    if not len(values):
+        return np.full(len(quantiles), np.nan)
+    return 10 ** np.quantile(np.log10(values), quantiles)
+
+
+def median_interval(
+    values: pd.Series | np.ndarray, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the median, in log10, the same on every call.
+
+    NaN for fewer than two usable LRs. Below six the interval cannot reach its 95 %, whatever the
+    method: all of n runs lie on one side of the true median with probability 2 / 2^n.
+    """
+    values = usable(values)
+    if len(values) < 2:
+        return np.nan, np.nan
+    found = stats.bootstrap(
+        (np.log10(values),),
+        np.median,
+        n_resamples=resamples,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+    ).confidence_interval
+    return float(10**found.low), float(10**found.high)
+
+
+def column_quantiles(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
+    """Quantiles over the rows of ``values`` (runs, steps), shape (quantiles, steps).
+
+    A loss that is not finite counts as infinitely large, so that a run that blew up is not
+    dropped; a quantile that lies beyond, or interpolates towards, such a run is infinite.
+    """
+    values = np.where(np.isfinite(values), values, np.inf)
+    below = np.quantile(values, quantiles, axis=0, method="lower")
+    above = np.quantile(values, quantiles, axis=0, method="higher")
+    with np.errstate(invalid="ignore"):
+        between = np.quantile(values, quantiles, axis=0)
+    return np.where(below == above, below, np.where(np.isfinite(above), between, np.inf))
+
+
+def loss_bands(
+    curves: pd.DataFrame,
+    protocols: Mapping[str, ProtocolConfig],
+    quantiles: tuple[float, float] = (0.1, 0.9),
+) -> pd.DataFrame:
+    """Median and band of the smoothed loss that each protocol's finder records, across runs.
+
+    Returns
+    -------
+    DataFrame
+        One row per backend, protocol, sweep, batch size and step: ``lr`` (beside which the loss
+        is recorded), ``low``, ``median``, ``high`` (nats, penalty included where the protocol
+        records it; infinite where too many runs have blown up) and ``n`` (runs).
+    """
+    cases: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for identity, curve in runs_of(curves):
+        lr, loss = recorded(curve, protocols[identity["protocol"]])
+        cases.setdefault(tuple(identity[name] for name in CASE), []).append((lr, ema(loss)))
+    columns = [*CASE, "step", "lr", "low", "median", "high", "n"]
+    parts = []
+    for case, runs in cases.items():
+        low, median, high = column_quantiles(
+            np.stack([smoothed for _, smoothed in runs]), [quantiles[0], 0.5, quantiles[1]]
+        )
+        parts.append(
+            pd.DataFrame(
+                dict(zip(CASE, case, strict=True))
+                | {"step": np.arange(len(median)), "lr": runs[0][0]}
+                | {"low": low, "median": median, "high": high, "n": len(runs)}
+            )[columns]
+        )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def range_summary(suggestions: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Medians and 10-90 % quantiles of the suggested LRs.
+
+    Returns
+    -------
+    DataFrame
+        One row per backend, protocol, sweep, batch size, rule and quantity (``min_lr``,
+        ``max_lr``): ``n`` (runs), of which ``abstained`` (no value) and ``fallbacks``; over the
+        others ``q10``, ``median``, ``q90`` and ``median_low``, ``median_high``
+        (:func:`median_interval`).
+    """
+    rows = []
+    for case, group in suggestions.groupby([*CASE, "rule"], sort=True, observed=True):
+        for quantity in QUANTITIES:
+            values = usable(group[quantity])
+            q10, median, q90 = log_quantiles(values, (0.1, 0.5, 0.9))
+            rows.append(
+                (
+                    *case,
+                    quantity,
+                    len(group),
+                    len(group) - len(values),
+                    int(group["fallback"].astype(bool).sum()),
+                    q10,
+                    median,
+                    q90,
+                    *median_interval(values, resamples),
+                )
+            )
+    columns = [
+        *CASE,
+        "rule",
+        "quantity",
+        "n",
+        "abstained",
+        "fallbacks",
+        "q10",
+        "median",
+        "q90",
+        "median_low",
+        "median_high",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def published_comparison(
+    suggestions: pd.DataFrame,
+    protocols: Mapping[str, ProtocolConfig],
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Our medians beside the published ones, each by its protocol's own rule.
+
+    Returns
+    -------
+    DataFrame
+        One row per published median for which there are runs (per batch size): the columns of
+        :func:`range_summary`, ``published_median``, ``published_q10``, ``published_q90``, and
+        ``inside``: whether our median lies in the published 10-90 % bar (None where no bar was
+        published, or no run of ours has a suggestion).
+    """
+    ours = range_summary(by_own_rule(suggestions, protocols), resamples)
+    theirs = published().rename(
+        columns={name: f"published_{name}" for name in ("median", "q10", "q90")}
+    )
+    table = theirs.merge(ours, on=["backend", "protocol", "sweep", "quantity"], how="inner")
+    known = table[["published_q10", "published_q90", "median"]].notna().all(axis=1)
+    within = table["median"].between(table["published_q10"], table["published_q90"])
+    table["inside"] = within.astype(object).where(known, None)
+    published_columns = [name for name in table if name.startswith("published_")]
+    return table[[*ours.columns, *published_columns, "inside"]]
+
+
+def batch_size_slopes(suggestions: pd.DataFrame) -> pd.DataFrame:
+    """Slope of log10 suggested LR against log10 batch size, by least squares.
+
+    A slope of 1 is linear scaling (LR proportional to batch size), 0.5 square-root scaling.
+
+    Returns
+    -------
+    DataFrame
+        One row per backend, protocol, sweep, rule and quantity of which at least two batch sizes
+        and three runs have a suggestion: ``n`` (runs), ``batch_sizes`` (distinct), ``slope`` and its
+        95 % interval ``low``, ``high`` (Student's t, n - 2 degrees of freedom), and whether that
+        holds ``linear`` (1) and ``square_root`` (0.5).
+    """
+    keys = ["backend", "protocol", "sweep", "rule"]
+    rows = []
+    for case, group in suggestions.groupby(keys, sort=True, observed=True):
+        for quantity in QUANTITIES:
+            lr = group[quantity].to_numpy(np.float64)
+            kept = np.isfinite(lr) & (lr > 0)
+            size = group["batch_size"].to_numpy(np.float64)[kept]
+            distinct = len(np.unique(size))
+            if distinct < 2 or kept.sum() < 3:
+                continue
+            fit = stats.linregress(np.log10(size), np.log10(lr[kept]))
+            half = stats.t.ppf((1 + CONFIDENCE) / 2, kept.sum() - 2) * fit.stderr
+            low, high = fit.slope - half, fit.slope + half
+            rows.append(
+                (
+                    *case,
+                    quantity,
+                    int(kept.sum()),
+                    distinct,
+                    fit.slope,
+                    low,
+                    high,
+                    bool(low <= 1 <= high),
+                    bool(low <= 0.5 <= high),
+                )
+            )
+    columns = [
+        *keys,
+        "quantity",
+        "n",
+        "batch_sizes",
+        "slope",
+        "low",
+        "high",
+        "linear",
+        "square_root",
+    ]
+    return pd.DataFrame(rows, columns=columns)

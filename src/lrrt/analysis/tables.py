@@ -1,0 +1,137 @@
+"""From curves to suggestions: every rule replayed on every run."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from lrrt import plugins
+from lrrt.config import ProtocolConfig
+from lrrt.core.curve import Curve
+from lrrt.core.replay import recorded
+from lrrt.core.rules import replay
+from lrrt.errors import InputError
+
+# One run can be in several sweeps, and under several protocols that differ in the reading only.
+RUN_KEYS = ("backend", "protocol", "sweep", "run")
+IDENTITY = (
+    "run",
+    "backend",
+    "protocol",
+    "sweep",
+    "weights_seed",
+    "order_seed",
+    "batch_size",
+)
+SUGGESTION_TYPES = {
+    "run": "str",
+    "backend": "str",
+    "protocol": "str",
+    "sweep": "str",
+    "weights_seed": "int64",
+    "order_seed": "int64",
+    "batch_size": "int64",
+    "rule": "str",
+    "min_lr": "float64",
+    "max_lr": "float64",
+    "fallback": "bool",
+    "reason": "str",
+    "stop_step": "Int64",
+}
+
+
+def curve_of(rows: pd.DataFrame) -> Curve:
+    """The curve of one run from its rows of a curve table, in whatever order they come.
+
+    The validation columns become None where all of their values are null.
+    """
+    rows = rows.sort_values("step")
+    arrays = {
+        name: rows[name].to_numpy(np.float64)
+        for name in ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
+    }
+    return _curve(arrays)
+
+
+def _curve(arrays: Mapping[str, np.ndarray]) -> Curve:
+    optional = {
+        name: None if np.isnan(arrays[name]).all() else arrays[name]
+        for name in ("val_loss", "val_accuracy")
+    }
+    return Curve(
+        lr=arrays["lr"],
+        loss=arrays["loss"],
+        penalty=arrays["penalty"],
+        grad_norm=arrays["grad_norm"],
+        **optional,
+    )
+
+
+def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
+    """Each run of a curve table, once per sweep and protocol it is in: its identity and curve.
+
+    The identity has the columns :data:`IDENTITY`; the order is that of first appearance. (Slices
+    of arrays, since a DataFrame per run would cost more than all the rules.)
+    """
+    if not len(curves):
+        return
+    codes = curves.groupby(list(RUN_KEYS), sort=False, observed=True).ngroup().to_numpy()
+    order = np.lexsort((curves["step"].to_numpy(), codes))
+    bounds = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
+    numeric = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
+    arrays = {name: curves[name].to_numpy(np.float64)[order] for name in numeric}
+    identities = curves[list(IDENTITY)].iloc[order[bounds[:-1]]].to_dict("records")
+    for identity, start, end in zip(identities, bounds[:-1], bounds[1:], strict=True):
+        yield identity, _curve({name: values[start:end] for name, values in arrays.items()})
+
+
+def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
+    """Every rule of :mod:`lrrt.core.rules` on every run.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        One row per step, columns :data:`lrrt.core.curve.COLUMNS`.
+    protocols : mapping
+        By name; a protocol says what its finder would have recorded of a curve.
+
+    Returns
+    -------
+    DataFrame
+        One row per run and rule, columns and types of :data:`SUGGESTION_TYPES`. Where a rule
+        abstains, ``min_lr`` and ``max_lr`` are NaN and ``reason`` says why; ``stop_step`` is null
+        where its stop rule would not have ended the test.
+
+    Raises
+    ------
+    InputError
+        If a curve's protocol is not among ``protocols``.
+    """
+    rules = plugins.names("lrrt.core.rules")
+    rows = []
+    for identity, curve in runs_of(curves):
+        if identity["protocol"] not in protocols:
+            raise InputError(
+                "protocol", identity["protocol"], f"one of: {', '.join(sorted(protocols))}"
+            )
+        lr, loss = recorded(curve, protocols[identity["protocol"]])
+        for rule in rules:
+            found = replay(rule, lr, loss)
+            rows.append(
+                (
+                    *(identity[name] for name in IDENTITY),
+                    rule,
+                    found.min_lr,
+                    found.max_lr,
+                    found.fallback,
+                    found.reason,
+                    found.stop_step,
+                )
+            )
+    return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
+
+
+def by_own_rule(suggestions: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
+    """The suggestions that each protocol's own rule makes, of all rules' in the table."""
+    own = suggestions["protocol"].map({name: p.rule for name, p in protocols.items()})
+    return suggestions[suggestions["rule"] == own]
