@@ -11,7 +11,7 @@ LAYERS = ["stages", "report", "analysis", "runs", "backends", "datasets", "core"
 FRAMEWORKS = {"torch", "keras", "tensorflow"}
 # Modules found by name at run time, so that imports do not show them: whoever looks them up
 # depends on the package.
-GROUND = {"lrrt", "lrrt.errors", "lrrt.plugins"}
+GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins"}
 PLUGINS = {
     "lrrt.runs.execute": ["lrrt.core.networks", "lrrt.runs.policies"],
     "lrrt.stages.sweep": ["lrrt.runs.launchers"],

@@ -1,0 +1,176 @@
+"""Data sets: what one is, how it is kept in a file, and where it comes from.
+
+A data set module has one function ``load(config: DataConfig) -> Dataset``; its name is what
+``data.name`` says. A new data set is a new module (and one file in ``conf/data/``).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lrrt import plugins
+from lrrt.config import DataConfig
+from lrrt.errors import InputError
+from lrrt.files import write_whole_with
+
+FORMAT_VERSION = "1"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "mean", "std")
+DTYPES = dict(zip(ARRAYS, ("u1", "i8", "u1", "i8", "f8", "f8"), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images of a few classes in two splits. The arrays are read-only.
+
+    ``train_images``, ``test_images``: uint8 (images, height, width, channels).
+    ``train_labels``, ``test_labels``: int64 (images,), indices into ``classes``.
+    ``mean``, ``std``: float64 (channels,), of the training pixels divided by 255.
+    ``description``: one sentence that every figure made from these images can carry.
+
+    Raises
+    ------
+    ValueError
+        If shapes, counts or labels do not fit together.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    classes: tuple[str, ...]
+    description: str
+
+    def __post_init__(self):
+        for name in ARRAYS:
+            given = np.asarray(getattr(self, name))
+            array = np.ascontiguousarray(given).astype(DTYPES[name], casting="safe", copy=False)
+            array = array.view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        shape = self.train_images.shape
+        if len(shape) != 4 or shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(f"images have shapes {shape} and {self.test_images.shape}")
+        if not self.mean.shape == self.std.shape == shape[3:]:
+            raise ValueError(f"mean and std are not of shape {shape[3:]}")
+        for split in ("train", "test"):
+            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            if labels.shape != images.shape[:1] or not len(labels):
+                raise ValueError(f"{split}: {images.shape[0]} images, {labels.shape} labels")
+            if labels.min() < 0 or labels.max() >= len(self.classes):
+                raise ValueError(f"{split}: labels outside 0 to {len(self.classes) - 1}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything a run can depend on: all but ``description``."""
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        for name in ARRAYS:
+            array = getattr(self, name)
+            digest.update(f"{name}:{array.dtype.str}:{array.shape}:".encode())
+            digest.update(array.reshape(-1).view(np.uint8))
+        return digest.hexdigest()
+
+
+def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of ``images / 255`` per channel, each float64 (channels,).
+
+    ``images``: uint8 (images, height, width, channels). The sums are of integers, hence exact, and
+    each result is rounded once: the same bits on every machine.
+    """
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), 1024):  # bincount works on a copy eight times as large
+        pixels = images[start : start + 1024].reshape(-1, channels)
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[:, channel], minlength=256)
+    mean, std = np.empty(channels), np.empty(channels)
+    for channel, histogram in enumerate(counts.tolist()):
+        count = sum(histogram)
+        first = sum(value * n for value, n in enumerate(histogram))
+        second = sum(value**2 * n for value, n in enumerate(histogram))
+        mean[channel] = first / (255 * count)
+        std[channel] = ((count * second - first**2) / (255 * count) ** 2) ** 0.5
+    return mean, std
+
+
+def load(config: DataConfig) -> Dataset:
+    """Render, read or download the data set that ``config`` names.
+
+    Raises
+    ------
+    InputError
+        If there is no such data set, or what it is made from is missing or wrong.
+    """
+    return plugins.find("lrrt.datasets", config.name, "data.name").load(config)
+
+
+def save(dataset: Dataset, path: str | Path) -> None:
+    """Write ``dataset`` as one safetensors file, whole or not at all."""
+    text = {"classes": json.dumps(dataset.classes), "description": dataset.description}
+    metadata = {"format_version": FORMAT_VERSION, "digest": dataset.digest, **text}
+    metadata["text_sha256"] = _checksum(metadata)
+    arrays = {name: getattr(dataset, name) for name in ARRAYS}
+    write_whole_with(Path(path), lambda beside: save_file(arrays, beside, metadata))
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a file of :func:`save`; the arrays are mapped, so that processes share the memory.
+
+    All of it is read once and compared with its checksum.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut, altered or of another format version.
+    """
+    path = Path(path)
+    try:
+        return _open(path)
+    except FileNotFoundError:
+        reason = "missing"
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+    except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        reason = "cut or unreadable"
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        "dataset",
+        str(path),
+        f"a sound file ({reason}); `python -m lrrt.stages.data` writes it again",
+    )
+
+
+def _open(path: Path) -> Dataset:
+    with safe_open(path, framework="numpy") as file:  # holds offsets and length against each other
+        metadata = file.metadata() or {}
+    if metadata.get("format_version") != FORMAT_VERSION:
+        version = metadata.get("format_version")
+        raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
+    if metadata["text_sha256"] != _checksum(metadata):
+        raise ValueError("its description was altered")
+    content = np.memmap(path, np.uint8, "r")
+    begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8:begin].tobytes())
+    arrays = []
+    for name in ARRAYS:
+        start, stop = (begin + offset for offset in header[name]["data_offsets"])
+        array = np.asarray(content[start:stop]).view(DTYPES[name])
+        arrays.append(array.reshape(header[name]["shape"]))
+    dataset = Dataset(*arrays, tuple(json.loads(metadata["classes"])), metadata["description"])
+    if dataset.digest != metadata["digest"]:
+        raise ValueError("its checksum does not match its content")
+    return dataset
+
+
+def _checksum(metadata: dict[str, str]) -> str:
+    """SHA-256 of the file's texts."""
+    texts = [metadata[name] for name in ("format_version", "digest", "classes", "description")]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import sys
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as serialise_arrays
 
+from lrrt.files import write_whole
 from lrrt.runs.spec import RunSpec
 
 FORMAT_VERSION = "1"
@@ -31,26 +31,6 @@ class Result:
 
     arrays: dict[str, np.ndarray]
     record: dict[str, Any]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by ``content``: a reader, or a crash, sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, survives a power cut
-    finally:
-        os.close(folder)
 
 
 def _checksum(spec_json: str, record_json: str, arrays: dict[str, np.ndarray]) -> str:
