@@ -1,0 +1,1 @@
+"""Networks, one module each: ``nodes(model, channels, classes)`` and ``validate(model)``."""
