@@ -6,7 +6,7 @@ A data set module has one function ``load(config: DataConfig) -> Dataset``; its 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Dataset:
     ``train_labels``, ``test_labels``: int64 (images,), indices into ``classes``.
     ``mean``, ``std``: float64 (channels,), of the training pixels divided by 255.
     ``description``: one sentence that every figure made from these images can carry.
+    ``sources``: SHA-256 of each file that the images were made from, by name.
 
     Raises
     ------
@@ -47,6 +48,7 @@ class Dataset:
     std: np.ndarray
     classes: tuple[str, ...]
     description: str
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ARRAYS:
@@ -69,7 +71,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything a run can depend on: all but ``description``."""
+        """SHA-256 (hex) of all that a run can depend on: not ``description``, nor ``sources``."""
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         for name in ARRAYS:
             array = getattr(self, name)
@@ -113,8 +115,13 @@ def load(config: DataConfig) -> Dataset:
 
 def save(dataset: Dataset, path: str | Path) -> None:
     """Write ``dataset`` as one safetensors file, whole or not at all."""
-    text = {"classes": json.dumps(dataset.classes), "description": dataset.description}
-    metadata = {"format_version": FORMAT_VERSION, "digest": dataset.digest, **text}
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "digest": dataset.digest,
+        "classes": json.dumps(dataset.classes),
+        "description": dataset.description,
+        "sources": json.dumps(dataset.sources, sort_keys=True),
+    }
     metadata["text_sha256"] = _checksum(metadata)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
     write_whole_with(Path(path), lambda beside: save_file(arrays, beside, metadata))
@@ -164,7 +171,8 @@ def _open(path: Path) -> Dataset:
         start, stop = (begin + offset for offset in header[name]["data_offsets"])
         array = np.asarray(content[start:stop]).view(DTYPES[name])
         arrays.append(array.reshape(header[name]["shape"]))
-    dataset = Dataset(*arrays, tuple(json.loads(metadata["classes"])), metadata["description"])
+    classes, sources = tuple(json.loads(metadata["classes"])), json.loads(metadata["sources"])
+    dataset = Dataset(*arrays, classes, metadata["description"], sources)
     if dataset.digest != metadata["digest"]:
         raise ValueError("its checksum does not match its content")
     return dataset
@@ -172,5 +180,5 @@ def _open(path: Path) -> Dataset:
 
 def _checksum(metadata: dict[str, str]) -> str:
     """SHA-256 of the file's texts."""
-    texts = [metadata[name] for name in ("format_version", "digest", "classes", "description")]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    texts = {name: text for name, text in metadata.items() if name != "text_sha256"}
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
