@@ -189,8 +189,8 @@ def batch_size_slopes(suggestions: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per backend, protocol, sweep, rule and quantity of which at least two batch sizes
-        and three runs have a suggestion: ``n`` (runs), ``batch_sizes`` (distinct), ``slope`` and its
+        One row per backend, protocol, sweep, rule and quantity of which two batch sizes and three
+        runs or more have a suggestion: ``n`` (runs), ``batch_sizes`` (distinct), ``slope``, its
         95 % interval ``low``, ``high`` (Student's t, n - 2 degrees of freedom), and whether that
         holds ``linear`` (1) and ``square_root`` (0.5).
     """

@@ -34,7 +34,8 @@ def execute(spec: RunSpec, dataset: Dataset) -> Result:
     statistics, ``train_eval_loss`` and ``train_accuracy`` on the first tenth of the training
     images (200 to 2,000, not augmented), ``val_loss`` and ``val_accuracy`` on all test images. It
     stops at the first non-finite loss: NaN from that epoch on, and ``record["stopped_at_step"]``
-    is that step, counted from 0 (else None).
+    is that step, counted from 0 (else None). ``record["initial_loss"]`` is the loss of the first
+    step, before any update, and ``record["peak_loss"]`` the largest finite loss of a step.
 
     Raises
     ------
@@ -142,16 +143,20 @@ def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, 
     rows = np.full((spec.epochs, len(TRAINING_COLUMNS)), np.nan)
     rows[:, 0] = np.arange(1, spec.epochs + 1)
     rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]
+    record = {"stopped_at_step": None, "initial_loss": None, "peak_loss": None}
     for epoch in range(spec.epochs):
         losses = []
         for step in range(epoch * spec.steps, (epoch + 1) * spec.steps):
             losses.append(network.step(*feed.train(step), float(lrs[step])).loss)
             if not math.isfinite(losses[-1]):
-                return _columns(rows), {"stopped_at_step": step}
+                return _columns(rows), record | {"stopped_at_step": step}
+            if step == 0:
+                record["initial_loss"] = record["peak_loss"] = losses[0]
+            record["peak_loss"] = max(record["peak_loss"], losses[-1])
         rows[epoch, 2:] = (
             np.mean(losses), *network.evaluate(*train), *network.evaluate(*test),
         )
-    return _columns(rows), {"stopped_at_step": None}
+    return _columns(rows), record
 
 
 def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
