@@ -1,18 +1,20 @@
-"""One look for all figures: fonts, colours, LR axes, reproducible files."""
+"""One look for all figures: colours, LR axes, dots that say which run they are, files that repeat."""
 
 import contextlib
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-# Okabe and Ito's colours, told apart under every common colour blindness.
-# PyTorch is blue and Keras is red-orange; the darker shade is the protocol at home.
+# Okabe and Ito's colours, told apart under every common colour blindness. PyTorch is blue and
+# Keras is orange; the darker shade is the protocol at home.
 COLOURS = {
     ("keras", "blog_keras"): "#D55E00",
     ("keras", "blog_fastai"): "#E69F00",
@@ -20,15 +22,24 @@ COLOURS = {
     ("torch", "blog_keras"): "#56B4E9",
 }
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#000000")
-WEIGHTS_COLOURS = {"A": "#0072B2", "B": "#E69F00"}  # the pair's two initialisations
-TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
-MUTED = "#777777"
+WEIGHTS_COLOURS = {"A": "#0072B2", "B": "#E69F00"}  # the pair's two initialisations, as in the post
+TRAIN_COLOUR, VALIDATION_COLOUR, BATCH_VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
+MUTED, INK = "#777777", "#222222"
 REGIONS = {"plateau": "#56B4E9", "descent": "#009E73", "explosion": "#D55E00"}
+OUTCOME_COLOURS = {
+    "trains": "#009E73", "stalls": "#F0E442", "overfits": "#E69F00", "diverged": "#D55E00",
+}  # fmt: skip
+SCALE = LinearSegmentedColormap.from_list(  # light to dark, so that it also reads in grey
+    "lrrt", ["#9ecae1", "#3182bd", "#08306b"]
+)
 NAMES = {
     "keras": "Keras", "torch": "PyTorch",
     "blog_keras": "the post's Keras protocol", "blog_fastai": "the post's fastai protocol",
-}
-SHORT_NAMES = {**NAMES, "blog_keras": "Keras protocol", "blog_fastai": "fastai protocol"}
+    "min_lr": "min LR", "max_lr": "max LR",
+}  # fmt: skip
+HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
+_TIP = "tip:"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def colour(backend: str, protocol: str) -> str:
@@ -37,9 +48,29 @@ def colour(backend: str, protocol: str) -> str:
     return known or OTHER_COLOURS[sum(map(ord, backend + protocol)) % len(OTHER_COLOURS)]
 
 
-def label(backend: str, protocol: str, short: bool = False) -> str:
-    names = SHORT_NAMES if short else NAMES
-    return f"{names.get(backend, backend)}, {names.get(protocol, protocol)}"
+def name(word: str) -> str:
+    """What a person calls it; the word itself where nothing better is known."""
+    return NAMES.get(word, word)
+
+
+def label(backend: str, protocol: str) -> str:
+    return f"{name(backend)}, {name(protocol)}"
+
+
+def short_label(backend: str, protocol: str) -> str:
+    return label(backend, protocol).replace("the post's ", "")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number as a person reads it: ``0.084``, ``5.5e-4``; a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if -4 < int(exponent) < 4:
+        return f"{float(f'{mantissa}e{exponent}'):.{max(0, digits - 1 - int(exponent))}f}"
+    return f"{mantissa}e{int(exponent)}"
 
 
 @contextlib.contextmanager
@@ -50,26 +81,64 @@ def applied() -> Iterator[None]:
         yield
 
 
-def axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 4.2), **options):
-    """A new figure and its axes as an array of shape (rows, columns); ``size`` in inches."""
+def axes(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 4.0), **options
+) -> tuple[Figure, np.ndarray]:
+    """A new figure and its axes, shape (rows, columns); ``size`` in inches."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def lr_axis(ax: Axes, which: str = "x", text: str = "learning rate") -> None:
-    """A log axis with a tick at each decade."""
+def _decade(value: float, _position: int | None = None) -> str:
+    exponent = np.log10(value)
+    if abs(exponent - round(exponent)) > 1e-6:
+        return ""
+    exponent = round(exponent)
+    if -2 <= exponent <= 2:
+        return f"{value:g}"
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def log_axis(ax: Axes, which: str = "x", text: str = "learning rate") -> None:
+    """A log axis with a tick at each decade. (Plain text: mathtext would read names as TeX.)"""
     axis = ax.xaxis if which == "x" else ax.yaxis
     ax.set(**{f"{which}scale": "log", f"{which}label": text})
     axis.set_major_locator(LogLocator(10, numticks=12))
+    axis.set_major_formatter(FuncFormatter(_decade))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
-def loss_limits(ax: Axes, starts: list[float], headroom: float = 1.6) -> None:
-    """Cut the loss axis at ``headroom`` times the median starting loss: explosions have no top."""
-    starts = [start for start in starts if np.isfinite(start)]
-    if starts:
-        ax.set_ylim(0, headroom * float(np.median(starts)))
+def loss_axis(ax: Axes, starts: Sequence[float], headroom: float = 1.6) -> float:
+    """Cut the loss axis at ``headroom`` times the median starting loss, since an explosion has no
+    top; returns that top."""
+    starts = np.asarray(starts, float)
+    starts = starts[np.isfinite(starts)]
+    top = headroom * float(np.median(starts)) if len(starts) else 10.0
+    ax.set_ylim(0, top)
+    return top
+
+
+def below(values: np.ndarray, top: float) -> np.ndarray:
+    """``values`` with whatever lies far above ``top`` brought near, for the renderer's sake: an
+    exploded loss, infinite or not, leaves the axes at their top. NaN counts as exploded."""
+    values = np.where(np.isnan(values), np.inf, np.asarray(values, float))
+    return np.clip(values, -2 * top, 3 * top)
+
+
+def tip(text: str) -> str:
+    """The ``gid`` of an artist that shows ``text`` when it is hovered in the SVG."""
+    return _TIP + " ".join(text.split())
+
+
+def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], **looks) -> None:
+    """Dots, each an artist with its own hover text while they are few."""
+    looks = {"marker": "o", "markersize": 5, "markeredgewidth": 0, "linestyle": "none", **looks}
+    if len(tips) > HOVERED:
+        ax.plot(x, y, rasterized=True, **looks)
+        return
+    for x_value, y_value, text in zip(x, y, tips, strict=True):
+        ax.plot([x_value], [y_value], gid=tip(text), **looks)
 
 
 def jitter(count: int, width: float = 0.16) -> np.ndarray:
@@ -78,9 +147,21 @@ def jitter(count: int, width: float = 0.16) -> np.ndarray:
     return width * (2 * ((np.arange(count) * golden + 0.5) % 1) - 1)
 
 
-def encode(figure: Figure, kind: str, dpi: int) -> bytes:
-    """The bytes of a figure as ``png`` or ``svg``; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+def encode(figure: Figure, dpi: int) -> dict[str, bytes]:
+    """The figure as ``png`` and ``svg``; equal figures give equal bytes.
+
+    In the SVG each artist marked with :func:`tip` carries its text as ``<title>``.
+    """
+    figure.draw_without_rendering()  # lays it out, once
+    figure.set_layout_engine("none")
+    files = {}
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+        files[kind] = buffer.getvalue()
+    # What matplotlib has escaped as an attribute is also sound as text.
+    titled = re.sub(
+        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', files["svg"].decode()
+    )
+    files["svg"] = titled.encode()
+    return files

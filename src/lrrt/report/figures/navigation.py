@@ -1,10 +1,14 @@
 """How the learning rate shapes the path of gradient descent over a ravine."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from lrrt.report import number, style
+from lrrt.report import style
+from lrrt.report.style import number
+from lrrt.report.study import StudyData
 
 ORDER = 10
+SECTION = "The range test"
 TITLE = "Learning rates and the way down a loss surface"
 NEEDS = "nothing"
 CURVATURES = (1.0, 12.0)  # along x and y; gradient descent is stable below 2 / 12 = 0.167
@@ -24,7 +28,7 @@ def descend(lr: float) -> np.ndarray:
     return np.array(START) * factors
 
 
-def caption(data) -> str:
+def caption(data: StudyData) -> str:
     ends = "; ".join(
         f"{name} (LR {lr:g}): loss {number(loss(*START), 3)} to {number(loss(*descend(lr)[-1]), 3)}"
         for name, lr in LRS.items()
@@ -36,15 +40,14 @@ def caption(data) -> str:
     )
 
 
-def draw(data):
-    figure, grid = style.axes(1, 3, (10, 3.4), sharex=True, sharey=True)
-    x, y = np.meshgrid(np.linspace(-10.5, 5, 160), np.linspace(-6, 6, 120))
+def draw(data: StudyData) -> Figure:
+    figure, grid = style.axes(1, 3, (9, 3.1), sharex=True, sharey=True)
+    x, y = np.meshgrid(np.linspace(-10.5, 5, 60), np.linspace(-6, 6, 60))
     surface = loss(x, y)
+    levels = np.geomspace(0.5, 300, 9)
     for ax, (name, lr) in zip(grid[0], LRS.items(), strict=True):
-        path = descend(lr)
-        ax.contourf(x, y, surface, levels=np.geomspace(0.3, 300, 14), cmap="Greys", alpha=0.45,
-                    extend="both")
-        ax.plot(*path.T, color=style.TRAIN_COLOUR, marker="o", markersize=3.5, linewidth=1.2)
+        ax.contour(x, y, surface, levels=levels, colors="#aaaaaa", linewidths=0.7)
+        ax.plot(*descend(lr).T, color=style.TRAIN_COLOUR, marker="o", markersize=3.5, linewidth=1.2)
         ax.plot(0, 0, marker="*", color=style.VALIDATION_COLOUR, markersize=12, linestyle="none")
         ax.set(title=f"LR {lr:g}: {name}", xlabel="x", xlim=(-10.5, 5), ylim=(-6, 6))
         ax.grid(False)

@@ -1,76 +1,73 @@
 """The post's published medians and bars beside ours."""
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from lrrt.analysis.published import published
-from lrrt.report import StudyData, log_quantiles, number, style
+from lrrt.analysis.dispersion import published_comparison
+from lrrt.analysis.published import RUNS
+from lrrt.report import style
+from lrrt.report.style import number
+from lrrt.report.study import StudyData
 
-ORDER = 40
+ORDER = 50
+SECTION = "Initial weights and batch order"
 TITLE = "Published suggestions beside ours"
-NEEDS = "a weights or an order sweep of a protocol the post ran"
+NEEDS = "a weights or an order sweep of a protocol on the backend on which the post ran it"
 SWEEPS = {"weights": "new weights", "order": "same weights"}
 
 
-def comparison(data: StudyData) -> list[dict]:
-    """One entry per home case, sweep and quantity: published and ours, as (q10, median, q90)."""
-    reference, entries = published(), []
-    quantiles = data.config.report.loss_quantiles
-    for backend, protocol in sorted({c for s in SWEEPS for c in data.cases(s)}):
-        for sweep in SWEEPS:
-            ours = data.suggested(sweep, backend, protocol)
-            theirs = reference[
-                (reference["backend"] == backend) & (reference["protocol"] == protocol)
-                & (reference["sweep"] == sweep)
-            ]
-            if not len(ours):
-                continue
-            for row in theirs.itertuples():
-                entries.append({
-                    "backend": backend, "protocol": protocol, "sweep": sweep,
-                    "quantity": row.quantity, "n": int(ours[row.quantity].notna().sum()),
-                    "published": (row.q10, row.median, row.q90),
-                    "ours": tuple(
-                        log_quantiles(ours[row.quantity], [quantiles[0], 0.5, quantiles[1]])
-                    ),
-                })
-    return entries
+def comparison(data: StudyData) -> pd.DataFrame:
+    table = published_comparison(
+        data.suggestions, data.config.protocols, data.config.report.bootstrap_resamples
+    )
+    return table[table["batch_size"] == data.config.sweep.batch_size]
 
 
 def caption(data: StudyData) -> str:
-    parts = [
-        f"{e['backend']} {SWEEPS[e['sweep']]} {e['quantity'].replace('_lr', ' LR')}: "
-        f"{number(e['published'][1])} published, {number(e['ours'][1])} here (n = {e['n']})"
-        for e in comparison(data)
-    ]
-    scale = f"{data.config.model.name}-{data.config.model.depth} on {data.config.data.name}"
+    table = comparison(data)
+    known = table["inside"].notna()
+    inside = int(table.loc[known, "inside"].astype(bool).sum())
     return (
-        "Medians (dots) and 10–90 % quantiles across runs (bars), LR on a log axis. Grey: "
-        "published, n = 20, ResNet-56 on CIFAR-10, batch 512; a bar not published is left out. "
-        f"Colour: this study, {scale}. {'; '.join(parts)}."
+        f"Medians (dots) and 10 to 90 % quantiles across runs (bars). Grey: published, n = {RUNS}, "
+        "ResNet-56 on CIFAR-10, batch 512; one bar was too short to read. Colour: this study, "
+        f"{data.scale()}; black line: 95 % bootstrap interval of the median, in log10 (with fewer "
+        f"than six runs it cannot reach 95 %). {inside} of {int(known.sum())} medians lie inside "
+        "the published bar."
     )
 
 
-def draw(data: StudyData):
-    entries = comparison(data)
-    if not entries:
+def draw(data: StudyData) -> Figure | None:
+    table = comparison(data)
+    if not len(table):
         return None
-    figure, grid = style.axes(1, 1, (7.6, 0.9 + 0.52 * len(entries)))
+    figure, grid = style.axes(1, 1, (7.6, 1.1 + 0.5 * len(table)))
     ax = grid[0, 0]
-    for position, entry in enumerate(entries):
-        shade = style.colour(entry["backend"], entry["protocol"])
-        for offset, who, tint in ((-0.16, "published", style.MUTED), (0.16, "ours", shade)):
-            low, median, high = entry[who]
-            if np.isfinite([low, high]).all():
-                ax.plot([low, high], [position + offset] * 2, color=tint, linewidth=5, alpha=0.4)
-            ax.plot([median], [position + offset], "o", color=tint, markersize=7)
-    ax.plot([], [], "o", color=style.MUTED, label="published (n = 20)")
-    for case in dict.fromkeys((e["backend"], e["protocol"]) for e in entries):
-        ax.plot([], [], "o", color=style.colour(*case), label=f"here: {style.NAMES.get(case[0])}")
-    labels = [
-        f"{style.NAMES.get(e['backend'], e['backend'])}, {SWEEPS[e['sweep']]}: "
-        f"{e['quantity'].replace('_lr', ' LR')} (n = {e['n']})" for e in entries
-    ]
-    ax.set(yticks=range(len(entries)), yticklabels=labels, ylim=(len(entries) - 0.4, -0.6))
-    style.lr_axis(ax)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    labels = []
+    for position, row in enumerate(table.itertuples()):
+        shade = style.colour(row.backend, row.protocol)
+        what = f"{style.name(row.backend)}, {SWEEPS[row.sweep]}: {style.name(row.quantity)}"
+        for offset, who, tint, q10, median, q90 in (
+            (-0.17, "published", style.MUTED, row.published_q10, row.published_median,
+             row.published_q90),
+            (0.17, "here", shade, row.q10, row.median, row.q90),
+        ):  # fmt: skip
+            hover = (
+                f"{what}, {who}: median {number(median, 3)}, 10 to 90 % {number(q10, 3)} to "
+                f"{number(q90, 3)}"
+            )
+            ax.plot([q10, q90], [position + offset] * 2, color=tint, linewidth=7, alpha=0.35)
+            ax.plot([median], [position + offset], "o", color=tint, markersize=7,
+                    gid=style.tip(hover))  # fmt: skip
+        if np.isfinite([row.median_low, row.median_high]).all():
+            ax.plot([row.median_low, row.median_high], [position + 0.17] * 2, color=style.INK,
+                    linewidth=1)  # fmt: skip
+        labels.append(f"{what} (n = {row.n})")
+    ax.plot([], [], "o", color=style.MUTED, label=f"published (n = {RUNS})")
+    for backend, protocol in table[["backend", "protocol"]].drop_duplicates().itertuples(index=False):
+        ax.plot([], [], "o", color=style.colour(backend, protocol),
+                label=f"here: {style.name(backend)}")  # fmt: skip
+    ax.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.4, -0.6))
+    style.log_axis(ax)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
     return figure

@@ -1,10 +1,15 @@
 """A typical range test: plateau, descent, explosion, and the range suggested."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from lrrt.report import StudyData, Trace, number, style
+from lrrt.analysis.dispersion import log_quantiles
+from lrrt.report import style
+from lrrt.report.style import number
+from lrrt.report.study import StudyData, Trace
 
 ORDER = 20
+SECTION = "The range test"
 TITLE = "A typical range test"
 NEEDS = "a weights sweep with at least one suggestion"
 PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by this share
@@ -12,15 +17,14 @@ PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by t
 
 def chosen(data: StudyData) -> tuple[Trace, float, float] | None:
     """The run whose max LR is nearest the median of the first case, with its min and max LR."""
-    for case in data.home_cases():
+    for case in data.cases("weights"):
         rows = data.suggested("weights", *case).dropna(subset=["min_lr", "max_lr"])
-        rows = rows[rows["max_lr"] > 0].sort_values(["weights_seed", "order_seed"])
-        traces = {trace.run: trace for trace in data.traces("weights", *case)}
-        rows = rows[rows["run"].isin(traces)]
+        rows = rows[rows["max_lr"] > 0]
         if len(rows):
-            logs = np.log10(rows["max_lr"].to_numpy())
-            row = rows.iloc[int(np.argmin(np.abs(logs - np.median(logs))))]
-            return traces[row["run"]], float(row["min_lr"]), float(row["max_lr"])
+            median = log_quantiles(rows["max_lr"], [0.5])[0]
+            row = rows.iloc[int(np.argmin(np.abs(np.log(rows["max_lr"] / median))))]
+            trace = next(t for t in data.traces("weights", *case) if t.run == row["run"])
+            return trace, float(row["min_lr"]), float(row["max_lr"])
     return None
 
 
@@ -28,8 +32,7 @@ def regions(trace: Trace) -> tuple[float, float]:
     """LR at which the plateau ends, and at which the smoothed loss is lowest."""
     smoothed = np.where(np.isfinite(trace.smoothed), trace.smoothed, np.inf)
     lowest = int(np.argmin(smoothed))
-    start = np.median(trace.steady[:5])
-    fallen = np.flatnonzero(smoothed[: lowest + 1] < (1 - PLATEAU_SHARE) * start)
+    fallen = np.flatnonzero(smoothed[: lowest + 1] < (1 - PLATEAU_SHARE) * smoothed[0])
     first = int(fallen[0]) if len(fallen) else lowest
     return float(trace.lr[first]), float(trace.lr[lowest])
 
@@ -45,29 +48,30 @@ def caption(data: StudyData) -> str:
     )
 
 
-def draw(data: StudyData):
+def draw(data: StudyData) -> Figure | None:
     found = chosen(data)
     if found is None:
         return None
     trace, low, high = found
     figure, grid = style.axes()
     ax = grid[0, 0]
-    plateau, minimum = regions(trace)
-    edges = [trace.lr[0], plateau, minimum, trace.lr[-1]]
+    top = style.loss_axis(ax, [trace.loss[0]], 1.7)
+    edges = [trace.lr[0], *regions(trace), trace.lr[-1]]
     for (name, shade), left, right in zip(
         style.REGIONS.items(), edges[:-1], edges[1:], strict=True
     ):
         ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
         ax.text(np.sqrt(left * right), 0.97, name, transform=ax.get_xaxis_transform(),
-                ha="center", va="top", color="#333333")
+                ha="center", va="top", color=style.INK)  # fmt: skip
     shade = style.colour(trace.backend, trace.protocol)
-    ax.plot(trace.lr, trace.loss, color=shade, alpha=0.35, linewidth=1, label="raw loss")
-    ax.plot(trace.lr, trace.smoothed, color=shade, label="smoothed loss")
-    ax.axvspan(low, high, ymax=0.06, color="#222222", alpha=0.8, linewidth=0,
-               label=f"suggested range, {number(low)} to {number(high)}")
-    style.lr_axis(ax)
+    ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1,
+            label="raw loss")  # fmt: skip
+    ax.plot(trace.lr, style.below(trace.smoothed, top), color=shade, label="smoothed loss")
+    ax.axvspan(low, high, ymax=0.05, color=style.INK, alpha=0.85, linewidth=0,
+               label=f"suggested range, {number(low)} to {number(high)}",
+               gid=style.tip(f"suggested range {number(low, 3)} to {number(high, 3)}"))  # fmt: skip
+    style.log_axis(ax)
     ax.set_xlim(trace.lr[0], trace.lr[-1])
-    style.loss_limits(ax, [trace.loss[0]])
     ax.set(ylabel="training loss (nats)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
     return figure

@@ -1,0 +1,99 @@
+"""The figure of one sweep of one case: the band of the loss, and every run's suggested range."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrrt.analysis.dispersion import log_quantiles, usable
+from lrrt.report import style
+from lrrt.report.style import number
+from lrrt.report.study import StudyData
+
+QUANTITIES = ("max_lr", "min_lr")
+LINES = 40  # no more runs than these are drawn as thin lines under the band
+
+
+def caption(data: StudyData, sweep: str, what_changes: str, backend: str, protocol: str) -> str:
+    rows = data.suggested(sweep, backend, protocol)
+    low, high = data.config.report.loss_quantiles
+    parts = []
+    for quantity in reversed(QUANTITIES):
+        q = log_quantiles(rows[quantity], [low, 0.5, high])
+        words = f"{style.name(quantity)}: median {number(q[1])} [{number(q[0])}, {number(q[2])}]"
+        parts.append(words)
+    notes = ""
+    fallback = int(rows["fallback"].astype(bool).sum())
+    if fallback:
+        notes += f" In {fallback} of {len(rows)} runs min LR is the rule's fallback, max LR / 10."
+    abstained = int(rows["max_lr"].isna().sum())
+    if abstained:
+        notes += f" In {abstained} of {len(rows)} runs the rule suggests no max LR."
+    return (
+        f"n = {len(rows)} range tests with {what_changes} each. Line: median smoothed training "
+        f"loss; band and bars: {low:.0%} to {high:.0%} quantiles across runs (they describe the "
+        f"runs and are no confidence interval); thin lines and dots: the runs. "
+        f"{'; '.join(parts)}.{notes}"
+    )
+
+
+def draw(data: StudyData, sweep: str, backend: str, protocol: str) -> Figure | None:
+    traces = data.traces(sweep, backend, protocol)
+    if not traces:
+        return None
+    batch_size = traces[0].batch_size
+    traces = [trace for trace in traces if trace.batch_size == batch_size]
+    band = data.band(sweep, backend, protocol, batch_size)
+    rows = data.suggested(sweep, backend, protocol)
+    rows = rows[rows["batch_size"] == batch_size]
+    shade = style.colour(backend, protocol)
+    low, high = data.config.report.loss_quantiles
+    figure, grid = style.axes(2, 1, (7.2, 4.9), sharex=True, height_ratios=[3, 1.1])
+    upper, lower = grid[:, 0]
+    top = style.loss_axis(upper, [trace.smoothed[0] for trace in traces])
+    upper.fill_between(band["lr"], style.below(band["low"], top), style.below(band["high"], top),
+                       color=shade, alpha=0.22, linewidth=0,
+                       label=f"{low:.0%} to {high:.0%} of runs")  # fmt: skip
+    for trace in traces if len(traces) <= LINES else []:
+        upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade, alpha=0.45,
+                   linewidth=0.7, gid=style.tip(run_words(trace)))  # fmt: skip
+    upper.plot(band["lr"], style.below(band["median"], top), color=shade, linewidth=2.2,
+               label=f"median of {len(traces)} runs")  # fmt: skip
+    upper.set_ylabel("smoothed training loss (nats)")
+    upper.legend(loc="lower left")
+    ranges(lower, rows, [low, 0.5, high], {name: shade for name in QUANTITIES})
+    style.log_axis(lower)
+    lower.set_xlim(band["lr"].min(), band["lr"].max())
+    return figure
+
+
+def run_words(run) -> str:
+    """Which run it is, for hovering; ``run`` is a trace or a row of a table."""
+    return f"run {run.run}: weights seed {run.weights_seed}, order seed {run.order_seed}"
+
+
+def ranges(ax: Axes, rows, quantiles: list[float], shades: dict[str, str]) -> None:
+    """Min and max LR of each run, one line per quantity: dots, bar of quantiles, median."""
+    for position, quantity in enumerate(QUANTITIES):
+        values = rows[rows[quantity].isin(usable(rows[quantity]))]
+        low, median, high = log_quantiles(values[quantity], quantiles)
+        shade = shades[quantity]
+        ax.plot([low, high], [position] * 2, color=shade, linewidth=8, alpha=0.25,
+                gid=style.tip(f"{style.name(quantity)}, n = {len(values)}: median "
+                              f"{number(median, 3)}, bar {number(low, 3)} to {number(high, 3)}"))  # fmt: skip
+        tips = [
+            f"{run_words(run)}: {style.name(quantity)} {number(getattr(run, quantity), 3)}"
+            + (" (fallback)" if quantity == "min_lr" and run.fallback else "")
+            for run in values.itertuples()
+        ]
+        style.dots(ax, values[quantity].to_numpy(float), position + style.jitter(len(values)), tips,
+                   color=shade, alpha=0.8)  # fmt: skip
+        ax.plot([median], [position], "|", color=style.INK, markersize=20, markeredgewidth=2)
+    ax.set(yticks=range(len(QUANTITIES)), yticklabels=[style.name(q) for q in QUANTITIES],
+           ylim=(-0.6, len(QUANTITIES) - 0.4))  # fmt: skip
+    ax.grid(False, axis="y")
+
+
+def span(values: np.ndarray, low: float, high: float) -> float:
+    """Decades between two quantiles of LRs; NaN where there are none."""
+    ends = log_quantiles(values, [low, high])
+    return float(np.log10(ends[1] / ends[0]))

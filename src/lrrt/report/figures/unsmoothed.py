@@ -1,0 +1,82 @@
+"""Training and validation loss at every step, not smoothed, beside the smoothed curve."""
+
+from matplotlib.figure import Figure
+
+from lrrt.report import style
+from lrrt.report.style import number
+from lrrt.report.study import StudyData, Trace
+
+ORDER = 100
+SECTION = "Losses without smoothing"
+TITLE = "Training and validation loss without smoothing"
+NEEDS = "a validation or validation_batch sweep"
+SWEEPS = {  # sweep: what batch norm normalised with, colour of the validation loss
+    "validation": ("running statistics", style.VALIDATION_COLOUR),
+    "validation_batch": ("batch statistics", style.BATCH_VALIDATION_COLOUR),
+}
+
+
+def cases(data: StudyData) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(case for sweep in SWEEPS for case in data.cases(sweep)))
+
+
+def title(backend: str, protocol: str) -> str:
+    return f"{TITLE}: {style.label(backend, protocol)}"
+
+
+def _runs(data: StudyData, backend: str, protocol: str) -> dict[str, list[Trace]]:
+    """By sweep, the runs with a validation loss."""
+    runs = {
+        sweep: [t for t in data.traces(sweep, backend, protocol) if t.val_loss is not None]
+        for sweep in SWEEPS
+    }
+    return {sweep: traces for sweep, traces in runs.items() if traces}
+
+
+def caption(data: StudyData, backend: str, protocol: str) -> str:
+    runs = _runs(data, backend, protocol)
+    counts = " and ".join(
+        f"n = {len(traces)} with batch norm's {SWEEPS[sweep][0]}" for sweep, traces in runs.items()
+    )
+    images = data.config.data.test_images
+    return (
+        f"Left: raw training loss of each batch, and loss on all {images:,} test images after each "
+        f"step ({counts}). Right: the same training loss smoothed (EMA, 0.98), as the finder sees "
+        "it. Dotted: the suggested max LR. Every run is drawn; loss axes cut."
+    )
+
+
+def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
+    runs = _runs(data, backend, protocol)
+    if not runs:
+        return None
+    first_sweep, first = next(iter(runs.items()))
+    figure, grid = style.axes(1, 2, (9.4, 3.7), sharex=True, sharey=True)
+    left, right = grid[0]
+    top = style.loss_axis(left, [trace.loss[0] for trace in first], 2.0)
+    for i, trace in enumerate(first):
+        words = f"weights seed {trace.weights_seed}, order seed {trace.order_seed}"
+        for ax, alpha in ((left, 1.0), (right, 0.3)):
+            ax.plot(trace.lr, style.below(trace.loss, top), color=style.TRAIN_COLOUR, alpha=alpha,
+                    linewidth=1, gid=style.tip(f"training, raw: {words}"),
+                    label=None if i else "training, raw")  # fmt: skip
+        right.plot(trace.lr, style.below(trace.smoothed, top), color=style.TRAIN_COLOUR,
+                   linewidth=2.2, gid=style.tip(f"training, smoothed: {words}"),
+                   label=None if i else "training, smoothed")  # fmt: skip
+    for sweep, traces in runs.items():
+        statistics, shade = SWEEPS[sweep]
+        for i, trace in enumerate(traces):
+            left.plot(trace.lr, style.below(trace.val_loss, top), color=shade, linewidth=1.2,
+                      gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
+                      label=None if i else f"validation, {statistics}")  # fmt: skip
+    for value in data.suggested(first_sweep, backend, protocol)["max_lr"].dropna():
+        for ax in (left, right):
+            ax.axvline(value, color=style.INK, linestyle=":", linewidth=1.2,
+                       gid=style.tip(f"suggested max LR {number(value, 3)}"))  # fmt: skip
+    for ax, words in ((left, "not smoothed"), (right, "smoothed")):
+        style.log_axis(ax)
+        ax.set_title(words)
+        ax.set_xlim(first[0].lr[0], first[0].lr[-1])
+        ax.legend(loc="lower left")
+    left.set_ylabel("loss (nats)")
+    return figure
