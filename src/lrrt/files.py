@@ -2,36 +2,24 @@
 
 import os
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace the file ``path`` by ``content``: a reader, or a crash, sees all of it or none."""
-
-    def write(beside: Path) -> None:
-        beside.write_bytes(content)
-
-    write_whole_with(path, write)
-
-
-def write_whole_with(path: Path, write: Callable[[Path], None]) -> None:
-    """As :func:`write_whole`, for large content: ``write`` makes the file that it is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        write(beside)
-        _to_disk(beside)
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _to_disk(path.parent)  # the new name, too, survives a power cut
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(folder)  # the new name, too, survives a power cut
     finally:
-        os.close(descriptor)
+        os.close(folder)

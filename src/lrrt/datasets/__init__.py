@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise_arrays
 
 from lrrt import plugins
 from lrrt.config import DataConfig
 from lrrt.errors import InputError
-from lrrt.files import write_whole_with
+from lrrt.files import write_whole
 
 FORMAT_VERSION = "1"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "mean", "std")
@@ -124,7 +124,7 @@ def save(dataset: Dataset, path: str | Path) -> None:
     }
     metadata["text_sha256"] = _checksum(metadata)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
-    write_whole_with(Path(path), lambda beside: save_file(arrays, beside, metadata))
+    write_whole(Path(path), serialise_arrays(arrays, metadata))
 
 
 def open_dataset(path: str | Path) -> Dataset:
