@@ -128,11 +128,18 @@ class SweepDefaults:
 
 @dataclass
 class DivergenceConfig:
-    """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all)."""
+    """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all).
+
+    ``pairs``: [backend, protocol] whose runs A and B are compared. ``pairs_per_case``: how many
+    pairs A, B of each; those after the first are trained at the maximum LRs of A and B on weights
+    B only. ``policies``: at A's and B's maximum LR, beside ``constant``.
+    """
 
     pairs: list[list[str]] = field(
         default_factory=lambda: [["keras", "blog_keras"], ["torch", "blog_fastai"]]
     )
+    pairs_per_case: int = 1
+    policies: list[str] = field(default_factory=lambda: ["constant"])
     epochs: int = 3
     steps_per_epoch: int | None = None
     transfer_epochs: int = 3  # of the A -> B cell
@@ -289,6 +296,9 @@ def validate(config: Config) -> Config:
     if divergence.steps_per_epoch is not None:
         check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
     check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
+    check_range("divergence.pairs_per_case", divergence.pairs_per_case, 1, 10_000)
+    for policy in divergence.policies:
+        plugins.check("lrrt.runs.policies", policy, "divergence.policies")
     for pair in divergence.pairs:
         if len(pair) != 2 or pair[0] not in study.backends or pair[1] not in study.protocols:
             raise InputError(

@@ -1,6 +1,8 @@
-"""From a sweep's configuration to the specifications of its runs."""
+"""From a configuration to the specifications of its runs: of a sweep, of trainings after it."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from lrrt import plugins
 from lrrt.config import Config
@@ -61,3 +63,101 @@ def sweep_specs(
         ]
     # Where nothing is new from run to run, the runs are one and the same.
     return list({spec.key: spec for spec in specs}.values())
+
+
+class Training(NamedTuple):
+    """One training of a pair A, B, and what it is for.
+
+    ``weights``: whose initial weights (A or B). ``lr_of``: whose suggestion (A, B, or
+    ``reference``). ``lr_kind``: ``min``, ``middle`` (geometric mean of min and max), ``max`` or
+    ``reference``.
+    """
+
+    pair: str
+    weights: str
+    lr_of: str
+    lr_kind: str
+    spec: RunSpec
+
+
+def training_specs(
+    config: Config,
+    dataset_digest: str,
+    backend: str,
+    protocol_name: str,
+    pair_name: str,
+    pair: Mapping[str, Mapping[str, Any]],
+    *,
+    grid: bool = True,
+) -> list[Training]:
+    """The trainings of one pair, the ones that matter most first.
+
+    First A -> B: weights B at A's max LR, for ``divergence.transfer_epochs``; then its control,
+    weights B at B's own max LR. With ``grid`` also, for ``divergence.epochs`` like the control:
+    the rest of {weights A, weights B} x {min, middle, max LR of A and of B}; both weights at
+    ``divergence.reference_lr``; weights A, exported from each other backend of the study and
+    loaded into this one, at A's max LR; and both weights at both max LRs by each policy other than
+    ``constant``.
+
+    Everything but the LR is as in the range test of the weights in question: its protocol, batch
+    size, precision and ``order_seed``, so that the training begins with the batches of the range
+    test, and a suggestion of A that is used on B is new to B's weights and batches alike.
+
+    Parameters
+    ----------
+    pair : mapping
+        ``A`` and ``B``, each with weights_seed, order_seed, batch_size, min_lr and max_lr.
+    """
+    settings = config.divergence
+
+    def training(weights: str, lr_of: str, kind: str, **changes: Any) -> Training:
+        run = pair[weights]
+        spec = RunSpec(
+            kind="training",
+            backend=backend,
+            protocol=config.protocols[protocol_name],
+            model=config.model,
+            data_digest=dataset_digest,
+            weights_seed=int(run["weights_seed"]),
+            order_seed=int(run["order_seed"]),
+            batch_size=int(run["batch_size"]),
+            steps=settings.steps_per_epoch or config.data.train_images // int(run["batch_size"]),
+            precision=config.sweeps["weights"].precision,
+            threads=config.launcher.threads,
+            lr=settings.reference_lr if lr_of == "reference" else _lr(pair[lr_of], kind),
+            epochs=settings.epochs,
+        )
+        return Training(pair_name, weights, lr_of, kind, dataclasses.replace(spec, **changes))
+
+    trainings = [
+        training("B", "A", "max", epochs=settings.transfer_epochs),
+        training("B", "B", "max"),
+    ]
+    if not grid:
+        return trainings
+    trainings += [training("A", "A", "max"), training("A", "B", "max")]
+    trainings += [
+        training(weights, lr_of, kind)
+        for kind in ("middle", "min")
+        for weights in "AB"
+        for lr_of in "AB"
+    ]
+    trainings += [training(weights, "reference", "reference") for weights in "AB"]
+    trainings += [
+        training("A", "A", "max", weights_from=other)
+        for other in config.study.backends
+        if other != backend
+    ]
+    trainings += [
+        training(weights, lr_of, "max", policy=policy)
+        for policy in dict.fromkeys(settings.policies)
+        if policy != "constant"
+        for weights in "AB"
+        for lr_of in "AB"
+    ]
+    return trainings
+
+
+def _lr(run: Mapping[str, Any], kind: str) -> float:
+    low, high = float(run["min_lr"]), float(run["max_lr"])
+    return {"min": low, "middle": (low * high) ** 0.5, "max": high}[kind]
