@@ -115,14 +115,15 @@ def load(config: DataConfig) -> Dataset:
 
 def save(dataset: Dataset, path: str | Path) -> None:
     """Write ``dataset`` as one safetensors file, whole or not at all."""
-    metadata = {
+    about = {
         "format_version": FORMAT_VERSION,
         "digest": dataset.digest,
-        "classes": json.dumps(dataset.classes),
+        "classes": dataset.classes,
         "description": dataset.description,
-        "sources": json.dumps(dataset.sources, sort_keys=True),
+        "sources": dataset.sources,
     }
-    metadata["text_sha256"] = _checksum(metadata)
+    # One entry only: safetensors writes several in an order that changes from run to run.
+    metadata = {"dataset": json.dumps({"about": about, "sha256": _checksum(about)})}
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
     write_whole(Path(path), serialise_arrays(arrays, metadata))
 
@@ -157,11 +158,11 @@ def open_dataset(path: str | Path) -> Dataset:
 
 def _open(path: Path) -> Dataset:
     with safe_open(path, framework="numpy") as file:  # holds offsets and length against each other
-        metadata = file.metadata() or {}
-    if metadata.get("format_version") != FORMAT_VERSION:
-        version = metadata.get("format_version")
-        raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
-    if metadata["text_sha256"] != _checksum(metadata):
+        metadata = json.loads((file.metadata() or {})["dataset"])
+    about = metadata["about"]
+    if about["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"it has format version {about['format_version']}, not {FORMAT_VERSION}")
+    if metadata["sha256"] != _checksum(about):
         raise ValueError("its description was altered")
     content = np.memmap(path, np.uint8, "r")
     begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
@@ -171,14 +172,12 @@ def _open(path: Path) -> Dataset:
         start, stop = (begin + offset for offset in header[name]["data_offsets"])
         array = np.asarray(content[start:stop]).view(DTYPES[name])
         arrays.append(array.reshape(header[name]["shape"]))
-    classes, sources = tuple(json.loads(metadata["classes"])), json.loads(metadata["sources"])
-    dataset = Dataset(*arrays, classes, metadata["description"], sources)
-    if dataset.digest != metadata["digest"]:
+    dataset = Dataset(*arrays, tuple(about["classes"]), about["description"], about["sources"])
+    if dataset.digest != about["digest"]:
         raise ValueError("its checksum does not match its content")
     return dataset
 
 
-def _checksum(metadata: dict[str, str]) -> str:
-    """SHA-256 of the file's texts."""
-    texts = {name: text for name, text in metadata.items() if name != "text_sha256"}
-    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+def _checksum(about: dict) -> str:
+    """SHA-256 of what the file says about its arrays."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
