@@ -103,14 +103,14 @@ def training_table(
     ``step_lr`` that of the epoch's last step, ``weights_from`` empty where the weights were not
     passed through another backend. The losses and accuracies are those of
     :func:`lrrt.runs.execute.execute`: NaN from the epoch of a non-finite loss on, whose step is
-    ``stopped_at_step``.
+    ``stopped_at_step``. ``attrs`` as of :func:`curve_table`.
 
     Raises
     ------
     InputError
         For a training that the store lacks.
     """
-    parts = []
+    parts, versions = [], []
     for pair, weights, lr_of, lr_kind, spec in trainings:
         result = store.get(spec.key)
         if result is None:
@@ -140,11 +140,17 @@ def training_table(
         record = {
             key: result.record[key] for key in ("initial_loss", "peak_loss", "stopped_at_step")
         }
-        parts.append(pd.DataFrame(arrays).assign(**labels, **record).astype(
-            {"initial_loss": "float64", "peak_loss": "float64", "stopped_at_step": "Int64"}
-        ))
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    return table.reindex(columns=list(TRAINING_TYPES)).astype(TRAINING_TYPES)
+        part = pd.DataFrame(arrays).assign(**labels, **record)[list(TRAINING_TYPES)]
+        parts.append(part.astype(TRAINING_TYPES))
+        if result.record["versions"] not in versions:
+            versions.append(result.record["versions"])
+    empty = pd.DataFrame(columns=list(TRAINING_TYPES)).astype(TRAINING_TYPES)
+    table = pd.concat(parts, ignore_index=True) if parts else empty
+    table.attrs = {
+        "data_digests": sorted({training.spec.data_digest for training in trainings}),
+        "versions": versions,
+    }
+    return table
 
 
 def kept_seconds(runs: Iterable[str], store: Store) -> dict[str, float]:

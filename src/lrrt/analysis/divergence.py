@@ -1,0 +1,215 @@
+"""Does one run's suggestion hold for another? Pairs of runs, and outcomes of trainings."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+#: What tells one training of a study from another; the outcome table begins with it.
+CELL = (
+    "training",
+    "pair",
+    "backend",
+    "protocol",
+    "weights_seed",
+    "order_seed",
+    "batch_size",
+    "weights",
+    "lr_of",
+    "lr_kind",
+    "weights_from",
+    "policy",
+    "lr",
+    "run",
+)
+OUTCOMES = ("diverged", "overfits", "stalls", "trains")
+BLOW_UP = 2.0  # times the initial loss: beyond what one batch differs from another
+OVERFIT_MARGIN = 0.10  # of the lowest validation loss
+STALL_SHARE = 0.10  # of the loss of a uniform guess
+
+
+def gap_decades(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Distance in decades between two LR ranges; negative: the length of their overlap.
+
+    A range whose two ends a rule gave in the wrong order is taken as the interval between them.
+    """
+    (low, high), (other_low, other_high) = sorted(first), sorted(second)
+    return math.log10(max(low, other_low)) - math.log10(min(high, other_high))
+
+
+def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
+    """The runs A and B whose suggested ranges lie furthest apart, ``count`` times.
+
+    Of all pairs of runs, the one with the largest gap in log10 between their ranges [min LR, max
+    LR] (:func:`gap_decades`): where no two ranges are disjoint, that is the least overlap. A is
+    the run with the higher range (its max LR, then its min LR, decides). Each further pair is the
+    one furthest apart among the runs not used yet: no run is in two pairs, so that what the pairs
+    do are independent trials. Ties go to the smaller seeds.
+
+    Parameters
+    ----------
+    suggestions : DataFrame
+        One rule's, on the runs of one sweep of one backend and protocol. Runs without a suggestion
+        take no part.
+
+    Returns
+    -------
+    dict
+        ``A``, ``B`` (each run, weights_seed, order_seed, batch_size, min_lr, max_lr),
+        ``gap_decades`` (negative: an overlap) and ``disjoint`` of the first pair; ``further``, a
+        list of the same four of each further pair; ``n`` (runs with a suggestion), ``abstained``
+        (runs without), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
+        Without two suggestions ``A``, ``B`` and ``gap_decades`` are None.
+    """
+    ranges = suggestions[["min_lr", "max_lr"]].to_numpy(np.float64)
+    kept = suggestions[(np.isfinite(ranges) & (ranges > 0)).all(axis=1)]
+    kept = kept.sort_values(["weights_seed", "order_seed", "batch_size", "run"], kind="stable")
+    runs = [
+        {
+            "run": str(row.run),
+            "weights_seed": int(row.weights_seed),
+            "order_seed": int(row.order_seed),
+            "batch_size": int(row.batch_size),
+            "min_lr": float(row.min_lr),
+            "max_lr": float(row.max_lr),
+        }
+        for row in kept.itertuples()
+    ]
+    bounds = [(run["min_lr"], run["max_lr"]) for run in runs]
+    gaps = {
+        (i, j): gap_decades(bounds[i], bounds[j])
+        for i, j in itertools.combinations(range(len(runs)), 2)
+    }
+    chosen: list[dict[str, Any]] = []
+    used: set[int] = set()
+    for (i, j), gap in sorted(gaps.items(), key=lambda item: -item[1]):
+        if len(chosen) == count:
+            break
+        if used & {i, j}:
+            continue
+        used |= {i, j}
+        higher = max(i, j, key=lambda k: (bounds[k][1], bounds[k][0], -k))
+        lower = i + j - higher
+        chosen.append(
+            {"A": runs[higher], "B": runs[lower], "gap_decades": gap, "disjoint": gap > 0}
+        )
+    first = chosen[0] if chosen else dict.fromkeys(("A", "B", "gap_decades")) | {"disjoint": False}
+    return first | {
+        "further": chosen[1:],
+        "n": len(runs),
+        "abstained": len(suggestions) - len(runs),
+        "disjoint_pairs": sum(gap > 0 for gap in gaps.values()),
+        "pairs": len(gaps),
+    }
+
+
+def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All pairs of a case of pairs.json by their names: ``name``, then ``name-2``, ``name-3``..."""
+    if case["A"] is None:
+        return {}
+    first = {key: case[key] for key in ("A", "B", "gap_decades", "disjoint")}
+    numbered = enumerate(case["further"], start=2)
+    return {name: first} | {f"{name}-{number}": pair for number, pair in numbered}
+
+
+def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
+    """What became of one training, and why, with the numbers that decide.
+
+    The first that applies, where *chance* is the loss of a uniform guess, ln ``classes``; *initial*
+    the loss of the first step; the *training loss* of an epoch the mean over its steps:
+
+    - **diverged**: the loss of a step was not finite; or the last epoch's training loss is not
+      below the initial one; or some step's loss exceeded twice the initial one and the last
+      epoch's training loss is not below chance: it blew up, and what is left does not know more
+      than a guess.
+    - **overfits**: the last epoch's validation loss is at least 10 % above its lowest, while the
+      loss on training images, evaluated in the same way (same statistics, no augmentation), is
+      lower than in the epoch of that lowest: fitting on no longer helps.
+    - **stalls**: the last epoch's training loss is above 90 % of chance: it learns less than a
+      tenth of what there is.
+    - **trains**: anything else.
+
+    Parameters
+    ----------
+    epochs : DataFrame
+        The rows of one training of a training table.
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    (outcome, reason)
+    """
+    epochs = epochs.sort_values("epoch")
+    last = epochs.iloc[-1]
+    stopped, initial, peak = last["stopped_at_step"], last["initial_loss"], last["peak_loss"]
+    final, chance = last["train_loss"], math.log(classes)
+    if not pd.isna(stopped):
+        return "diverged", f"the loss was not finite at step {int(stopped) + 1}"
+    ended = f"training loss of the last epoch {final:.3g}"
+    if not final < initial:
+        return "diverged", f"{ended}, not below the initial {initial:.3g}"
+    if peak > BLOW_UP * initial and not final < chance:
+        return "diverged", (
+            f"a step's loss reached {peak:.3g}, {peak / initial:.3g} times the initial "
+            f"{initial:.3g}, and the {ended} is not below a guess, {chance:.3g}"
+        )
+    validation = epochs["val_loss"].fillna(np.inf).to_numpy()
+    fitted = epochs["train_eval_loss"].to_numpy()
+    best = int(np.argmin(validation))
+    rises = validation[-1] >= (1 + OVERFIT_MARGIN) * validation[best]
+    if rises and np.isfinite(validation[best]) and fitted[-1] < fitted[best]:
+        return "overfits", (
+            f"validation loss rose from {validation[best]:.3g} after epoch {best + 1} to "
+            f"{validation[-1]:.3g} after epoch {len(epochs)}, while that of training images fell "
+            f"from {fitted[best]:.3g} to {fitted[-1]:.3g}"
+        )
+    learnt = f"{ended}, {final / chance:.0%} of a guess's {chance:.3g}"
+    return ("stalls" if final > (1 - STALL_SHARE) * chance else "trains"), learnt
+
+
+def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
+    """The outcome of each training of a training table, in the order of the table.
+
+    Returns
+    -------
+    DataFrame
+        One row per training: :data:`CELL`, ``epochs``, ``outcome`` (one of :data:`OUTCOMES`) and
+        ``reason`` (:func:`outcome`), ``stopped_at_step`` (from 0; null: it did not stop),
+        ``initial_loss`` and ``peak_loss`` (of steps), the last epoch's ``final_train_loss``,
+        ``final_train_eval_loss``, ``final_train_accuracy``, ``final_val_loss`` and
+        ``final_val_accuracy`` (NaN where it stopped), and of all finished epochs the lowest
+        ``best_val_loss``, the epoch it is of, ``best_epoch``, and the highest
+        ``best_val_accuracy``.
+    """
+    measured = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
+    rows = []
+    for _, epochs in trainings.groupby("training", sort=False):
+        epochs = epochs.sort_values("epoch")
+        last = epochs.iloc[-1]
+        found, reason = outcome(epochs, classes)
+        finite = epochs[np.isfinite(epochs["val_loss"])]
+        best = finite.loc[finite["val_loss"].idxmin()] if len(finite) else None
+        rows.append(
+            {name: last[name] for name in CELL}
+            | {"epochs": len(epochs), "outcome": found, "reason": reason}
+            | {name: last[name] for name in ("stopped_at_step", "initial_loss", "peak_loss")}
+            | {f"final_{name}": last[name] for name in measured}
+            | {
+                "best_val_loss": np.nan if best is None else best["val_loss"],
+                "best_epoch": pd.NA if best is None else best["epoch"],
+                "best_val_accuracy": epochs["val_accuracy"].max(),
+            }
+        )
+    text = ("outcome", "reason")
+    columns = [
+        *CELL, "epochs", *text, "stopped_at_step", "initial_loss", "peak_loss",
+        *(f"final_{name}" for name in measured), "best_val_loss", "best_epoch",
+        "best_val_accuracy",
+    ]  # fmt: skip
+    types = {name: "float64" for name in columns[columns.index("initial_loss") :]}
+    types |= dict(trainings.dtypes[list(CELL)]) | dict.fromkeys(text, "str")
+    types |= {"epochs": "int64", "stopped_at_step": "Int64", "best_epoch": "Int64"}
+    return pd.DataFrame(rows, columns=columns).astype(types)
