@@ -1,0 +1,47 @@
+"""The post's calls of fastai 1.0.60's finder.
+
+Smoothing: EMA, 0.98, bias corrected. Stop: smoothed loss above 4 times the best, or NaN; the loss
+of the stopping step is recorded, too.
+
+- minimum: LR at the least gradient (by step) of the smoothed loss on the recorded steps [10:-5],
+  ``Recorder.plot(suggestion=True)``;
+- maximum: a tenth of the LR at the lowest smoothed loss of all recorded steps, read on a grid of
+  the same length that ends one step later (at 100, where fastai's own ends one step short of it).
+
+The curve must be whole: as many steps as the test was to have, on an exponential ramp. A bug, kept:
+a NaN that stops the test counts as the lowest loss. It abstains on 16 steps or fewer, where the
+post's notebook fails, and where no loss is finite.
+"""
+
+import numpy as np
+
+from lrrt.core.rules import Suggestion, abstain
+from lrrt.core.rules._parts import NO_FINITE_LOSS, quiet, stop_step, too_few, until
+from lrrt.core.smoothing import ema
+
+STOP_FACTOR = 4
+SKIP_START, SKIP_END = 10, 5
+
+
+@quiet
+def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
+    smoothed = ema(loss)
+    stopped = stop_step(smoothed, STOP_FACTOR, at_nan=True)
+    later = _ending_one_step_later(lr)
+    lr, later, smoothed = until(stopped, lr, later, smoothed)
+    if len(lr) < SKIP_START + SKIP_END + 2:
+        return abstain(too_few(len(lr), SKIP_START + SKIP_END + 2), stopped)
+    if not np.isfinite(smoothed).any():
+        return abstain(NO_FINITE_LOSS, stopped)
+    steepest = np.gradient(smoothed[SKIP_START:-SKIP_END]).argmin()
+    return Suggestion(
+        min_lr=float(lr[SKIP_START:-SKIP_END][steepest]),
+        max_lr=float(later[smoothed.argmin()] / 10),
+        stop_step=stopped,
+    )
+
+
+def _ending_one_step_later(lr: np.ndarray) -> np.ndarray:
+    """The exponential grid ``lr``, stretched to end on what would have come next."""
+    intervals = max(len(lr) - 1, 1)
+    return lr[0] * (lr / lr[0]) ** (len(lr) / intervals)
