@@ -1,9 +1,11 @@
 """From curves to suggestions: every rule replayed on every run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
 from lrrt import plugins
 from lrrt.config import ProtocolConfig
@@ -38,6 +40,27 @@ SUGGESTION_TYPES = {
     "reason": "str",
     "stop_step": "Int64",
 }
+
+
+def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame:
+    """The ``columns`` of a Parquet file that ``command`` writes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no Parquet file, or lacks one of the columns.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError("table", str(path), f"a file; `{command}` writes it") from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["cut"])[0]
+        raise InputError("table", str(path), f"a Parquet file ({reason})") from None
+    absent = [name for name in columns if name not in table]
+    if absent:
+        raise InputError("table", str(path), f"a table with the columns {', '.join(absent)}")
+    return table[list(columns)]
 
 
 def curve_of(rows: pd.DataFrame) -> Curve:

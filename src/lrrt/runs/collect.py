@@ -93,9 +93,7 @@ TRAINING_TYPES = {
 }
 
 
-def training_table(
-    trainings: list[Training], protocol_name: str, store: Store
-) -> pd.DataFrame:
+def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
     """All ``trainings``, one row per epoch, columns and types of :data:`TRAINING_TYPES`.
 
     ``training`` names a training within a study and says what it is for; ``run`` is the result it
@@ -111,7 +109,7 @@ def training_table(
         For a training that the store lacks.
     """
     parts, versions = [], []
-    for pair, weights, lr_of, lr_kind, spec in trainings:
+    for pair, protocol, weights, lr_of, lr_kind, spec in trainings:
         result = store.get(spec.key)
         if result is None:
             raise InputError("training", spec.key[:12], f"a run kept in {store.path}")
@@ -125,7 +123,7 @@ def training_table(
             "training": name,
             "pair": pair,
             "backend": spec.backend,
-            "protocol": protocol_name,
+            "protocol": protocol,
             "weights_seed": spec.weights_seed,
             "order_seed": spec.order_seed,
             "batch_size": spec.batch_size,

@@ -68,12 +68,13 @@ def sweep_specs(
 class Training(NamedTuple):
     """One training of a pair A, B, and what it is for.
 
-    ``weights``: whose initial weights (A or B). ``lr_of``: whose suggestion (A, B, or
+    ``pair`` and ``protocol``: their names. ``weights``: whose initial weights (A or B). ``lr_of``: whose suggestion (A, B, or
     ``reference``). ``lr_kind``: ``min``, ``middle`` (geometric mean of min and max), ``max`` or
     ``reference``.
     """
 
     pair: str
+    protocol: str
     weights: str
     lr_of: str
     lr_kind: str
@@ -127,7 +128,8 @@ def training_specs(
             lr=settings.reference_lr if lr_of == "reference" else _lr(pair[lr_of], kind),
             epochs=settings.epochs,
         )
-        return Training(pair_name, weights, lr_of, kind, dataclasses.replace(spec, **changes))
+        spec = dataclasses.replace(spec, **changes)
+        return Training(pair_name, protocol_name, weights, lr_of, kind, spec)
 
     trainings = [
         training("B", "A", "max", epochs=settings.transfer_epochs),

@@ -1,0 +1,74 @@
+"""``python -m lrrt.stages.divergence``: does the range suggested for run A hold for run B?"""
+
+import json
+from pathlib import Path
+
+from lrrt import config as configuration
+from lrrt import plugins
+from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
+from lrrt.analysis.tables import SUGGESTION_TYPES, by_own_rule, read_table
+from lrrt.datasets import open_dataset
+from lrrt.errors import InputError, one_line_errors
+from lrrt.files import write_whole
+from lrrt.runs.collect import training_table, write_table
+from lrrt.runs.plan import training_specs
+from lrrt.runs.store import Store
+
+
+def main() -> None:
+    """Choose the pairs, carry out the trainings that the store lacks, write three tables.
+
+    For each [backend, protocol] of ``divergence.pairs``, the runs A and B come from the weights
+    sweep, by the protocol's own rule. In ``data/<study>/``: ``pairs.json``, by
+    ``<backend>-<protocol>`` (:func:`lrrt.analysis.divergence.choose_pairs`), and
+    ``trainings.parquet`` and ``outcomes.parquet``, in which the first pair goes by that name and
+    the others by ``<backend>-<protocol>-2`` and so on.
+    """
+    with one_line_errors():
+        config = configuration.load()
+        folder = Path("data") / config.study.name
+        dataset_path = folder / "dataset.safetensors"
+        if not dataset_path.is_file():
+            raise InputError(
+                "dataset", str(dataset_path), "a file; `python -m lrrt.stages.data` writes it"
+            )
+        dataset = open_dataset(dataset_path)
+        suggestions = by_own_rule(
+            read_table(
+                folder / "suggestions.parquet",
+                list(SUGGESTION_TYPES),
+                "python -m lrrt.stages.suggest",
+            ),
+            config.protocols,
+        )
+        chosen, planned = {}, []
+        for backend, protocol in config.divergence.pairs:
+            name = f"{backend}-{protocol}"
+            of_case = suggestions[["backend", "protocol", "sweep"]] == [
+                backend,
+                protocol,
+                "weights",
+            ]
+            rows = suggestions[of_case.all(axis=1)]
+            chosen[name] = choose_pairs(rows, config.divergence.pairs_per_case)
+            for pair_name, pair in pairs_of(name, chosen[name]).items():
+                case = (backend, protocol, pair_name, pair)
+                planned.append(
+                    training_specs(config, dataset.digest, *case, grid=pair_name == name)
+                )
+        store = Store(folder / "store")
+        launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+        # What matters most of every pair comes first, for whoever stops the study half-way.
+        ranked = sorted(
+            ((rank, training.spec) for pair in planned for rank, training in enumerate(pair)),
+            key=lambda item: item[0],
+        )
+        launcher.run([spec for _, spec in ranked], dataset_path, store, config.launcher)
+        trainings = training_table([training for pair in planned for training in pair], store)
+        write_table(folder / "trainings.parquet", trainings)
+        write_table(folder / "outcomes.parquet", outcome_table(trainings, len(dataset.classes)))
+        write_whole(folder / "pairs.json", (json.dumps(chosen, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""``python -m lrrt.stages.suggest``: every rule replayed on every curve of the study."""
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+
+from lrrt import config as configuration
+from lrrt.analysis.tables import read_table, suggestion_table
+from lrrt.core.curve import COLUMNS
+from lrrt.errors import one_line_errors
+from lrrt.runs.collect import write_table
+
+
+def main() -> None:
+    """Write ``data/<study>/suggestions.parquet`` from the curves that ``params.yaml`` names.
+
+    Other files that lie in the folder, of sweeps that the study no longer has, are not read.
+    """
+    with one_line_errors():
+        config = configuration.load()
+        folder, study = Path("data") / config.study.name, config.study
+        curves = [
+            read_table(
+                folder / "curves" / f"{'-'.join(case)}.parquet",
+                COLUMNS,
+                f"python -m lrrt.stages.sweep {' '.join(case)}",
+            )
+            for case in itertools.product(study.backends, study.protocols, study.sweeps)
+        ]
+        table = suggestion_table(pd.concat(curves, ignore_index=True), config.protocols)
+        write_table(folder / "suggestions.parquet", table)
+
+
+if __name__ == "__main__":
+    main()
