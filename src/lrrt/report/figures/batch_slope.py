@@ -76,6 +76,6 @@ def draw(data: StudyData) -> Figure | None:
             style.log_axis(ax, "y", "suggested max LR" if case == cases[0] else "")
             sizes = sorted(rows["batch_size"].unique())
             ax.set_xticks(sizes, labels=[f"{size}" for size in sizes])
-            ax.set_title(f"{style.short_label(*case).replace(', ', '\n')}\n"
-                         f"{batch_sizes.SWEEPS[sweep]}", fontsize=9)  # fmt: skip
+            words = style.short_label(*case).replace(", ", "\n")
+            ax.set_title(f"{words}\n{batch_sizes.SWEEPS[sweep]}", fontsize=9)
     return figure
