@@ -68,9 +68,9 @@ def sweep_specs(
 class Training(NamedTuple):
     """One training of a pair A, B, and what it is for.
 
-    ``pair`` and ``protocol``: their names. ``weights``: whose initial weights (A or B). ``lr_of``: whose suggestion (A, B, or
-    ``reference``). ``lr_kind``: ``min``, ``middle`` (geometric mean of min and max), ``max`` or
-    ``reference``.
+    ``pair`` and ``protocol``: their names. ``weights``: whose initial weights (A or B).
+    ``lr_of``: whose suggestion (A, B, or ``reference``). ``lr_kind``: ``min``, ``middle``
+    (geometric mean of min and max), ``max`` or ``reference``.
     """
 
     pair: str

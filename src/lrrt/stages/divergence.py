@@ -50,12 +50,10 @@ def main() -> None:
                 "weights",
             ]
             rows = suggestions[of_case.all(axis=1)]
-            chosen[name] = choose_pairs(rows, config.divergence.pairs_per_case)
+            chosen[name] = choose_pairs(suggestions[mine], config.divergence.pairs_per_case)
             for pair_name, pair in pairs_of(name, chosen[name]).items():
-                case = (backend, protocol, pair_name, pair)
-                planned.append(
-                    training_specs(config, dataset.digest, *case, grid=pair_name == name)
-                )
+                identity = (dataset.digest, backend, protocol, pair_name)
+                planned.append(training_specs(config, *identity, pair, grid=pair_name == name))
         store = Store(folder / "store")
         launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
         # What matters most of every pair comes first, for whoever stops the study half-way.
