@@ -6,8 +6,11 @@ names ``<node>.<parameter>`` and canonical layouts: convolution kernels are (hei
 out), dense kernels (in, out), everything else a vector.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 Operation = Literal["conv", "batch_norm", "relu", "add", "global_average_pool", "dense"]
 
@@ -23,6 +26,7 @@ class Node:
     in_channels: int = 0  # channels of the input (conv, dense, batch_norm)
     kernel: int = 1  # side of a convolution kernel
     stride: int = 1
+    bias: bool = False  # of a convolution; a dense layer always has one
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def parameters(nodes: list[Node]) -> list[Parameter]:
             area = node.kernel**2
             shape = (node.kernel, node.kernel, inputs, outputs)
             found.append(Parameter(f"{name}.kernel", "conv", shape, area * inputs, area * outputs))
+            if node.bias:
+                found.append(Parameter(f"{name}.bias", "bias", (outputs,), area * inputs))
         elif node.operation == "dense":
             shape = (inputs, outputs)
             found.append(Parameter(f"{name}.kernel", "dense", shape, inputs, outputs))
@@ -61,3 +67,35 @@ def parameters(nodes: list[Node]) -> list[Parameter]:
             for kind in ("scale", "offset", "mean", "variance"):
                 found.append(Parameter(f"{name}.{kind}", kind, (outputs,)))
     return found
+
+
+def fold(
+    nodes: list[Node], weights: dict[str, np.ndarray], epsilon: float
+) -> tuple[list[Node], dict[str, np.ndarray]]:
+    """The same function with batch norm's running statistics, in fewer operations.
+
+    A batch norm after a convolution that nothing else reads is taken into that convolution, which
+    gets a bias: kernel * scale / sqrt(variance + epsilon), offset - mean * the same factor.
+    """
+    by_name = {node.name: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.inputs)
+    weights, renamed, found = dict(weights), {}, []
+    for node in nodes:
+        before = by_name.get(node.inputs[0])
+        if (
+            node.operation == "batch_norm"
+            and before is not None
+            and (before.operation, before.bias, readers[before.name]) == ("conv", False, 1)
+        ):
+            parts = ("scale", "offset", "mean", "variance")
+            scale, offset, mean, variance = (weights.pop(f"{node.name}.{p}") for p in parts)
+            factor = scale / np.sqrt(variance + np.float32(epsilon))
+            conv = before.name
+            weights[f"{conv}.kernel"] = weights[f"{conv}.kernel"] * factor
+            weights[f"{conv}.bias"] = offset - mean * factor
+            found[[n.name for n in found].index(conv)] = replace(before, bias=True)
+            renamed[node.name] = conv
+        else:
+            inputs = tuple(renamed.get(name, name) for name in node.inputs)
+            found.append(replace(node, inputs=inputs))
+    return found, weights

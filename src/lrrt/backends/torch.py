@@ -1,0 +1,196 @@
+"""The PyTorch backend: channels-last, one training step written out on one screen."""
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrrt.backends import Step
+from lrrt.config import ProtocolConfig
+from lrrt.core.network import Node, Parameter, fold, parameters
+
+EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16}  # of autocast; None: off
+
+
+def build(
+    nodes: list[Node],
+    protocol: ProtocolConfig,
+    weights: dict[str, np.ndarray],
+    *,
+    precision: str = "float32",
+    threads: int = 1,
+    device: str = "cpu",
+) -> "TorchNetwork":
+    """A network with ``weights`` (canonical names and layouts), ready to train by ``protocol``."""
+    torch.set_num_threads(threads)
+    return TorchNetwork(nodes, protocol, weights, DTYPES[precision], torch.device(device))
+
+
+def versions() -> dict[str, str]:
+    return {"torch": torch.__version__}
+
+
+class TorchNetwork:
+    """See :class:`lrrt.backends.Network`."""
+
+    def __init__(self, nodes, protocol, weights, autocast_dtype, device):
+        self.nodes, self.protocol, self.device = nodes, protocol, device
+        self.autocast_dtype = autocast_dtype
+        self.tensors = _tensors(nodes, weights, device)
+        trained = [p for p in parameters(nodes) if p.trained]
+        self.trained = [self.tensors[p.name].requires_grad_() for p in trained]
+        self.velocity = [torch.zeros_like(tensor) for tensor in self.trained]
+        decay = protocol.weight_decay
+        factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
+        strengths = [decay.value * factors.get(p.kind, decay.other_factor) for p in trained]
+        self.penalised = [
+            (i, strength)
+            for i, strength in enumerate(strengths)
+            if decay.kind == "l2" and strength > 0
+        ]
+
+    def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
+        protocol = self.protocol
+        targets = torch.as_tensor(labels, device=self.device)
+        loss = F.cross_entropy(self._logits(images, _train_batch_norm), targets)
+        gradients = list(torch.autograd.grad(loss, self.trained))
+        with torch.no_grad():
+            penalty = torch.zeros((), device=self.device)
+            for i, strength in self.penalised:
+                penalty += strength * self.trained[i].square().sum()
+                gradients[i].add_(self.trained[i], alpha=2 * strength)
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            if protocol.gradient_clip is not None:
+                # norm - norm: a norm that is not finite makes all gradients NaN, as in TensorFlow.
+                scale = protocol.gradient_clip / norm.clamp(min=protocol.gradient_clip)
+                torch._foreach_mul_(gradients, scale + (norm - norm))
+            if protocol.weight_decay.kind == "decoupled":
+                torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
+            torch._foreach_mul_(self.velocity, protocol.momentum)
+            if protocol.momentum_form == "lr_inside":
+                torch._foreach_add_(self.velocity, gradients, alpha=-lr)
+                torch._foreach_add_(self.trained, self.velocity)
+            else:
+                torch._foreach_add_(self.velocity, gradients)
+                torch._foreach_add_(self.trained, self.velocity, alpha=-lr)
+        return Step(loss.item(), penalty.item(), norm.item())
+
+    @torch.inference_mode()
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, statistics: str = "running"
+    ) -> tuple[float, float]:
+        network, batch_norm = self, _batch_statistics
+        if statistics == "running":
+            folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
+            network, batch_norm = copy.copy(self), _running_statistics
+            network.nodes, network.tensors = folded[0], _tensors(*folded, self.device)
+        size = EVALUATION_BATCH[statistics]
+        loss, correct = 0.0, 0
+        for start in range(0, len(images), size):
+            targets = torch.as_tensor(labels[start : start + size], device=self.device)
+            logits = network._logits(images[start : start + size], batch_norm)
+            loss += F.cross_entropy(logits, targets, reduction="sum").item()
+            correct += (logits.argmax(1) == targets).sum().item()
+        return loss / len(images), correct / len(images)
+
+    def export(self) -> dict[str, np.ndarray]:
+        return {p.name: _array(p, self.tensors[p.name]) for p in parameters(self.nodes)}
+
+    def _logits(self, images: np.ndarray, batch_norm) -> Tensor:
+        """Float32 logits of NHWC images; ``batch_norm`` is one of the functions below."""
+        # NHWC memory seen as NCHW is PyTorch's channels-last layout: nothing is copied on a CPU.
+        inputs = torch.as_tensor(images, device=self.device).permute(0, 3, 1, 2)
+        enabled = self.autocast_dtype is not None
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=enabled):
+            return _forward(self.nodes, self.tensors, self.protocol, batch_norm, inputs).float()
+
+
+def _tensors(nodes, weights, device) -> dict[str, Tensor]:
+    return {p.name: _tensor(p, weights[p.name], device) for p in parameters(nodes)}
+
+
+def _tensor(parameter: Parameter, array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy in PyTorch's layout: kernels (out, in, height, width) and (out, in)."""
+    tensor = torch.tensor(array, dtype=torch.float32, device=device)
+    if parameter.kind == "conv":
+        return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    return tensor.t().contiguous() if parameter.kind == "dense" else tensor
+
+
+def _array(parameter: Parameter, tensor: Tensor) -> np.ndarray:
+    """A copy in the canonical layout."""
+    axes = {"conv": (2, 3, 1, 0), "dense": (1, 0)}.get(parameter.kind, (0,))
+    return tensor.detach().permute(axes).cpu().numpy().copy(order="C")
+
+
+def _forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
+    """Logits of images (NCHW). Values that nothing reads any more are let go, or overwritten."""
+    last_use = {name: node.name for node in nodes for name in node.inputs}
+    # Their outputs are not needed for their gradients.
+    rewritable = {n.name for n in nodes if n.operation in ("conv", "batch_norm", "add")}
+    values = {"input": images}
+    for node in nodes:
+        inputs = [values[name] for name in node.inputs]
+        for name in node.inputs:
+            if last_use[name] == node.name:
+                values.pop(name, None)
+        first = node.inputs[0]
+        in_place = first in rewritable and first not in values and node.inputs.count(first) == 1
+        own = {p.name.rsplit(".", 1)[1]: tensors[p.name] for p in parameters([node])}
+        if node.operation == "conv":
+            values[node.name] = _conv(node, protocol.padding, inputs[0], own)
+        elif node.operation == "batch_norm":
+            values[node.name] = batch_norm(inputs[0], own, protocol)
+        elif node.operation == "relu":
+            values[node.name] = F.relu(inputs[0], inplace=in_place)
+        elif node.operation == "add":
+            x, y = inputs
+            values[node.name] = x.add_(y) if in_place else x + y
+        elif node.operation == "global_average_pool":
+            values[node.name] = inputs[0].mean((2, 3))
+        else:
+            values[node.name] = F.linear(inputs[0], own["kernel"], own["bias"])
+    return values[nodes[-1].name]
+
+
+def _conv(node: Node, rule: str, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+    padding = (node.kernel - 1) // 2
+    if rule == "same" and node.stride > 1:
+        # TensorFlow's: just what the last window lacks, the odd pixel below and to the right.
+        sides = []
+        for side in (x.shape[3], x.shape[2]):
+            windows = -(-side // node.stride)
+            lacking = max((windows - 1) * node.stride + node.kernel - side, 0)
+            sides += [lacking // 2, lacking - lacking // 2]
+        if any(sides):
+            x = F.pad(x, sides)
+        padding = 0
+    return F.conv2d(x, own["kernel"], own.get("bias"), stride=node.stride, padding=padding)
+
+
+def _train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+    """Normalised by the batch; the running statistics move."""
+    mean, variance, scale, offset = (own[k] for k in ("mean", "variance", "scale", "offset"))
+    share, epsilon = 1 - protocol.batch_norm_momentum, protocol.batch_norm_epsilon
+    if protocol.batch_norm_unbiased:
+        return F.batch_norm(x, mean, variance, scale, offset, True, share, epsilon)
+    # PyTorch adds the unbiased variance, times the share: catch that and add the biased one.
+    added = torch.zeros_like(variance)
+    y = F.batch_norm(x, mean, added, scale, offset, True, share, epsilon)
+    count = x.numel() / x.shape[1]
+    variance.mul_(1 - share).add_(added, alpha=(count - 1) / count)
+    return y
+
+
+def _batch_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+    """Normalised by the batch; the running statistics stay."""
+    epsilon = protocol.batch_norm_epsilon
+    return F.batch_norm(x, None, None, own["scale"], own["offset"], True, 0.0, epsilon)
+
+
+def _running_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+    parts = (own[k] for k in ("mean", "variance", "scale", "offset"))
+    return F.batch_norm(x, *parts, False, 0.0, protocol.batch_norm_epsilon)
