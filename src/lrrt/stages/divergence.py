@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from lrrt import config as configuration
 from lrrt import plugins
 from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
@@ -44,12 +46,8 @@ def main() -> None:
         chosen, planned = {}, []
         for backend, protocol in config.divergence.pairs:
             name = f"{backend}-{protocol}"
-            of_case = suggestions[["backend", "protocol", "sweep"]] == [
-                backend,
-                protocol,
-                "weights",
-            ]
-            rows = suggestions[of_case.all(axis=1)]
+            case = {"backend": backend, "protocol": protocol, "sweep": "weights"}
+            mine = (suggestions[list(case)] == pd.Series(case)).all(axis=1)
             chosen[name] = choose_pairs(suggestions[mine], config.divergence.pairs_per_case)
             for pair_name, pair in pairs_of(name, chosen[name]).items():
                 identity = (dataset.digest, backend, protocol, pair_name)
