@@ -15,6 +15,7 @@ from lrrt.errors import InputError
 
 CROP_PADDING = 4  # pixels
 SHIFT_SHARE = 0.1  # of the side
+CHUNK = 32  # images interpolated at once: their windows fit a core's cache
 KINDS = ("none", "crop", "shift")
 
 
@@ -105,19 +106,16 @@ def _scale(
 
     A float32 array is changed in place.
     """
-    channels = images.shape[-1]
-    mean, std = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (mean, std))
-    if not protocol.normalise:
-        mean, std = np.zeros(channels), np.ones(channels)
-    pixels = images.shape[1] * images.shape[2]
-    # One long row for each image: broadcasting over the few channels would be slow.
-    factor = np.tile((1 / (255 * std)).astype(np.float32), pixels)
-    offset = np.tile((mean / std).astype(np.float32), pixels)
-    flat = images.reshape(len(images), -1).astype(np.float32, copy=False)
-    flat *= factor
+    rows = images.reshape(len(images), -1).astype(np.float32, copy=False)
     if protocol.normalise:
-        flat -= offset
-    return flat.reshape(images.shape)
+        mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+        # As long as an image's row: broadcasting over the few channels would be slow.
+        pixels = rows.shape[1] // images.shape[-1]
+        rows *= np.tile((1 / (255 * std)).astype(np.float32), pixels)
+        rows -= np.tile((mean / std).astype(np.float32), pixels)
+    else:
+        rows *= np.float32(1 / 255)
+    return rows.reshape(images.shape)
 
 
 def prepare(
@@ -183,7 +181,11 @@ def apply(
     indices, shifts, flips = draws
     side = images.shape[1]
     if protocol.augmentation == "shift":
-        return _scale(_shifted(images, draws), protocol, mean, std)
+        shifted = np.empty((len(indices), *images.shape[1:]), dtype=np.float32)
+        for start in range(0, len(indices), CHUNK):
+            part = slice(start, start + CHUNK)
+            shifted[part] = _shifted(images, indices[part], shifts[part], flips[part])
+        return _scale(shifted, protocol, mean, std)
     if protocol.augmentation == "none" and not flips.any():
         return _scale(images.take(indices, axis=0), protocol, mean, std)
     offsets = shifts.astype(np.int64)
@@ -194,9 +196,10 @@ def apply(
     return _scale(_gather(images, indices, rows, columns), protocol, mean, std)
 
 
-def _shifted(images: np.ndarray, draws: Draws) -> np.ndarray:
-    """The batch moved by real shifts, float32, pixels from 0 to 255."""
-    indices, shifts, flips = draws
+def _shifted(
+    images: np.ndarray, indices: np.ndarray, shifts: np.ndarray, flips: np.ndarray
+) -> np.ndarray:
+    """Images moved by real shifts, float32, pixels from 0 to 255."""
     side = images.shape[1]
     whole = np.floor(shifts)
     parts = (shifts - whole).astype(np.float32)
