@@ -9,6 +9,8 @@ from importlib import resources
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -152,16 +154,14 @@ def encode(figure: Figure, dpi: int) -> dict[str, bytes]:
 
     In the SVG each artist marked with :func:`tip` carries its text as ``<title>``.
     """
-    figure.draw_without_rendering()  # lays it out, once
-    figure.set_layout_engine("none")
-    files = {}
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
-        files[kind] = buffer.getvalue()
+    # Not by savefig, which draws and lays out several times over.
+    pixels, drawn = io.BytesIO(), io.BytesIO()
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure).print_png(pixels, metadata={"Software": None})
+    figure.set_layout_engine("none")  # what has been laid out stays
+    FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None, "Creator": None})
     # What matplotlib has escaped as an attribute is also sound as text.
     titled = re.sub(
-        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', files["svg"].decode()
+        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', drawn.getvalue().decode()
     )
-    files["svg"] = titled.encode()
-    return files
+    return {"png": pixels.getvalue(), "svg": titled.encode()}
