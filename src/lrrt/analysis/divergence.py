@@ -110,7 +110,7 @@ def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if case["A"] is None:
         return {}
     first = {key: case[key] for key in ("A", "B", "gap_decades", "disjoint")}
-    numbered = enumerate(case["further"], start=2)
+    numbered = enumerate(case.get("further", ()), start=2)
     return {name: first} | {f"{name}-{number}": pair for number, pair in numbered}
 
 

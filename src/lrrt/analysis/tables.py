@@ -11,7 +11,6 @@ from lrrt import plugins
 from lrrt.config import ProtocolConfig
 from lrrt.core.curve import Curve
 from lrrt.core.replay import recorded
-from lrrt.core.rules import replay
 from lrrt.errors import InputError
 
 # One run can be in several sweeps, and under several protocols that differ in the reading only.
@@ -130,7 +129,11 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
     InputError
         If a curve's protocol is not among ``protocols``.
     """
-    rules = plugins.names("lrrt.core.rules")
+    # Found once: to look a module up for each curve would take longer than the rule itself.
+    rules = {
+        name: plugins.find("lrrt.core.rules", name, "rule").suggest
+        for name in plugins.names("lrrt.core.rules")
+    }
     rows = []
     for identity, curve in runs_of(curves):
         if identity["protocol"] not in protocols:
@@ -138,8 +141,8 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
                 "protocol", identity["protocol"], f"one of: {', '.join(sorted(protocols))}"
             )
         lr, loss = recorded(curve, protocols[identity["protocol"]])
-        for rule in rules:
-            found = replay(rule, lr, loss)
+        for rule, suggest in rules.items():
+            found = suggest(lr, loss)
             rows.append(
                 (
                     *(identity[name] for name in IDENTITY),

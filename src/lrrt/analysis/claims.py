@@ -1,0 +1,722 @@
+"""The post's claims, each held against a study's runs.
+
+One function, one claim; its docstring is the rule that decides, written before the runs. All
+intervals are 95 %. A *home case* is a protocol on the backend that the post ran it on; a *share* is
+judged by its Wilson interval against one half. Where a study lacks the runs that a claim needs, it
+is undecided, and the evidence says what is missing.
+"""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lrrt.analysis.dispersion import (
+    batch_size_slopes,
+    log_quantiles,
+    median_interval,
+    published_comparison,
+)
+from lrrt.analysis.divergence import OUTCOMES, gap_decades, pairs_of
+from lrrt.analysis.evidence import (
+    DOES_NOT_HOLD,
+    HOLDS,
+    MINIMUM_RUNS,
+    UNDECIDED,
+    Case,
+    Finding,
+    Study,
+    Trace,
+    beside,
+    bootstrap_interval,
+    case_name,
+    common_slope,
+    counted,
+    number,
+    share_interval,
+)
+from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
+from lrrt.config import Config
+from lrrt.core.smoothing import ema
+
+HARMED = ("diverged", "overfits")
+KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
+
+PLATEAU_TOLERANCE = 0.10  # of the level: what counts as flat
+DESCENT_SHARE = 0.10  # of the level: what counts as a fall
+RISE = 0.10  # above the lowest raw loss: what counts as risen
+EQUAL_VARIANCE = 1.1  # weights that add less than a tenth of variance do not matter
+IMPRACTICAL = 10.0  # times as long
+MOSTLY_HARMLESS = (1 / 10, 1 / 3)  # share harmed: refuted above the first, shown below the second
+ALL_OVERLAP_RUNS = 10  # runs of which no two are disjoint refute that any are
+
+CLAIMS: list[tuple[str, Callable[[Study], Finding]]] = []
+
+
+def claim(text: str) -> Callable[[Callable[[Study], Finding]], Callable[[Study], Finding]]:
+    """Enter a function under the claim that it judges; the order is that of this file."""
+
+    def enter(function: Callable[[Study], Finding]) -> Callable[[Study], Finding]:
+        CLAIMS.append((text, function))
+        return function
+
+    return enter
+
+
+def claims(
+    *,
+    curves: pd.DataFrame,
+    suggestions: pd.DataFrame,
+    trainings: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    pairs: Mapping[str, Any],
+    config: Config,
+    seconds: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Judge every claim on the files of one study.
+
+    Parameters
+    ----------
+    curves, suggestions, trainings, outcomes : DataFrame
+        The study's tables; the suggestions of all rules.
+    pairs : mapping
+        The content of ``pairs.json``.
+    seconds : mapping, optional
+        Wall-clock seconds by run (:func:`lrrt.runs.collect.kept_seconds`).
+
+    Returns
+    -------
+    list of dict
+        ``claim``, ``evidence`` (sentences with numbers and n), ``verdict`` (``holds``, ``does not
+        hold`` or ``undecided``), ``interval`` ([low, high] or None); JSON values only.
+    """
+    study = Study(curves, suggestions, trainings, outcomes, pairs, config, seconds or {})
+    judged = []
+    for text, function in CLAIMS:
+        evidence, verdict, interval = function(study)
+        known = interval is not None and all(map(math.isfinite, interval))
+        interval = [float(end) for end in interval] if known else None
+        judged.append(
+            {"claim": text, "evidence": evidence, "verdict": verdict, "interval": interval}
+        )
+    return judged
+
+
+def decision_rules() -> dict[str, str]:
+    """By claim, the rule that decides it."""
+    return {text: " ".join(inspect.getdoc(function).split()) for text, function in CLAIMS}
+
+
+def _worst_share(counts: Mapping[Case, tuple[int, int]]) -> tuple[str, tuple[float, float] | None]:
+    """Verdict on a share that must exceed one half in every case; the interval of the lowest."""
+    intervals = [share_interval(*count) for count in counts.values() if count[1]]
+    if not intervals:
+        return UNDECIDED, None
+    verdicts = [beside(interval, 0.5) for interval in intervals]
+    overall = next((v for v in (DOES_NOT_HOLD, UNDECIDED) if v in verdicts), HOLDS)
+    return overall, min(intervals)
+
+
+def _listed(counts: Mapping[Case, tuple[int, int]]) -> str:
+    return "; ".join(f"{case_name(case)}: {k} of {n}" for case, (k, n) in counts.items())
+
+
+def _level(trace: Trace) -> float:
+    """The loss before anything happens: median over the first tenth of the steps."""
+    return float(np.median(trace.steady[: _tenth(trace)]))
+
+
+def _lowest(loss: np.ndarray) -> float:
+    return float(np.where(np.isfinite(loss), loss, np.inf).min())
+
+
+def _tenth(trace: Trace) -> int:
+    return max(3, len(trace.lr) // 10)
+
+
+MISSING_RUNS = Finding("No weights sweep of a home case with suggestions.", UNDECIDED)
+
+
+@claim("The loss starts with a plateau, descends to a minimum and finally explodes.")
+def typical_shape(study: Study) -> Finding:
+    """Holds if in every home case most range tests of the weights sweep show all three: over the
+    first tenth of the steps the raw loss (running median of five) stays within 10 % of its median
+    there, the level; the smoothed loss falls at least 10 % below its own level; after its minimum
+    it rises above that level, or is not finite. Most: the interval of the share lies above one
+    half; does not hold if it lies below in a case."""
+    counts: dict[Case, tuple[int, int]] = {}
+    for trace in study.traces("weights"):
+        start, raw_level = slice(_tenth(trace)), _level(trace)
+        flat = np.abs(trace.steady[start] - raw_level).max() <= PLATEAU_TOLERANCE * raw_level
+        smoothed = np.where(np.isfinite(trace.smoothed), trace.smoothed, np.inf)
+        level, lowest = np.median(smoothed[start]), int(np.argmin(smoothed))
+        falls = smoothed[lowest] <= (1 - DESCENT_SHARE) * level
+        explodes = smoothed[lowest:].max() > level
+        shown, total = counts.get(trace.case, (0, 0))
+        counts[trace.case] = shown + bool(flat and falls and explodes), total + 1
+    if not counts:
+        return MISSING_RUNS
+    verdict, interval = _worst_share(counts)
+    return Finding(
+        f"Plateau, descent and explosion in {_listed(counts)} range tests. Interval: the share, "
+        "in the case where it is lowest.", verdict, interval,
+    )  # fmt: skip
+
+
+@claim(
+    "With new weights or batch order each run, the suggested ranges have the published medians: "
+    "about (0.1, 2) in Keras, (5e-4, 0.4) in fastai."
+)
+def published_medians(study: Study) -> Finding:
+    """Holds if all our medians lie inside the published 10-90 % bars (seven of the eight published
+    medians have one), each from at least 6 runs at the post's scale (ResNet-56, CIFAR-10, batch
+    512). Does not hold if one lies outside with its whole interval. Undecided otherwise."""
+    table = published_comparison(
+        study.suggestions, study.config.protocols, study.config.report.bootstrap_resamples
+    )
+    barred = table[table["inside"].notna()]
+    wanted = int(published()["q10"].notna().sum())
+    inside = int(barred["inside"].astype(bool).sum())
+    parts = [
+        f"{row.backend} {row.sweep} {row.quantity} {number(row.median)} against "
+        f"{number(row.published_median)} (n = {row.n - row.abstained})"
+        for row in table.itertuples()
+    ]
+    evidence = (
+        f"{inside} of {len(barred)} medians lie inside the published bars (n = {RUNS}; {wanted} "
+        f"bars were published); {study.scale}: {'; '.join(parts) or 'no runs'}."
+    )
+    if not study.at_the_posts_scale:
+        return Finding(f"{evidence} Not the post's scale.", UNDECIDED)
+    enough = ((barred["n"] - barred["abstained"]) >= MINIMUM_RUNS).all()
+    apart = (barred["median_high"] < barred["published_q10"]) | (
+        barred["median_low"] > barred["published_q90"]
+    )
+    if not enough or not len(barred):
+        return Finding(f"{evidence} At least {MINIMUM_RUNS} runs each are needed.", UNDECIDED)
+    if apart.any():
+        return Finding(f"{evidence} {int(apart.sum())} outside with its interval.", DOES_NOT_HOLD)
+    complete = len(barred) == wanted and inside == wanted
+    return Finding(evidence, HOLDS if complete else UNDECIDED)
+
+
+@claim("The minimum LR that the finder recommends is where the loss descends fastest.")
+def steepest_descent(study: Study) -> Finding:
+    """Holds if in every home case the interval of the share of weights-sweep runs whose minimum LR
+    comes from the steepest descent, and not from the rule's fallback (a tenth of the maximum),
+    lies above one half; does not hold if it lies below in a case."""
+    counts, below = {}, []
+    for case in study.home_cases():
+        rows = study.ranges("weights", case)
+        counts[case] = len(rows) - int(rows["fallback"].sum()), len(rows)
+        below.append(f"{int((rows['min_lr'] < rows['max_lr']).sum())} of {len(rows)}")
+    if not any(total for _, total in counts.values()):
+        return MISSING_RUNS
+    verdict, interval = _worst_share(counts)
+    return Finding(
+        f"The minimum is the steepest descent in {_listed(counts)} runs; in the others it is the "
+        f"rule's silent fallback, a tenth of the maximum. It is below the maximum in "
+        f"{'; '.join(below)}. Interval: the share, in the case where it is lowest.",
+        verdict, interval,
+    )  # fmt: skip
+
+
+@claim(
+    "The maximum LR is a tenth of the LR at the minimum of the smoothed loss, since at that "
+    "minimum itself the LR is too large."
+)
+def minimum_over_ten(study: Study) -> Finding:
+    """Judged on the raw loss (running median of five, which does not lag). Dividing by ten is right
+    for a run where the LR at the raw minimum lies between the maximum LR and ten times it: the
+    smoothed minimum is past it, a tenth is not. Holds if in every home case the interval of the
+    share of such weights-sweep runs lies above one half; does not hold if it lies below in a
+    case."""
+    counts: dict[Case, tuple[int, int]] = {}
+    past, over, lags = 0, 0, []
+    for trace, row in _with_range(study):
+        lowest, maximum = trace.lr[int(np.argmin(trace.steady))], row["max_lr"]
+        needed, enough = bool(lowest < 10 * maximum), bool(maximum <= lowest)
+        right, total = counts.get(trace.case, (0, 0))
+        counts[trace.case] = right + (needed and enough), total + 1
+        past, over = past + needed, over + (not enough)
+        lags.append(math.log10(10 * maximum / lowest))
+    if not counts:
+        return MISSING_RUNS
+    verdict, interval = _worst_share(counts)
+    own = pd.concat([study.cells(weights=w, lr_of=w, lr_kind="max") for w in "AB"])
+    trained = (
+        f"Trained on its own weights at the maximum: {counted(own['outcome'], OUTCOMES)}."
+        if len(own)
+        else "No training at the maximum LR."
+    )
+    return Finding(
+        f"A tenth is right in {_listed(counts)} runs. The smoothed minimum lies past the raw one "
+        f"in {past} of {len(lags)}, by {number(float(np.median(lags)))} decades in the median; "
+        f"after division the maximum is still past it in {over}. {trained} Interval: the share, in "
+        "the case where it is lowest.", verdict, interval,
+    )  # fmt: skip
+
+
+def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
+    """The weights-sweep traces whose own rule suggests a range, with that suggestion."""
+    found = []
+    for case in study.home_cases():
+        rows = study.ranges("weights", case).set_index("run")
+        traces = [trace for trace in study.traces("weights") if trace.case == case]
+        found += [(trace, rows.loc[trace.run]) for trace in traces if trace.run in rows.index]
+    return found
+
+
+@claim("The suggested range changes with the initial weights.")
+def weights_change_suggestion(study: Study) -> Finding:
+    """Judged by the ratio of variances of log10 maximum LR: weights sweep (new weights, new order)
+    over order sweep (same weights, new order), summed over the home cases with at least 6 runs in
+    both; bootstrap interval over runs. Above 1, the weights add to what batch order does alone.
+    Holds if the interval lies above 1; does not hold if it lies below 1.1."""
+    samples, parts = [], []
+    for case in study.home_cases("order"):
+        both = [
+            np.log10(study.ranges(sweep, case)["max_lr"].to_numpy(np.float64))
+            for sweep in ("weights", "order")
+        ]
+        new, same = ("–" if len(s) < 2 else f"{np.std(s, ddof=1):.2f}" for s in both)
+        parts.append(
+            f"{case_name(case)}: {new} decades (n = {len(both[0])}) with new weights, {same} "
+            f"(n = {len(both[1])}) with the same"
+        )
+        if min(map(len, both)) >= MINIMUM_RUNS:
+            samples += both
+    evidence = f"Standard deviation of log10 maximum LR, {'; '.join(parts) or 'no order sweep'}."
+    if not samples:
+        return Finding(f"{evidence} At least {MINIMUM_RUNS} runs each are needed.", UNDECIDED)
+
+    def ratio(*groups: np.ndarray, axis: int = -1) -> np.ndarray:
+        variances = [np.var(group, axis=axis, ddof=1) for group in groups]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return sum(variances[::2]) / sum(variances[1::2])
+
+    resamples = study.config.report.bootstrap_resamples
+    interval = bootstrap_interval(samples, ratio, resamples=resamples)
+    verdict = beside(interval, 1.0)
+    if verdict != HOLDS:
+        verdict = DOES_NOT_HOLD if interval[1] < EQUAL_VARIANCE else UNDECIDED
+    return Finding(
+        f"{evidence} Ratio of the variances, all cases: {number(float(ratio(*samples)))}, whose "
+        "interval is given; the order sweep is of one set of weights.", verdict, interval,
+    )  # fmt: skip
+
+
+@claim("Two initialisations A and B can have suggested ranges that do not overlap.")
+def disjoint_ranges(study: Study) -> Finding:
+    """Holds if two runs of the weights sweep of a home case have disjoint ranges. Does not hold if
+    no two do among at least 10 runs of each home case. The interval is of the share of disjoint
+    pairs, by resampling runs (pairs share runs)."""
+    gaps, parts = [], []
+    for case in study.home_cases():
+        ranges = study.ranges("weights", case)[["min_lr", "max_lr"]].to_numpy()
+        apart = np.zeros((len(ranges), len(ranges)), dtype=bool)
+        for i, j in itertools.combinations(range(len(ranges)), 2):
+            apart[i, j] = apart[j, i] = gap_decades(tuple(ranges[i]), tuple(ranges[j])) > 0
+        if len(ranges) >= 2:
+            gaps.append(apart)
+            pairs = len(ranges) * (len(ranges) - 1) // 2
+            parts.append(f"{case_name(case)}: {apart.sum() // 2} of {pairs} pairs of {len(ranges)}")
+    if not gaps:
+        return MISSING_RUNS
+
+    def share(*picked: np.ndarray) -> float:
+        apart = pairs = 0
+        for matrix, runs in zip(gaps, picked, strict=True):
+            different = runs[:, None] != runs[None, :]  # a run drawn twice is no pair
+            apart += matrix[np.ix_(runs, runs)].sum()
+            pairs += different.sum()
+        return apart / pairs if pairs else math.nan
+
+    found = any(matrix.any() for matrix in gaps)
+    enough = all(len(matrix) >= ALL_OVERLAP_RUNS for matrix in gaps)
+    interval = None
+    if all(len(matrix) >= MINIMUM_RUNS for matrix in gaps):
+        runs = [np.arange(len(matrix)) for matrix in gaps]
+        resamples = study.config.report.bootstrap_resamples
+        interval = bootstrap_interval(runs, share, resamples=resamples, vectorized=False)
+    verdict = HOLDS if found else DOES_NOT_HOLD if enough else UNDECIDED
+    missing = "" if found or enough else f" At least {ALL_OVERLAP_RUNS} runs are needed to deny it."
+    return Finding(f"Disjoint ranges, {'; '.join(parts)} runs.{missing}", verdict, interval)
+
+
+@claim("Training model B at A's maximum LR makes it diverge or overfit.")
+def transfer_harms(study: Study) -> Finding:
+    """Over all pairs with disjoint ranges: holds if the interval of the share of trainings of
+    weights B at A's maximum LR that diverge or overfit lies above one half; does not hold if below.
+    (Outcomes by the definitions of the divergence stage; no run is in two pairs.)"""
+    disjoint = _disjoint_pairs(study)
+    cells = study.cells(weights="B", lr_of="A", lr_kind="max")
+    cells = cells[cells["pair"].isin(disjoint)]
+    if not len(cells):
+        return Finding("No pair with disjoint ranges was trained.", UNDECIDED)
+    control = study.cells(weights="B", lr_of="B", lr_kind="max")
+    control = control[control["pair"].isin(disjoint)]
+    harmed = int(cells["outcome"].isin(HARMED).sum())
+    interval = share_interval(harmed, len(cells))
+    verdict = beside(interval, 0.5)
+    missing = " More pairs are needed." if verdict == UNDECIDED else ""
+    return Finding(
+        f"Weights B at A's maximum LR: {counted(cells['outcome'], OUTCOMES)} of {len(cells)} pairs "
+        f"with disjoint ranges; at B's own maximum: {counted(control['outcome'], OUTCOMES)}. "
+        f"Interval: the share that diverges or overfits.{missing}", verdict, interval,
+    )  # fmt: skip
+
+
+def _disjoint_pairs(study: Study) -> list[str]:
+    return [
+        name
+        for case_key, case in study.pairs.items()
+        for name, pair in pairs_of(case_key, case).items()
+        if pair["disjoint"]
+    ]
+
+
+@claim("Use the same initial weights for the finder and for the training that follows.")
+def same_weights(study: Study) -> Finding:
+    """Over all weights of pairs with disjoint ranges that were trained both at their own maximum LR
+    and at the other run's: holds if the interval of the share that reaches the lower validation
+    loss at its own maximum (after equally many epochs; a loss that is not finite is the worst)
+    lies above one half; does not hold if below."""
+    better = total = 0
+    for pair, weights in itertools.product(_disjoint_pairs(study), ("AB", "BA")):
+        cells = [
+            study.cells(pair=pair, weights=weights[0], lr_of=lr_of, lr_kind="max")["training"]
+            for lr_of in weights  # its own, then the other's
+        ]
+        if not all(map(len, cells)):
+            continue
+        names = [cell.iloc[0] for cell in cells]
+        epoch = min(map(study.epochs_of, names))
+        losses = [study.at_epoch(name, epoch, "val_loss") for name in names]
+        losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        if losses[0] != losses[1]:
+            better, total = better + (losses[0] < losses[1]), total + 1
+    spreads = []
+    for case in study.home_cases("order"):
+        rows = study.ranges("order", case)
+        if len(rows) > 1:
+            low, high = log_quantiles(rows["max_lr"], (0.1, 0.9))
+            spreads.append(f"{number(high / low)}-fold for {case_name(case)} (n = {len(rows)})")
+    order = (
+        f" It may not be enough: with the same weights, batch order alone spreads the maximum LR "
+        f"(10 % to 90 %) {', '.join(spreads)}."
+        if spreads
+        else ""
+    )
+    if not total:
+        return Finding(f"No pair with disjoint ranges was trained both ways.{order}", UNDECIDED)
+    interval = share_interval(better, total)
+    verdict = beside(interval, 0.5)
+    missing = " More pairs are needed." if verdict == UNDECIDED else ""
+    return Finding(
+        f"{better} of {total} weights reach the lower validation loss at their own maximum LR than "
+        f"at the other's.{order} Interval: the share.{missing}", verdict, interval,
+    )  # fmt: skip
+
+
+@claim("The current PyTorch (fastai) finder suggests lower LRs than the Keras one.")
+def torch_is_lower(study: Study) -> Finding:
+    """Between the weights sweeps of (torch, blog_fastai) and (keras, blog_keras): holds if for the
+    minimum and for the maximum LR a two-sided Mann-Whitney test gives p < 0.05 and fastai's is the
+    lower; does not hold if for one of them it gives p < 0.05 and fastai's is the higher. The
+    interval is of the probability that a fastai run has the lower maximum LR than a Keras run, by
+    resampling runs."""
+    resamples = study.config.report.bootstrap_resamples
+    ours, theirs = study.ranges("weights", FASTAI), study.ranges("weights", KERAS)
+    if min(len(ours), len(theirs)) < 2:
+        return Finding("Weights sweeps of both home cases are needed.", UNDECIDED)
+
+    def lower(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        x, y = x[..., :, None], y[..., None, :]
+        return ((x < y) + 0.5 * (x == y)).mean(axis=(-2, -1))
+
+    results, parts = {}, []
+    for quantity in ("min_lr", "max_lr"):
+        x, y = (np.log10(rows[quantity].to_numpy(np.float64)) for rows in (ours, theirs))
+        chance = float(lower(x, y))
+        p = float(stats.mannwhitneyu(x, y).pvalue)
+        results[quantity] = chance, p, x, y
+        parts.append(
+            f"{quantity}: medians {number(10 ** np.median(x))} and {number(10 ** np.median(y))}, "
+            f"lower in {chance:.0%} of pairs of runs (p = {p:.2g})"
+        )
+    decided = {chance > 0.5 for chance, p, *_ in results.values() if p < 0.05}
+    sure = all(p < 0.05 for _, p, *_ in results.values())
+    verdict = DOES_NOT_HOLD if False in decided else HOLDS if sure else UNDECIDED
+    interval = bootstrap_interval(results["max_lr"][2:], lower, resamples=resamples)
+    crossed = []
+    for case in ((FASTAI[0], KERAS[1]), (KERAS[0], FASTAI[1])):
+        rows = study.ranges("weights", case)
+        if len(rows):
+            low, high = (number(log_quantiles(rows[q], [0.5])[0]) for q in ("min_lr", "max_lr"))
+            crossed.append(f"{case_name(case)} ({low}, {high}), n = {len(rows)}")
+    tail = f" Crossed, which tells protocol from framework: {'; '.join(crossed)}."
+    return Finding(
+        f"fastai (n = {len(ours)}) beside Keras (n = {len(theirs)}), {'; '.join(parts)}."
+        f"{tail if crossed else ''}", verdict, interval,
+    )  # fmt: skip
+
+
+@claim("The finder recommends a maximum LR of 2.0, where the usual value is around 0.1.")
+def two_against_a_tenth(study: Study) -> Finding:
+    """At the post's scale, from at least 6 runs of (keras, blog_keras): holds if the interval of
+    the median maximum LR of the weights sweep lies above 0.1; does not hold if below."""
+    values = study.ranges("weights", KERAS)["max_lr"]
+    if not len(values):
+        return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)
+    interval = median_interval(values, study.config.report.bootstrap_resamples)
+    median = float(log_quantiles(values, [0.5])[0])
+    contains = "contains" if interval[0] <= KERAS_MAX_LR <= interval[1] else "does not contain"
+    evidence = (
+        f"Median maximum LR {number(median)} (n = {len(values)}), {number(median / USUAL_LR)} "
+        f"times the usual {USUAL_LR}; its interval {contains} {KERAS_MAX_LR}; {study.scale}."
+    )
+    at_reference = study.cells(lr_kind="reference")
+    if len(at_reference):
+        evidence += f" Trained at the reference LR: {counted(at_reference['outcome'], OUTCOMES)}."
+    if not study.at_the_posts_scale:
+        return Finding(f"{evidence} Not the post's scale.", UNDECIDED, interval)
+    if len(values) < MINIMUM_RUNS:
+        return Finding(f"{evidence} At least {MINIMUM_RUNS} runs are needed.", UNDECIDED, interval)
+    return Finding(evidence, beside(interval, USUAL_LR), interval)
+
+
+@claim("Seen without smoothing, LRs as large as the suggested maximum are not safe.")
+def unsafe_without_smoothing(study: Study) -> Finding:
+    """Unsafe: at the suggested maximum LR the raw loss (running median of five) has already risen
+    by 10 % from its lowest at smaller LRs. Holds if the interval of the share of weights-sweep
+    runs of home cases lies above one half; does not hold if below. The same of the validation loss,
+    not smoothed at all, in the validation sweeps is shown beside it."""
+
+    def risen(lr: np.ndarray, loss: np.ndarray, maximum: float) -> bool:
+        last = max(int(np.searchsorted(lr, maximum * (1 + 1e-9))) - 1, 0)
+        loss = np.where(np.isfinite(loss), loss, np.inf)
+        return bool(loss[last] > (1 + RISE) * loss[: last + 1].min())
+
+    found = [risen(t.lr, t.steady, row["max_lr"]) for t, row in _with_range(study)]
+    if not found:
+        return MISSING_RUNS
+    validated = []
+    for sweep in ("validation", "validation_batch"):
+        traces = [t for t in study.traces(sweep) if t.val_loss is not None]
+        maxima = study.own[study.own["sweep"] == sweep].set_index(["backend", "protocol", "run"])
+        for trace in traces:
+            maximum = float(maxima["max_lr"].get((*trace.case, trace.run), math.nan))
+            if math.isfinite(maximum):
+                validated.append(risen(trace.lr, trace.val_loss, maximum))
+    beside_it = (
+        f"the validation loss has in {sum(validated)} of {len(validated)} validated range tests"
+        if validated
+        else "no range test was validated"
+    )
+    interval = share_interval(sum(found), len(found))
+    return Finding(
+        f"By the suggested maximum LR the raw training loss has risen by {RISE:.0%} from its "
+        f"lowest in {sum(found)} of {len(found)} range tests; {beside_it}. Interval: the share of "
+        "range tests.", beside(interval, 0.5), interval,
+    )  # fmt: skip
+
+
+@claim("Validating at every step makes the range test impractical: 33 times as long.")
+def validation_cost(study: Study) -> Finding:
+    """Ratio of wall-clock times of a validated range test and the median of those without
+    validation of the same backend, protocol and batch size, start-up included. Holds if all such
+    ratios are at least 10; does not hold if all are below; undecided otherwise or without kept
+    times. The interval is from the least ratio to the largest. Beside it, from counts of images
+    alone, a training step being three times a forward pass."""
+    config = study.config
+    counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
+    timed = study.curves[["run", "backend", "protocol", "sweep", "batch_size"]].drop_duplicates()
+    timed = timed.assign(seconds=timed["run"].map(dict(study.seconds)).astype(float))
+    validation = {name: sweep.validation for name, sweep in config.sweeps.items()}
+    timed["validated"] = timed["sweep"].map(validation).fillna("none") != "none"
+    ratios = []
+    for _, rows in timed.dropna(subset=["seconds"]).groupby(["backend", "protocol", "batch_size"]):
+        plain = rows.loc[~rows["validated"], "seconds"]
+        if len(plain):
+            ratios += list(rows.loc[rows["validated"], "seconds"] / plain.median())
+    count = (
+        f"By images, {config.data.test_images} validated after each batch of "
+        f"{config.sweep.batch_size}: {number(counted_ratio)} times."
+    )
+    if not ratios:
+        return Finding(f"No times are kept of range tests with and without. {count}", UNDECIDED)
+    low, high = min(ratios), max(ratios)
+    verdict = HOLDS if low >= IMPRACTICAL else DOES_NOT_HOLD if high < IMPRACTICAL else UNDECIDED
+    return Finding(
+        f"{number(low)} to {number(high)} times as long (n = {len(ratios)} validated range tests); "
+        f"the post: {number(VALIDATION_COST)}. {count}", verdict, (low, high),
+    )  # fmt: skip
+
+
+@claim("The minimum LR, at the steepest descent, is reasonable and safe.")
+def minimum_is_safe(study: Study) -> Finding:
+    """Over all trainings at a minimum LR (of A and of B, on either's weights): holds if the
+    interval of the share that diverges or overfits lies below one third; does not hold if it lies
+    above one tenth."""
+    cells = study.cells(lr_kind="min")
+    if not len(cells):
+        return Finding("No training at a minimum LR.", UNDECIDED)
+    harmed = int(cells["outcome"].isin(HARMED).sum())
+    low, high = share_interval(harmed, len(cells))
+    refuted, shown = MOSTLY_HARMLESS
+    verdict = HOLDS if high < shown else DOES_NOT_HOLD if low > refuted else UNDECIDED
+    missing = " More trainings are needed." if verdict == UNDECIDED else ""
+    return Finding(
+        f"Trainings at a minimum LR: {counted(cells['outcome'], OUTCOMES)} (n = {len(cells)}). "
+        f"Interval: the share that diverges or overfits.{missing}", verdict, (low, high),
+    )  # fmt: skip
+
+
+@claim("For a larger batch size, a higher LR should be picked.")
+def larger_batch(study: Study) -> Finding:
+    """Slope of log10 maximum LR against log10 batch size, common to the home cases (each with its
+    own intercept), in the sweep with a fixed number of steps, else in that over one epoch each:
+    holds if its interval lies above 0; does not hold if below. 1 is linear scaling, 0.5
+    square-root scaling."""
+    for sweep in ("batch_size", "batch_size_epoch"):
+        fits = {}
+        for quantity in ("max_lr", "min_lr"):
+            rows = [study.ranges(sweep, case) for case in study.home_cases(sweep)]
+            fits[quantity] = common_slope(
+                (np.log10(r["batch_size"].to_numpy(float)), np.log10(r[quantity].to_numpy(float)))
+                for r in rows
+            )
+        if fits["max_lr"] is not None:
+            break
+    else:
+        return Finding("A sweep with several batch sizes is needed.", UNDECIDED)
+    slope, interval, n = fits["max_lr"]
+    scalings = [
+        name for value, name in ((1.0, "linear"), (0.5, "square-root"))
+        if interval[0] <= value <= interval[1]
+    ]  # fmt: skip
+    others = [
+        f"{row.sweep} {row.backend} {row.quantity} {row.slope:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        for row in batch_size_slopes(study.own).itertuples()
+        if row.sweep.startswith("batch_size") and (row.backend, row.protocol) in study.home_cases()
+    ]
+    return Finding(
+        f"Slope of the maximum LR {slope:.2f} (n = {n} runs of sweep {sweep}), of the minimum LR "
+        f"{fits['min_lr'][0]:.2f}; its interval contains "
+        f"{' and '.join(scalings) or 'neither linear nor square-root'} scaling. By case: "
+        f"{'; '.join(others)}.", beside(interval, 0.0), interval,
+    )  # fmt: skip
+
+
+@claim("That the loss falls less with larger batches is only an effect of the smoothing.")
+def flattening(study: Study) -> Finding:
+    """The fall of a curve is 1 - lowest / level, level being the median over the first tenth of the
+    steps; of the smoothed loss and of the raw one (running median of five); each regressed on log10
+    batch size with one intercept per home case, in the sweep over one epoch each, else in that
+    with fixed steps. Holds if the smoothed slope's interval lies below 0 and the raw slope's above
+    half the smoothed slope: less than half of the flattening is in the raw loss. Does not hold if
+    the raw slope's interval lies below that half, or the smoothed slope's above 0. The interval is
+    the raw slope's."""
+    for sweep in ("batch_size_epoch", "batch_size"):
+        traces = study.traces(sweep)
+        if len({trace.batch_size for trace in traces}) > 1:
+            break
+    else:
+        return Finding("A sweep with several batch sizes is needed.", UNDECIDED)
+
+    def slope(fall: Callable[[Trace], float]) -> tuple[float, tuple[float, float], int] | None:
+        cases = sorted({trace.case for trace in traces})
+        groups = [[t for t in traces if t.case == case] for case in cases]
+        return common_slope(
+            ([math.log10(t.batch_size) for t in group], [fall(t) for t in group])
+            for group in groups
+        )
+
+    smoothed = slope(lambda t: 1 - _lowest(ema(t.loss)) / _level(t))
+    raw = slope(lambda t: 1 - _lowest(t.steady) / _level(t))
+    if smoothed is None or raw is None:
+        return Finding("More runs over batch sizes are needed.", UNDECIDED)
+    (falling, (_, smoothed_high), n), (steady, interval, _) = smoothed, raw
+    if smoothed[1][0] > 0 or (smoothed_high < 0 and interval[1] < falling / 2):
+        verdict = DOES_NOT_HOLD
+    else:
+        verdict = HOLDS if smoothed_high < 0 and interval[0] > falling / 2 else UNDECIDED
+    return Finding(
+        f"With ten times the batch the fall of the smoothed loss changes by {falling:+.3f} of the "
+        f"level [{smoothed[1][0]:+.3f}, {smoothed_high:+.3f}], that of the raw loss by "
+        f"{steady:+.3f} (n = {n} runs of sweep {sweep}). Interval: the latter.", verdict, interval,
+    )  # fmt: skip
+
+
+@claim("A narrower range than the recommended one is safer.")
+def narrower_is_safer(study: Study) -> Finding:
+    """Each weights are trained at the maximum LR and at the middle (geometric mean) of the same
+    range. Of those where one of the two diverges or overfits and the other does not, holds if it is
+    more often the maximum (exact sign test, p < 0.05); does not hold if more often the middle. The
+    interval is of the share of those where it is the maximum."""
+    worse_at_max = worse_in_middle = compared = harmed = 0
+    for middle in study.cells(lr_kind="middle").itertuples():
+        at_max = study.cells(
+            pair=middle.pair, weights=middle.weights, lr_of=middle.lr_of, lr_kind="max"
+        )
+        for outcome in at_max["outcome"]:
+            compared, harmed = compared + 1, harmed + (outcome in HARMED)
+            worse_at_max += outcome in HARMED and middle.outcome not in HARMED
+            worse_in_middle += outcome not in HARMED and middle.outcome in HARMED
+    evidence = (
+        f"Of {compared} trainings at a maximum LR {harmed} diverge or overfit; {worse_at_max} of "
+        f"them do not at the middle of the same range, and {worse_in_middle} do there only."
+    )
+    differing = worse_at_max + worse_in_middle
+    if not differing:
+        return Finding(f"{evidence} So there is nothing to tell the two apart.", UNDECIDED)
+    interval = share_interval(worse_at_max, differing)
+    if stats.binomtest(worse_at_max, differing).pvalue >= 0.05:
+        return Finding(f"{evidence} More such trainings are needed.", UNDECIDED, interval)
+    verdict = HOLDS if worse_at_max > worse_in_middle else DOES_NOT_HOLD
+    return Finding(evidence, verdict, interval)
+
+
+@claim("Cyclical policies and warm restarts reduce the dependence on the suggested LR.")
+def policies_help(study: Study) -> Finding:
+    """Dependence: how far the validation accuracies at A's and at B's maximum LR are apart, on the
+    same weights, after equally many epochs (0 for a training that stopped). Holds if the interval
+    of the share of (weights, policy) with less of it than the same weights have at a constant LR
+    lies above one half; does not hold if below. A policy that stops at both LRs does not reduce
+    it."""
+    epochs = study.config.divergence.epochs
+    wins: dict[str, list[int]] = {}
+    keys = study.outcomes.loc[study.outcomes["policy"] != "constant", ["pair", "weights", "policy"]]
+    for pair, weights, policy in sorted(set(keys.itertuples(index=False, name=None))):
+        accuracies = {}
+        for name, lr_of in itertools.product((policy, "constant"), "AB"):
+            cell = study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=name)
+            if len(cell):
+                found = study.at_epoch(cell["training"].iloc[0], epochs, "val_accuracy")
+                accuracies[name, lr_of] = found if math.isfinite(found) else 0.0
+        if len(accuracies) < 4:
+            continue
+        spread, constant = (
+            abs(accuracies[name, "A"] - accuracies[name, "B"]) for name in (policy, "constant")
+        )
+        works = max(accuracies[policy, "A"], accuracies[policy, "B"]) > 0
+        wins.setdefault(policy, []).append(int(works and spread < constant))
+    if not wins:
+        return Finding(
+            "No training by another policy than constant (divergence.policies).", UNDECIDED
+        )
+    less, total = sum(map(sum, wins.values())), sum(map(len, wins.values()))
+    interval = share_interval(less, total)
+    verdict = beside(interval, 0.5)
+    parts = [f"{policy} {sum(found)} of {len(found)}" for policy, found in wins.items()]
+    missing = " More trainings are needed." if verdict == UNDECIDED else ""
+    return Finding(
+        f"Less dependence than at a constant LR in {less} of {total} (weights, policy): "
+        f"{', '.join(parts)}. Interval: the share.{missing}", verdict, interval,
+    )  # fmt: skip

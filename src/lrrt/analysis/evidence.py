@@ -1,0 +1,227 @@
+"""What the claims are judged on: a study's frames, and the few statistics that decide."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lrrt.analysis.dispersion import BOOTSTRAP_SEED, CONFIDENCE
+from lrrt.analysis.tables import by_own_rule, runs_of
+from lrrt.config import Config
+from lrrt.core.replay import recorded
+from lrrt.core.smoothing import ema
+
+HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
+# Fewer runs than this cannot give a 95 % interval of a median: all of n lie on one side of it with
+# probability 2 / 2^n.
+MINIMUM_RUNS = 6
+WINDOW = 5  # steps of the running median that takes batch noise, and no more, out of a raw loss
+
+Case = tuple[str, str]  # backend, protocol
+
+
+class Finding(NamedTuple):
+    """``interval``: 95 %, of the quantity that the evidence names; None where there is none."""
+
+    evidence: str
+    verdict: str
+    interval: tuple[float, float] | None = None
+
+
+class Trace(NamedTuple):
+    """One range test; arrays of shape (steps,), losses in nats.
+
+    ``lr`` is trained at, ``loss`` raw and without penalty, ``steady`` its centred running median
+    over five steps, which does not lag, ``smoothed`` the EMA of what the protocol records.
+    """
+
+    run: str
+    case: Case
+    batch_size: int
+    lr: np.ndarray
+    loss: np.ndarray
+    steady: np.ndarray
+    smoothed: np.ndarray
+    val_loss: np.ndarray | None
+
+
+def running_median(loss: np.ndarray) -> np.ndarray:
+    """Centred running median over :data:`WINDOW` steps, shape (steps,); what is not finite counts
+    as infinitely large."""
+    padded = np.pad(np.where(np.isfinite(loss), loss, np.inf), WINDOW // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, WINDOW), axis=1)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The frames of a study, under the names of its files.
+
+    ``seconds``: wall-clock time by run, where known; range tests only.
+    """
+
+    curves: pd.DataFrame
+    suggestions: pd.DataFrame
+    trainings: pd.DataFrame
+    outcomes: pd.DataFrame
+    pairs: Mapping[str, Any]
+    config: Config
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def own(self) -> pd.DataFrame:
+        """The suggestions of each protocol's own rule."""
+        return by_own_rule(self.suggestions, self.config.protocols)
+
+    def home_cases(self, sweep: str = "weights") -> list[Case]:
+        """The cases that the post ran (a protocol on its own backend) and ``sweep`` has."""
+        rows = self.own[self.own["sweep"] == sweep]
+        found = rows[["backend", "protocol"]].drop_duplicates().itertuples(index=False, name=None)
+        return sorted(case for case in found if self.config.protocols[case[1]].home == case[0])
+
+    def suggested(self, sweep: str, case: Case) -> pd.DataFrame:
+        """The own rule's suggestions for one case, in order of seeds."""
+        rows = self.own
+        mine = rows["sweep"].eq(sweep) & rows["backend"].eq(case[0]) & rows["protocol"].eq(case[1])
+        return rows[mine].sort_values(["batch_size", "weights_seed", "order_seed"])
+
+    def ranges(self, sweep: str, case: Case) -> pd.DataFrame:
+        """Those of :meth:`suggested` that have both a minimum and a maximum LR above 0."""
+        rows = self.suggested(sweep, case)
+        both = rows[["min_lr", "max_lr"]].to_numpy(np.float64)
+        return rows[(np.isfinite(both) & (both > 0)).all(axis=1)]
+
+    def traces(self, sweep: str) -> list[Trace]:
+        """The range tests of the home cases of ``sweep``."""
+        if sweep not in self._traces:
+            self._traces[sweep] = list(self._read(sweep))
+        return self._traces[sweep]
+
+    @cached_property
+    def _traces(self) -> dict[str, list[Trace]]:
+        return {}
+
+    def _read(self, sweep: str) -> Iterable[Trace]:
+        home = self.home_cases(sweep)
+        for identity, curve in runs_of(self.curves[self.curves["sweep"] == sweep]):
+            case = identity["backend"], identity["protocol"]
+            if case in home:
+                _, loss = recorded(curve, self.config.protocols[case[1]])
+                yield Trace(
+                    identity["run"], case, int(identity["batch_size"]), curve.lr, curve.loss,
+                    running_median(curve.loss), ema(loss), curve.val_loss,
+                )  # fmt: skip
+
+    def cells(self, **wanted: str) -> pd.DataFrame:
+        """The outcomes with the given labels; native weights at the constant policy by default."""
+        wanted = {"policy": "constant", "weights_from": ""} | wanted
+        rows = self.outcomes
+        for name, value in wanted.items():
+            rows = rows[rows[name] == value]
+        return rows
+
+    def epochs_of(self, training: str) -> int:
+        """How many epochs a training was given."""
+        return int(self.trainings.loc[self.trainings["training"] == training, "epoch"].max())
+
+    def at_epoch(self, training: str, epoch: int, name: str) -> float:
+        """A column of a training after ``epoch`` epochs; NaN where it had stopped before."""
+        rows = self.trainings
+        found = rows[(rows["training"] == training) & (rows["epoch"] == epoch)][name]
+        return float(found.iloc[0]) if len(found) else math.nan
+
+    @property
+    def scale(self) -> str:
+        """Network, data and batch size in words."""
+        config = self.config
+        return (
+            f"{config.model.name}-{config.model.depth} on {config.data.name} at batch size "
+            f"{config.sweep.batch_size}"
+        )
+
+    @property
+    def at_the_posts_scale(self) -> bool:
+        """Whether network, data and batch size are the post's."""
+        config = self.config
+        return (
+            (config.model.name, config.model.depth) == ("resnet", 56)
+            and (config.data.name, config.data.train_images) == ("cifar10", 50000)
+            and config.sweep.batch_size == 512
+        )
+
+
+def number(value: float) -> str:
+    """Two significant digits."""
+    return f"{value:.2g}"
+
+
+def case_name(case: Case) -> str:
+    return f"{case[0]} with {case[1]}"
+
+
+def counted(values: Iterable[str], names: Sequence[str]) -> str:
+    """``"3 trains, 1 stalls"``: how often each of ``names`` that occurs does."""
+    values = list(values)
+    return ", ".join(f"{values.count(name)} {name}" for name in names if name in values) or "none"
+
+
+def share_interval(count: int, total: int) -> tuple[float, float] | None:
+    """95 % Wilson interval of a share; None of nothing."""
+    if total == 0:
+        return None
+    found = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def beside(interval: tuple[float, float] | None, value: float) -> str:
+    """``holds`` if the interval lies above ``value``, ``does not hold`` if below, or undecided."""
+    if interval is None or not all(map(math.isfinite, interval)) or interval[0] <= value:
+        below = interval is not None and interval[1] < value
+        return DOES_NOT_HOLD if below else UNDECIDED
+    return HOLDS
+
+
+def bootstrap_interval(
+    samples: Sequence[np.ndarray], statistic: Callable, *, resamples: int, vectorized: bool = True
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval, each sample resampled by itself, always the same."""
+    found = stats.bootstrap(
+        tuple(samples), statistic, n_resamples=resamples, confidence_level=CONFIDENCE,
+        method="percentile", vectorized=vectorized, rng=np.random.default_rng(BOOTSTRAP_SEED),
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
+
+
+def common_slope(
+    groups: Iterable[tuple[Sequence[float], Sequence[float]]],
+) -> tuple[float, tuple[float, float], int] | None:
+    """Slope of y against x that all groups share, each with an intercept of its own.
+
+    Least squares on what is left of x and y after their groups' means; Student's t with
+    n - groups - 1 degrees of freedom. Values that are not finite are left out.
+
+    Returns
+    -------
+    (slope, 95 % interval, n), or None for fewer than two different x in every group, or too few
+    values for an interval.
+    """
+    xs, ys, count = [], [], 0
+    for x, y in groups:
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        kept = np.isfinite(x) & np.isfinite(y)
+        if len(np.unique(x[kept])) > 1:
+            xs.append(x[kept] - x[kept].mean())
+            ys.append(y[kept] - y[kept].mean())
+            count += 1
+    freedom = sum(map(len, xs)) - count - 1
+    if count == 0 or freedom < 1:
+        return None
+    x, y = np.concatenate(xs), np.concatenate(ys)
+    fit = stats.linregress(x, y)
+    error = fit.stderr * math.sqrt((len(x) - 2) / freedom)  # linregress took one intercept off
+    half = error * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return float(fit.slope), (float(fit.slope - half), float(fit.slope + half)), len(x)
