@@ -3,6 +3,7 @@
 import numpy as np
 
 NO_FINITE_LOSS = "no loss it looks at is finite"
+NEVER_FALLS = "no minimum: the smoothed loss never falls below the first that it looks at"
 
 #: As a decorator: infinite and NaN losses are data here, no reason for a warning.
 quiet = np.errstate(all="ignore")
@@ -32,6 +33,33 @@ def until(step: int | None, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(array[:end] for array in arrays)
 
 
+def never_falls(smoothed: np.ndarray) -> bool:
+    """Whether no loss is lower than the first, but for the rounding of an average."""
+    return bool(smoothed.min() >= smoothed[0] - 1e-12 * abs(smoothed[0]))
+
+
 def too_few(found: int, needed: int) -> str:
     """The reason for an abstention on ``found`` recorded steps."""
     return f"too few steps: {found}, it needs {needed}"
+
+
+def valley(loss: np.ndarray) -> int:
+    """Index about half-way down the longest descent of ``loss``, as fastai 2 finds it.
+
+    The descent is the longest decreasing subsequence; its steps need not be neighbours. If it is of
+    length l and ends at step e, it is taken to start at s = e - l, and the answer is s + int(k) +
+    int(k / 2) with k = l / 3.
+
+    The bugs of the source are kept: the start is wrong wherever the subsequence skips steps, and -1
+    (so that the answer can be the last step) where it skips none from the first on; without any
+    descent the answer is the first step.
+    """
+    lengths = np.ones(len(loss), dtype=int)
+    for i in range(1, len(loss)):
+        lengths[i] += lengths[:i][loss[:i] > loss[i]].max(initial=0)
+    end = int(lengths.argmax())
+    length = int(lengths[end])
+    if length == 1:
+        return 0
+    section = length / 3
+    return end - length + int(section) + int(section / 2)

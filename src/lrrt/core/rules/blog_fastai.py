@@ -10,13 +10,21 @@ of the stopping step is recorded, too.
 
 The curve must be whole: as many steps as the test was to have, on an exponential ramp. A bug, kept:
 a NaN that stops the test counts as the lowest loss. It abstains on 16 steps or fewer, where the
-post's notebook fails, and where no loss is finite.
+post's notebook fails, and, where that answers, if the loss never falls or none is finite.
 """
 
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._parts import NO_FINITE_LOSS, quiet, stop_step, too_few, until
+from lrrt.core.rules._parts import (
+    NEVER_FALLS,
+    NO_FINITE_LOSS,
+    never_falls,
+    quiet,
+    stop_step,
+    too_few,
+    until,
+)
 from lrrt.core.smoothing import ema
 
 STOP_FACTOR = 4
@@ -33,6 +41,8 @@ def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
         return abstain(too_few(len(lr), SKIP_START + SKIP_END + 2), stopped)
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
+    if never_falls(smoothed):
+        return abstain(NEVER_FALLS, stopped)
     steepest = np.gradient(smoothed[SKIP_START:-SKIP_END]).argmin()
     return Suggestion(
         min_lr=float(lr[SKIP_START:-SKIP_END][steepest]),

@@ -11,14 +11,22 @@ the best. Range, on the recorded steps [5:-1]:
 
 Its bugs, kept: a descent that is unbroken since the first of these steps counts as none, as does
 one that a rise just before the lowest loss ends; a NaN counts as the lowest loss and does not stop
-the test. Not kept: up to six recorded steps it reads untrimmed, whereas this rule abstains, as it
-does where no loss is finite.
+the test. Not kept: it answers even where the loss never falls, where no loss is finite, and up to
+six recorded steps, which it reads untrimmed; this rule abstains.
 """
 
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._parts import NO_FINITE_LOSS, quiet, stop_step, too_few, until
+from lrrt.core.rules._parts import (
+    NEVER_FALLS,
+    NO_FINITE_LOSS,
+    never_falls,
+    quiet,
+    stop_step,
+    too_few,
+    until,
+)
 from lrrt.core.smoothing import ema
 
 BETA = 0.98
@@ -37,6 +45,8 @@ def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
     lr, smoothed = lr[SKIP_START:-SKIP_END], smoothed[SKIP_START:-SKIP_END]
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
+    if never_falls(smoothed):
+        return abstain(NEVER_FALLS, stopped)
     lowest = int(smoothed.argmin())
     max_lr = float(_nearest(lr, lr[lowest] / 10))
     steepest = _steepest_of_last_descent(smoothed, lowest)
