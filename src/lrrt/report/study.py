@@ -1,7 +1,6 @@
 """All that a report is made from, read once, and the few views of it that figures share."""
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,23 +12,24 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.dispersion import loss_bands
-from lrrt.analysis.tables import by_own_rule, runs_of
+from lrrt.analysis.divergence import CELL
+from lrrt.analysis.evidence import Case, Study, running_median
+from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
 from lrrt.config import Config
-from lrrt.core.curve import COLUMNS, Curve
+from lrrt.core.curve import COLUMNS
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 
-WINDOW = 5  # steps of the running median that takes batch noise, and no more, out of a raw loss
+# What is drawn of the tables of trainings and outcomes, without which they are not such tables.
+TRAININGS = (*CELL, "epoch", "train_loss", "val_loss", "val_accuracy")
+OUTCOMES = (*CELL, "epochs", "outcome", "reason", "final_val_accuracy", "best_val_accuracy")
 
 
-class Trace(NamedTuple):
-    """One range test as its protocol records it; arrays of shape (steps,), losses in nats."""
+class Recorded(NamedTuple):
+    """One range test as its protocol's finder records it; arrays of shape (steps,), in nats."""
 
     run: str
-    backend: str
-    protocol: str
-    sweep: str
     weights_seed: int
     order_seed: int
     batch_size: int
@@ -40,43 +40,23 @@ class Trace(NamedTuple):
 
     @property
     def steady(self) -> np.ndarray:
-        """The raw loss under :func:`running_median`."""
+        """The loss under :func:`lrrt.analysis.evidence.running_median`, which does not lag."""
         return running_median(self.loss)
 
 
-def running_median(loss: np.ndarray) -> np.ndarray:
-    """Centred running median over :data:`WINDOW` steps, shape (steps,), which does not lag; a NaN
-    or infinity in a window counts as infinitely large."""
-    finite = np.where(np.isfinite(loss), loss, np.inf)
-    padded = np.pad(finite, WINDOW // 2, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, WINDOW), axis=1)
-
-
 @dataclass(frozen=True, eq=False)
-class StudyData:
-    """A study's frames and what they came from; columns as in ``README.md``, Formats.
+class StudyData(Study):
+    """A study's frames and what they came from.
 
-    ``pairs``: by ``<backend>-<protocol>``, what the divergence stage chose as A and B.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     """
 
-    config: Config
-    curves: pd.DataFrame
-    suggestions: pd.DataFrame
-    trainings: pd.DataFrame
-    outcomes: pd.DataFrame
-    pairs: dict
-    dataset: dict
+    dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
     files: dict[str, str] = field(default_factory=dict)
     versions: list[dict[str, str]] = field(default_factory=list)
     data_digests: list[str] = field(default_factory=list)
-
-    @cached_property
-    def own(self) -> pd.DataFrame:
-        """The suggestions of each protocol's own rule (the table also has the other rules')."""
-        return by_own_rule(self.suggestions, self.config.protocols)
 
     @cached_property
     def bands(self) -> pd.DataFrame:
@@ -85,55 +65,43 @@ class StudyData:
         return loss_bands(self.curves, self.config.protocols, (low, high))
 
     @cached_property
-    def _traces(self) -> dict[tuple[str, str, str], list[Trace]]:
-        found: dict[tuple[str, str, str], list[Trace]] = {}
+    def _recorded(self) -> dict[tuple[str, Case], list[Recorded]]:
+        found: dict[tuple[str, Case], list[Recorded]] = {}
         for identity, curve in runs_of(self.curves):
-            case = (identity["sweep"], identity["backend"], identity["protocol"])
-            found.setdefault(case, []).append(self._trace(identity, curve))
-        for traces in found.values():
-            traces.sort(key=lambda t: (t.batch_size, t.weights_seed, t.order_seed, t.run))
+            protocol = identity.pop("protocol")
+            key = identity.pop("sweep"), (identity.pop("backend"), protocol)
+            lr, loss = recorded(curve, self.config.protocols[protocol])
+            run = Recorded(
+                **identity, lr=lr, loss=loss, smoothed=ema(loss), val_loss=curve.val_loss
+            )
+            found.setdefault(key, []).append(run)
+        for runs in found.values():
+            runs.sort(key=lambda run: (run.batch_size, run.weights_seed, run.order_seed, run.run))
         return found
 
-    def _trace(self, identity: dict, curve: Curve) -> Trace:
-        lr, loss = recorded(curve, self.config.protocols[identity["protocol"]])
-        return Trace(**identity, lr=lr, loss=loss, smoothed=ema(loss), val_loss=curve.val_loss)
-
-    def is_home(self, backend: str, protocol: str) -> bool:
-        """Whether the post ran ``protocol`` on ``backend``."""
-        known = self.config.protocols.get(protocol)
-        return known is not None and known.home == backend
-
-    def cases(self, sweep: str) -> list[tuple[str, str]]:
-        """The (backend, protocol) pairs with curves in ``sweep``; those at home come first."""
-        found = [case[1:] for case in self._traces if case[0] == sweep]
-        return sorted(found, key=lambda case: (not self.is_home(*case), case))
-
-    def traces(self, sweep: str, backend: str, protocol: str) -> list[Trace]:
+    def recorded(self, sweep: str, case: Case) -> list[Recorded]:
         """The range tests of one case, by batch size, then by seeds; none if there are none."""
-        return self._traces.get((sweep, backend, protocol), [])
+        return self._recorded.get((sweep, case), [])
 
-    def band(self, sweep: str, backend: str, protocol: str, batch_size: int) -> pd.DataFrame:
+    def is_home(self, case: Case) -> bool:
+        """Whether the post ran this protocol on this backend."""
+        return self.config.protocols[case[1]].home == case[0]
+
+    def cases(self, sweep: str) -> list[Case]:
+        """The cases with curves in ``sweep``, those at home first."""
+        found = [case for name, case in self._recorded if name == sweep]
+        return sorted(found, key=lambda case: (not self.is_home(case), case))
+
+    def band(self, sweep: str, case: Case, batch_size: int) -> pd.DataFrame:
         """The rows of :attr:`bands` of one case and batch size, by step."""
-        rows = _where(self.bands, sweep=sweep, backend=backend, protocol=protocol)
-        return rows[rows["batch_size"] == batch_size].sort_values("step")
-
-    def suggested(self, sweep: str, backend: str, protocol: str) -> pd.DataFrame:
-        """Own-rule suggestions of one case, one row per run, by batch size, then by seeds."""
-        rows = _where(self.own, sweep=sweep, backend=backend, protocol=protocol)
-        return rows.sort_values(["batch_size", "weights_seed", "order_seed", "run"])
-
-    def scale(self) -> str:
-        """The study's setting in a few words, for captions and headings."""
-        model, sweep = self.config.model, self.config.sweep
-        name = "ResNet" if model.name == "resnet" else model.name
-        data = {"cifar10": "CIFAR-10"}.get(self.config.data.name, self.config.data.name)
-        return f"{name}-{model.depth} on {data}, batch {sweep.batch_size}"
+        rows = of_case(self.bands, case)
+        mine = (rows["sweep"] == sweep) & (rows["batch_size"] == batch_size)
+        return rows[mine].sort_values("step")
 
 
-def _where(table: pd.DataFrame, **values: str) -> pd.DataFrame:
-    for name, value in values.items():
-        table = table[table[name] == value]
-    return table
+def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """The rows of one backend and protocol."""
+    return table[(table["backend"] == case[0]) & (table["protocol"] == case[1])]
 
 
 def load(config: Config, root: Path = Path("."), partial: bool = False) -> StudyData:
@@ -142,7 +110,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
     Parameters
     ----------
     partial : bool
-        Take a file that is not there yet as an empty one, to look at a study while it runs.
+        Take a file that is not there as an empty one, to look at a study while it runs.
 
     Raises
     ------
@@ -160,22 +128,14 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         except FileNotFoundError:
             if partial:
                 return None
-            raise InputError("report", str(path), "an existing file; `dvc repro` writes it") from None
+            raise InputError("report", str(path), "a file; `dvc repro` writes it") from None
         files[name] = hashlib.sha256(found).hexdigest()
         return found
 
-    def table(name: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-        found = content(name)
-        if found is None:
+    def table(name: str, columns: Sequence[str]) -> pd.DataFrame:
+        if content(name) is None:
             return pd.DataFrame(columns=list(columns))
-        try:
-            frame = pd.read_parquet(io.BytesIO(found))
-        except (OSError, ValueError) as error:  # pyarrow's errors are either
-            reason = (str(error).splitlines() or ["cut"])[0]
-            raise InputError("report", str(folder / name), f"a Parquet file ({reason})") from None
-        absent = [column for column in columns if column not in frame]
-        if absent:
-            raise InputError("report", str(folder / name), f"a table with {', '.join(absent)}")
+        frame = read_table(folder / name, columns, "dvc repro")
         digests.extend(d for d in frame.attrs.get("data_digests", []) if d not in digests)
         versions.extend(v for v in frame.attrs.get("versions", []) if v not in versions)
         return frame
@@ -201,9 +161,9 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
     return StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
-        suggestions=table("suggestions.parquet", SUGGESTION_COLUMNS),
-        trainings=table("trainings.parquet", TRAINING_COLUMNS),
-        outcomes=table("outcomes.parquet", OUTCOME_COLUMNS),
+        suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
+        trainings=table("trainings.parquet", TRAININGS),
+        outcomes=table("outcomes.parquet", OUTCOMES),
         pairs=mapping("pairs.json"),
         dataset=mapping("dataset.json"),
         samples=content("samples.png"),
@@ -211,15 +171,3 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         versions=versions,
         data_digests=digests,
     )
-
-
-SUGGESTION_COLUMNS = (*COLUMNS[:7], "rule", "min_lr", "max_lr", "fallback", "reason", "stop_step")
-_CELL = (
-    "training", "pair", "backend", "protocol", "weights_seed", "weights", "lr_of", "lr_kind",
-    "weights_from", "policy", "lr",
-)
-TRAINING_COLUMNS = (
-    *_CELL, "epoch", "step_lr", "train_loss", "train_eval_loss", "train_accuracy", "val_loss",
-    "val_accuracy",
-)
-OUTCOME_COLUMNS = (*_CELL, "outcome", "reason", "stopped_at_step")

@@ -1,4 +1,4 @@
-"""One look for all figures: colours, LR axes, dots that say which run they are, files that repeat."""
+"""One look for all figures: colours, LR axes, dots that say which run they are, equal bytes."""
 
 import contextlib
 import io

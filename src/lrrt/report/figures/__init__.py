@@ -1,11 +1,12 @@
 """The figures of the report: one module, one figure (or one per case).
 
 A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading it stands under),
-``TITLE``, ``NEEDS`` (what it is drawn from), ``caption(data, *case) -> str`` (n, quantity, interval)
-and ``draw(data, *case) -> matplotlib.figure.Figure | None`` (None: the study has not what it needs).
-One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]`` and
-``title(*case) -> str``. ``data`` is a :class:`lrrt.report.study.StudyData`. A new figure is a new
-module; one without ``ORDER`` is no figure of the page.
+``TITLE``, ``NEEDS`` (what it is drawn from), ``caption(data) -> str`` (n, quantity, interval) and
+``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has not what it needs). One that
+is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]`` and ``title(case) -> str``; its
+``caption`` and ``draw`` take the case as second argument. ``data`` is a
+:class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
+figure of the page.
 """
 
 from collections.abc import Iterator
@@ -36,15 +37,16 @@ def drawings(data: "StudyData") -> Iterator[Drawing]:
     modules = [module for module in modules if hasattr(module, "ORDER")]
     for module in sorted(modules, key=lambda module: module.ORDER):
         base = module.__name__.rsplit(".", 1)[1]
-        for case in (module.cases(data) if hasattr(module, "cases") else [()]) or [()]:
-            # A module with cases and none of them to draw is named as missing.
-            drawable = bool(case) or not hasattr(module, "cases")
-            figure = module.draw(data, *case) if drawable else None
+        common = {"section": module.SECTION, "needs": module.NEEDS}
+        cases = [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
+        for case in cases:
+            figure = module.draw(data, *case)
             yield Drawing(
-                name="-".join((base, *case)),
-                section=module.SECTION,
+                name="-".join((base, *(case[0] if case else ()))),
                 title=module.title(*case) if case else module.TITLE,
-                caption=module.caption(data, *case) if figure is not None else "",
+                caption="" if figure is None else module.caption(data, *case),
                 figure=figure,
-                needs=module.NEEDS,
+                **common,
             )
+        if not cases:
+            yield Drawing(name=base, title=module.TITLE, caption="", figure=None, **common)

@@ -1,47 +1,50 @@
-"""The trainings of one pair as rows and columns: whose weights, at whose learning rate."""
+"""The trainings after the range tests: which there are, and how a person calls them."""
 
 import pandas as pd
 
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
 from lrrt.report.study import StudyData
 
-KIND = {"min": "min", "middle": "middle", "max": "max"}
 
-
-def cases(data: StudyData, table: pd.DataFrame) -> list[tuple[str, str]]:
+def cases(data: StudyData, table: pd.DataFrame) -> list[Case]:
     """The (backend, protocol) pairs of ``table``, those at home first."""
     found = table[["backend", "protocol"]].drop_duplicates().itertuples(index=False, name=None)
-    return sorted(found, key=lambda case: (not data.is_home(*case), case))
+    return sorted(found, key=lambda case: (not data.is_home(case), case))
 
 
-def of_case(table: pd.DataFrame, backend: str, protocol: str) -> pd.DataFrame:
-    return table[(table["backend"] == backend) & (table["protocol"] == protocol)]
+def of_first_pair(table: pd.DataFrame, case: Case) -> pd.DataFrame:
+    """The rows of the pair furthest apart, which alone has the whole grid of trainings."""
+    return table[table["pair"] == "-".join(case)]
 
 
 def lr_words(lr_of: str, lr_kind: str) -> str:
-    """Whose LR it is: "A's max LR", "LR 0.1 for both"."""
-    if lr_of in ("A", "B"):
-        return f"{lr_of}'s {KIND.get(lr_kind, lr_kind)}"
-    return f"{lr_kind}"
+    """Whose LR it is: "A's max", "reference"."""
+    return lr_kind if lr_of == "reference" else f"{lr_of}'s {lr_kind}"
 
 
-def weights_words(weights: str, weights_from: str, policy: str = "constant") -> str:
-    words = f"weights {weights}"
-    if weights_from:
-        words += f", loaded from {style.name(weights_from)}"
-    if policy != "constant":
-        words += f", {policy}"
-    return words
-
-
-def last_epochs(trainings: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each training (NaN losses where it stopped before its end), by training."""
-    return trainings.sort_values("epoch").groupby("training", sort=False).tail(1)
+def weights_words(row) -> str:
+    """Whose weights, and by which way: "weights A, from PyTorch"; ``row`` is of either table."""
+    source = f", from {style.name(row.weights_from)}" if row.weights_from else ""
+    return f"weights {row.weights}{source}"
 
 
 def hover(row) -> str:
-    """A row of outcomes or trainings in words."""
+    """One row of trainings or outcomes in words."""
+    policy = "" if row.policy == "constant" else f", {row.policy}"
     return (
-        f"{weights_words(row.weights, row.weights_from, row.policy)} (seed {row.weights_seed}), "
-        f"{lr_words(row.lr_of, row.lr_kind)} LR {style.number(row.lr, 3)}"
+        f"{weights_words(row)} (seed {row.weights_seed}), {lr_words(row.lr_of, row.lr_kind)} LR "
+        f"{style.number(row.lr, 3)}{policy}"
     )
+
+
+def outcome_hover(row) -> str:
+    """One row of outcomes in words, with what became of it."""
+    accuracy = style.number(row.final_val_accuracy, 3)
+    return f"{hover(row)}: {row.outcome}, validation accuracy {accuracy}. {row.reason}"
+
+
+def counts(rows: pd.DataFrame) -> str:
+    """How many trainings had each outcome: "5 trains, 1 diverged"."""
+    found = rows["outcome"].value_counts()
+    return ", ".join(f"{found[name]} {name}" for name in style.OUTCOME_COLOURS if name in found)

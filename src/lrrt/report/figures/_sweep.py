@@ -1,20 +1,21 @@
 """The figure of one sweep of one case: the band of the loss, and every run's suggested range."""
 
-import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import log_quantiles, usable
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
-from lrrt.report.style import number
 from lrrt.report.study import StudyData
+from lrrt.report.style import number
 
 QUANTITIES = ("max_lr", "min_lr")
 LINES = 40  # no more runs than these are drawn as thin lines under the band
 
 
-def caption(data: StudyData, sweep: str, what_changes: str, backend: str, protocol: str) -> str:
-    rows = data.suggested(sweep, backend, protocol)
+def caption(data: StudyData, sweep: str, what_changes: str, case: Case) -> str:
+    rows = data.suggested(sweep, case)
     low, high = data.config.report.loss_quantiles
     parts = []
     for quantity in reversed(QUANTITIES):
@@ -36,16 +37,16 @@ def caption(data: StudyData, sweep: str, what_changes: str, backend: str, protoc
     )
 
 
-def draw(data: StudyData, sweep: str, backend: str, protocol: str) -> Figure | None:
-    traces = data.traces(sweep, backend, protocol)
+def draw(data: StudyData, sweep: str, case: Case) -> Figure | None:
+    traces = data.recorded(sweep, case)
     if not traces:
         return None
     batch_size = traces[0].batch_size
     traces = [trace for trace in traces if trace.batch_size == batch_size]
-    band = data.band(sweep, backend, protocol, batch_size)
-    rows = data.suggested(sweep, backend, protocol)
+    band = data.band(sweep, case, batch_size)
+    rows = data.suggested(sweep, case)
     rows = rows[rows["batch_size"] == batch_size]
-    shade = style.colour(backend, protocol)
+    shade = style.colour(*case)
     low, high = data.config.report.loss_quantiles
     figure, grid = style.axes(2, 1, (7.2, 4.9), sharex=True, height_ratios=[3, 1.1])
     upper, lower = grid[:, 0]
@@ -71,15 +72,18 @@ def run_words(run) -> str:
     return f"run {run.run}: weights seed {run.weights_seed}, order seed {run.order_seed}"
 
 
-def ranges(ax: Axes, rows, quantiles: list[float], shades: dict[str, str]) -> None:
+def ranges(ax: Axes, rows: pd.DataFrame, quantiles: list[float], shades: dict[str, str]) -> None:
     """Min and max LR of each run, one line per quantity: dots, bar of quantiles, median."""
     for position, quantity in enumerate(QUANTITIES):
         values = rows[rows[quantity].isin(usable(rows[quantity]))]
         low, median, high = log_quantiles(values[quantity], quantiles)
         shade = shades[quantity]
+        words = (
+            f"{style.name(quantity)}, n = {len(values)}: median {number(median, 3)}, "
+            f"bar {number(low, 3)} to {number(high, 3)}"
+        )
         ax.plot([low, high], [position] * 2, color=shade, linewidth=8, alpha=0.25,
-                gid=style.tip(f"{style.name(quantity)}, n = {len(values)}: median "
-                              f"{number(median, 3)}, bar {number(low, 3)} to {number(high, 3)}"))  # fmt: skip
+                gid=style.tip(words))  # fmt: skip
         tips = [
             f"{run_words(run)}: {style.name(quantity)} {number(getattr(run, quantity), 3)}"
             + (" (fallback)" if quantity == "min_lr" and run.fallback else "")
@@ -91,9 +95,3 @@ def ranges(ax: Axes, rows, quantiles: list[float], shades: dict[str, str]) -> No
     ax.set(yticks=range(len(QUANTITIES)), yticklabels=[style.name(q) for q in QUANTITIES],
            ylim=(-0.6, len(QUANTITIES) - 0.4))  # fmt: skip
     ax.grid(False, axis="y")
-
-
-def span(values: np.ndarray, low: float, high: float) -> float:
-    """Decades between two quantiles of LRs; NaN where there are none."""
-    ends = log_quantiles(values, [low, high])
-    return float(np.log10(ends[1] / ends[0]))

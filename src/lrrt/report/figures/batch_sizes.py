@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import column_quantiles
+from lrrt.analysis.evidence import WINDOW
 from lrrt.report import style
-from lrrt.report.study import WINDOW, StudyData
+from lrrt.report.study import Recorded, StudyData
 
 ORDER = 110
 SECTION = "Batch size"
@@ -19,23 +20,24 @@ def cases(data: StudyData) -> list[tuple[str, str, str]]:
         (sweep, *case)
         for sweep in SWEEPS
         for case in data.cases(sweep)
-        if len({trace.batch_size for trace in data.traces(sweep, *case)}) > 1
+        if len({trace.batch_size for trace in data.recorded(sweep, case)}) > 1
     ]
 
 
-def title(sweep: str, backend: str, protocol: str) -> str:
-    return f"{TITLE}, {SWEEPS[sweep]}: {style.label(backend, protocol)}"
+def title(case: tuple[str, str, str]) -> str:
+    sweep, *rest = case
+    return f"{TITLE}, {SWEEPS[sweep]}: {style.label(*rest)}"
 
 
-def _by_size(data: StudyData, sweep: str, backend: str, protocol: str) -> dict[int, list]:
+def _by_size(data: StudyData, case: tuple[str, str, str]) -> dict[int, list[Recorded]]:
     groups: dict[int, list] = {}
-    for trace in data.traces(sweep, backend, protocol):
+    for trace in data.recorded(case[0], case[1:]):
         groups.setdefault(trace.batch_size, []).append(trace)
     return groups
 
 
-def caption(data: StudyData, sweep: str, backend: str, protocol: str) -> str:
-    groups = _by_size(data, sweep, backend, protocol)
+def caption(data: StudyData, case: tuple[str, str, str]) -> str:
+    groups = _by_size(data, case)
     parts, falls = [], []
     for size, traces in groups.items():
         parts.append(f"{size} (n = {len(traces)}, {len(traces[0].lr)} steps)")
@@ -53,14 +55,14 @@ def caption(data: StudyData, sweep: str, backend: str, protocol: str) -> str:
     )
 
 
-def draw(data: StudyData, sweep: str, backend: str, protocol: str) -> Figure | None:
-    groups = _by_size(data, sweep, backend, protocol)
+def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
+    groups = _by_size(data, case)
     if len(groups) < 2:
         return None
     figure, grid = style.axes(1, 2, (9.4, 3.7), sharex=True, sharey=True)
     starts = [trace.loss[0] for traces in groups.values() for trace in traces]
     top = style.loss_axis(grid[0, 0], starts, 1.4)
-    rows = data.suggested(sweep, backend, protocol)
+    rows = data.suggested(case[0], case[1:])
     shades = style.SCALE(np.linspace(0, 1, len(groups)))
     for level, ((size, traces), shade) in enumerate(zip(groups.items(), shades, strict=True)):
         for ax, name in zip(grid[0], ("steady", "smoothed"), strict=True):

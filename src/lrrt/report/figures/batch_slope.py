@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from lrrt.analysis.dispersion import batch_size_slopes
 from lrrt.report import style
 from lrrt.report.figures import batch_sizes
+from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
-from lrrt.report.study import StudyData
 
 ORDER = 120
 SECTION = "Batch size"
@@ -41,21 +41,17 @@ def draw(data: StudyData) -> Figure | None:
     if not len(table):
         return None
     sweeps = [sweep for sweep in batch_sizes.SWEEPS if sweep in set(table["sweep"])]
-    cases = [c for c in data.cases(sweeps[0]) if c in set(zip(table["backend"], table["protocol"]))]
+    cases = [case for case in data.cases(sweeps[0]) if len(of_case(table, case))]
     figure, grid = style.axes(
         len(sweeps), len(cases), (1.4 + 2.3 * len(cases), 0.5 + 2.7 * len(sweeps)),
         sharex=True, sharey=True,
     )  # fmt: skip
     for line, sweep in zip(grid, sweeps, strict=True):
         for ax, case in zip(line, cases, strict=True):
-            rows = data.suggested(sweep, *case)
+            rows = data.suggested(sweep, case)
             rows = rows[rows[QUANTITY] > 0]
             shade = style.colour(*case)
-            fit = table[
-                (table["sweep"] == sweep)
-                & (table["backend"] == case[0])
-                & (table["protocol"] == case[1])
-            ]
+            fit = of_case(table[table["sweep"] == sweep], case)
             if len(fit):
                 slope = float(fit["slope"].iloc[0])
                 size, lr = np.log10(rows["batch_size"]), np.log10(rows[QUANTITY])

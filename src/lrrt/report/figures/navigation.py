@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.report import style
-from lrrt.report.style import number
 from lrrt.report.study import StudyData
+from lrrt.report.style import number
 
 ORDER = 10
 SECTION = "The range test"

@@ -2,9 +2,10 @@
 
 from matplotlib.figure import Figure
 
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
+from lrrt.report.study import Recorded, StudyData
 from lrrt.report.style import number
-from lrrt.report.study import StudyData, Trace
 
 ORDER = 70
 SECTION = "A's range on B's weights"
@@ -13,7 +14,7 @@ NEEDS = "a pair of runs with suggestions, chosen by the divergence stage from a 
 SWEEP = "weights"
 
 
-def cases(data: StudyData) -> list[tuple[str, str]]:
+def cases(data: StudyData) -> list[Case]:
     return [case for case in data.cases(SWEEP) if _complete(data.pairs.get("-".join(case)))]
 
 
@@ -23,13 +24,13 @@ def _complete(pair: dict | None) -> bool:
     )
 
 
-def title(backend: str, protocol: str) -> str:
-    return f"{TITLE}: {style.label(backend, protocol)}"
+def title(case: Case) -> str:
+    return f"{TITLE}: {style.label(*case)}"
 
 
-def _runs(data: StudyData, backend: str, protocol: str) -> dict[str, Trace]:
-    pair = data.pairs[f"{backend}-{protocol}"]
-    traces = {trace.run: trace for trace in data.traces(SWEEP, backend, protocol)}
+def _runs(data: StudyData, case: Case) -> dict[str, Recorded]:
+    pair = data.pairs["-".join(case)]
+    traces = {trace.run: trace for trace in data.recorded(SWEEP, case)}
     return {letter: traces[pair[letter]["run"]] for letter in "AB" if pair[letter]["run"] in traces}
 
 
@@ -41,8 +42,8 @@ def verdict(pair: dict) -> str:
     return f"not disjoint: they share {number(-gap)} decades"
 
 
-def caption(data: StudyData, backend: str, protocol: str) -> str:
-    pair = data.pairs[f"{backend}-{protocol}"]
+def caption(data: StudyData, case: Case) -> str:
+    pair = data.pairs["-".join(case)]
     ranges = "; ".join(
         f"{letter} (weights seed {pair[letter]['weights_seed']}): {number(pair[letter]['min_lr'])} "
         f"to {number(pair[letter]['max_lr'])}"
@@ -55,11 +56,11 @@ def caption(data: StudyData, backend: str, protocol: str) -> str:
     )
 
 
-def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
-    traces = _runs(data, backend, protocol)
+def draw(data: StudyData, case: Case) -> Figure | None:
+    traces = _runs(data, case)
     if len(traces) < 2:
         return None
-    pair = data.pairs[f"{backend}-{protocol}"]
+    pair = data.pairs["-".join(case)]
     figure, grid = style.axes(2, 1, (7.2, 4.6), sharex=True, height_ratios=[3.4, 1])
     upper, lower = grid[:, 0]
     top = style.loss_axis(upper, [trace.loss[0] for trace in traces.values()])
@@ -67,8 +68,8 @@ def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
         shade, run = style.WEIGHTS_COLOURS[letter], pair[letter]
         words = f"{letter}: weights seed {trace.weights_seed}, order seed {trace.order_seed}"
         upper.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=0.8)
-        upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade,
-                   label=f"{letter} (weights seed {trace.weights_seed})", gid=style.tip(words))  # fmt: skip
+        upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade, gid=style.tip(words),
+                   label=f"{letter} (weights seed {trace.weights_seed})")  # fmt: skip
         span = f"{number(run['min_lr'])} to {number(run['max_lr'])}"
         lower.plot([run["min_lr"], run["max_lr"]], [position] * 2, color=shade, linewidth=9,
                    solid_capstyle="butt", gid=style.tip(f"{words}: {span}"))  # fmt: skip

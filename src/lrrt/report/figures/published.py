@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from lrrt.analysis.dispersion import published_comparison
 from lrrt.analysis.published import RUNS
 from lrrt.report import style
-from lrrt.report.style import number
 from lrrt.report.study import StudyData
+from lrrt.report.style import number
 
 ORDER = 50
 SECTION = "Initial weights and batch order"
@@ -31,7 +31,7 @@ def caption(data: StudyData) -> str:
     return (
         f"Medians (dots) and 10 to 90 % quantiles across runs (bars). Grey: published, n = {RUNS}, "
         "ResNet-56 on CIFAR-10, batch 512; one bar was too short to read. Colour: this study, "
-        f"{data.scale()}; black line: 95 % bootstrap interval of the median, in log10 (with fewer "
+        f"{data.scale}; black line: 95 % bootstrap interval of the median, in log10 (with fewer "
         f"than six runs it cannot reach 95 %). {inside} of {int(known.sum())} medians lie inside "
         "the published bar."
     )
@@ -64,9 +64,9 @@ def draw(data: StudyData) -> Figure | None:
                     linewidth=1)  # fmt: skip
         labels.append(f"{what} (n = {row.n})")
     ax.plot([], [], "o", color=style.MUTED, label=f"published (n = {RUNS})")
-    for backend, protocol in table[["backend", "protocol"]].drop_duplicates().itertuples(index=False):
-        ax.plot([], [], "o", color=style.colour(backend, protocol),
-                label=f"here: {style.name(backend)}")  # fmt: skip
+    for case in dict.fromkeys(zip(table["backend"], table["protocol"], strict=True)):
+        ax.plot([], [], "o", color=style.colour(*case),
+                label=f"here: {style.name(case[0])}")  # fmt: skip
     ax.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.4, -0.6))
     style.log_axis(ax)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import log_quantiles
 from lrrt.report import style
+from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
-from lrrt.report.study import StudyData
 
 ORDER = 130
 SECTION = "Rules"
@@ -18,13 +18,13 @@ SWEEP = "weights"
 def caption(data: StudyData) -> str:
     rows = data.suggestions[data.suggestions["sweep"] == SWEEP]
     medians = []
-    for (backend, protocol), group in rows.groupby(["backend", "protocol"], sort=True):
+    for case in data.cases(SWEEP):
+        group = of_case(rows, case)
         by_rule = group.groupby("rule")["max_lr"].apply(lambda v: log_quantiles(v, [0.5])[0])
         by_rule = by_rule.dropna()
         if len(by_rule) > 1:
             medians.append(
-                f"{style.short_label(backend, protocol)}: {number(by_rule.min())} to "
-                f"{number(by_rule.max())}"
+                f"{style.short_label(*case)}: {number(by_rule.min())} to {number(by_rule.max())}"
             )
     runs = rows[["backend", "protocol", "run"]].drop_duplicates()
     return (
@@ -52,11 +52,7 @@ def draw(data: StudyData) -> Figure | None:
         own = data.config.protocols[case[1]].rule
         shade = style.colour(*case)
         for position, rule in enumerate(rules):
-            found = rows[
-                (rows["rule"] == rule)
-                & (rows["backend"] == case[0])
-                & (rows["protocol"] == case[1])
-            ].sort_values(["weights_seed", "order_seed"])
+            found = of_case(rows[rows["rule"] == rule], case)
             for quantity, fill in (("min_lr", "white"), ("max_lr", shade)):
                 used = found[found[quantity] > 0]
                 if not len(used):

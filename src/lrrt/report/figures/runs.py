@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
 from lrrt.report.figures import _sweep
 from lrrt.report.study import StudyData
@@ -13,17 +14,17 @@ NEEDS = "a weights sweep"
 SWEEP = "weights"
 
 
-def cases(data: StudyData) -> list[tuple[str, str]]:
+def cases(data: StudyData) -> list[Case]:
     return data.cases(SWEEP)
 
 
-def title(backend: str, protocol: str) -> str:
-    return f"{TITLE}: {style.label(backend, protocol)}"
+def title(case: Case) -> str:
+    return f"{TITLE}: {style.label(*case)}"
 
 
-def caption(data: StudyData, backend: str, protocol: str) -> str:
-    return _sweep.caption(data, SWEEP, "new weights and a new batch order", backend, protocol)
+def caption(data: StudyData, case: Case) -> str:
+    return _sweep.caption(data, SWEEP, "new weights and a new batch order", case)
 
 
-def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
-    return _sweep.draw(data, SWEEP, backend, protocol)
+def draw(data: StudyData, case: Case) -> Figure | None:
+    return _sweep.draw(data, SWEEP, case)

@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import log_quantiles
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
+from lrrt.report.study import Recorded, StudyData
 from lrrt.report.style import number
-from lrrt.report.study import StudyData, Trace
 
 ORDER = 20
 SECTION = "The range test"
@@ -15,20 +16,21 @@ NEEDS = "a weights sweep with at least one suggestion"
 PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by this share
 
 
-def chosen(data: StudyData) -> tuple[Trace, float, float] | None:
-    """The run whose max LR is nearest the median of the first case, with its min and max LR."""
+def chosen(data: StudyData) -> tuple[Case, Recorded, float, float] | None:
+    """The case and the run: of the first case, the one whose max LR is nearest the median, with its
+    min and max LR."""
     for case in data.cases("weights"):
-        rows = data.suggested("weights", *case).dropna(subset=["min_lr", "max_lr"])
+        rows = data.suggested("weights", case).dropna(subset=["min_lr", "max_lr"])
         rows = rows[rows["max_lr"] > 0]
         if len(rows):
             median = log_quantiles(rows["max_lr"], [0.5])[0]
             row = rows.iloc[int(np.argmin(np.abs(np.log(rows["max_lr"] / median))))]
-            trace = next(t for t in data.traces("weights", *case) if t.run == row["run"])
-            return trace, float(row["min_lr"]), float(row["max_lr"])
+            trace = next(t for t in data.recorded("weights", case) if t.run == row["run"])
+            return case, trace, float(row["min_lr"]), float(row["max_lr"])
     return None
 
 
-def regions(trace: Trace) -> tuple[float, float]:
+def regions(trace: Recorded) -> tuple[float, float]:
     """LR at which the plateau ends, and at which the smoothed loss is lowest."""
     smoothed = np.where(np.isfinite(trace.smoothed), trace.smoothed, np.inf)
     lowest = int(np.argmin(smoothed))
@@ -38,9 +40,9 @@ def regions(trace: Trace) -> tuple[float, float]:
 
 
 def caption(data: StudyData) -> str:
-    trace, low, high = chosen(data)
+    case, trace, low, high = chosen(data)
     return (
-        f"One range test (n = 1): {style.label(trace.backend, trace.protocol)}, weights seed "
+        f"One range test (n = 1): {style.label(*case)}, weights seed "
         f"{trace.weights_seed}, batch {trace.batch_size}; the run whose max LR is nearest the "
         f"median of its sweep. Raw loss and its moving average (EMA, 0.98). Suggested range "
         f"{number(low)} to {number(high)}. The plateau ends where the average has fallen by "
@@ -52,7 +54,7 @@ def draw(data: StudyData) -> Figure | None:
     found = chosen(data)
     if found is None:
         return None
-    trace, low, high = found
+    case, trace, low, high = found
     figure, grid = style.axes()
     ax = grid[0, 0]
     top = style.loss_axis(ax, [trace.loss[0]], 1.7)
@@ -63,7 +65,7 @@ def draw(data: StudyData) -> Figure | None:
         ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
         ax.text(np.sqrt(left * right), 0.97, name, transform=ax.get_xaxis_transform(),
                 ha="center", va="top", color=style.INK)  # fmt: skip
-    shade = style.colour(trace.backend, trace.protocol)
+    shade = style.colour(*case)
     ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1,
             label="raw loss")  # fmt: skip
     ax.plot(trace.lr, style.below(trace.smoothed, top), color=shade, label="smoothed loss")

@@ -2,9 +2,10 @@
 
 from matplotlib.figure import Figure
 
+from lrrt.analysis.evidence import Case
 from lrrt.report import style
+from lrrt.report.study import Recorded, StudyData
 from lrrt.report.style import number
-from lrrt.report.study import StudyData, Trace
 
 ORDER = 100
 SECTION = "Losses without smoothing"
@@ -16,25 +17,24 @@ SWEEPS = {  # sweep: what batch norm normalised with, colour of the validation l
 }
 
 
-def cases(data: StudyData) -> list[tuple[str, str]]:
+def cases(data: StudyData) -> list[Case]:
     return list(dict.fromkeys(case for sweep in SWEEPS for case in data.cases(sweep)))
 
 
-def title(backend: str, protocol: str) -> str:
-    return f"{TITLE}: {style.label(backend, protocol)}"
+def title(case: Case) -> str:
+    return f"{TITLE}: {style.label(*case)}"
 
 
-def _runs(data: StudyData, backend: str, protocol: str) -> dict[str, list[Trace]]:
+def _runs(data: StudyData, case: Case) -> dict[str, list[Recorded]]:
     """By sweep, the runs with a validation loss."""
     runs = {
-        sweep: [t for t in data.traces(sweep, backend, protocol) if t.val_loss is not None]
-        for sweep in SWEEPS
+        sweep: [t for t in data.recorded(sweep, case) if t.val_loss is not None] for sweep in SWEEPS
     }
     return {sweep: traces for sweep, traces in runs.items() if traces}
 
 
-def caption(data: StudyData, backend: str, protocol: str) -> str:
-    runs = _runs(data, backend, protocol)
+def caption(data: StudyData, case: Case) -> str:
+    runs = _runs(data, case)
     counts = " and ".join(
         f"n = {len(traces)} with batch norm's {SWEEPS[sweep][0]}" for sweep, traces in runs.items()
     )
@@ -46,8 +46,8 @@ def caption(data: StudyData, backend: str, protocol: str) -> str:
     )
 
 
-def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
-    runs = _runs(data, backend, protocol)
+def draw(data: StudyData, case: Case) -> Figure | None:
+    runs = _runs(data, case)
     if not runs:
         return None
     first_sweep, first = next(iter(runs.items()))
@@ -69,7 +69,7 @@ def draw(data: StudyData, backend: str, protocol: str) -> Figure | None:
             left.plot(trace.lr, style.below(trace.val_loss, top), color=shade, linewidth=1.2,
                       gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
                       label=None if i else f"validation, {statistics}")  # fmt: skip
-    for value in data.suggested(first_sweep, backend, protocol)["max_lr"].dropna():
+    for value in data.suggested(first_sweep, case)["max_lr"].dropna():
         for ax in (left, right):
             ax.axvline(value, color=style.INK, linestyle=":", linewidth=1.2,
                        gid=style.tip(f"suggested max LR {number(value, 3)}"))  # fmt: skip

@@ -1,0 +1,58 @@
+"""Learning-rate policies at the same maximum: do they lessen the dependence on it?"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.report import style
+from lrrt.report.figures import _cells
+from lrrt.report.study import StudyData, of_case
+
+ORDER = 97
+SECTION = "A's range on B's weights"
+TITLE = "Policies at the same maximum learning rate"
+NEEDS = "trainings by a policy beside constant (divergence.policies)"
+
+
+def trainings(data: StudyData) -> pd.DataFrame:
+    """Outcome rows of the first pairs at a max LR, own framework, all policies."""
+    rows = data.outcomes
+    first = ["-".join(case) for case in _cells.cases(data, rows)]
+    return rows[
+        (rows["lr_kind"] == "max") & (rows["weights_from"] == "") & rows["pair"].isin(first)
+    ]
+
+
+def caption(data: StudyData) -> str:
+    rows = trainings(data)
+    parts = [
+        f"{policy}: {_cells.counts(group)}" for policy, group in rows.groupby("policy", sort=False)
+    ]
+    return (
+        f"n = {len(rows)} trainings: weights A (circles) and B (diamonds), each at A's max LR "
+        "(filled) and at B's (hollow), the LR being the policy's maximum. Best validation "
+        f"accuracy; a training that stopped in its first epoch is at zero. {'; '.join(parts)}."
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    rows = trainings(data)
+    policies = list(dict.fromkeys(rows["policy"]))
+    if len(policies) < 2:
+        return None
+    cases = _cells.cases(data, rows)
+    figure, grid = style.axes(1, len(cases), (1.6 + 3.6 * len(cases), 3.6), sharey=True)
+    for ax, case in zip(grid[0], cases, strict=True):
+        shade = style.colour(*case)
+        for row in of_case(rows, case).itertuples():
+            side = {"A": -0.15, "B": 0.15}[row.weights]
+            best = 0.0 if np.isnan(row.best_val_accuracy) else row.best_val_accuracy
+            ax.plot([policies.index(row.policy) + side], [best], "oD"[row.weights == "B"],
+                    markersize=8, color=shade, alpha=0.85,
+                    markerfacecolor=shade if row.lr_of == "A" else "white",
+                    gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
+        ax.set(xticks=range(len(policies)), xlim=(-0.5, len(policies) - 0.5), ylim=(-0.03, 1.03),
+               xticklabels=[policy.replace("_", "\n") for policy in policies])  # fmt: skip
+        ax.set_title(style.short_label(*case))
+    grid[0, 0].set_ylabel("best validation accuracy")
+    return figure
