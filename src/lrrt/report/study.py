@@ -58,6 +58,13 @@ class StudyData(Study):
     versions: list[dict[str, str]] = field(default_factory=list)
     data_digests: list[str] = field(default_factory=list)
 
+    @property
+    def source(self) -> str:
+        """What every figure is made from; the data's description goes wherever they go."""
+        described = self.dataset.get("description", self.config.data.name).rstrip(".")
+        model = f"{self.config.model.name}-{self.config.model.depth}"
+        return f"Study {self.config.study.name}: {model}. Data: {described}."
+
     @cached_property
     def bands(self) -> pd.DataFrame:
         """:func:`lrrt.analysis.dispersion.loss_bands` of all sweeps."""

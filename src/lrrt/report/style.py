@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
@@ -141,6 +142,13 @@ def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], 
         return
     for x_value, y_value, text in zip(x, y, tips, strict=True):
         ax.plot([x_value], [y_value], gid=tip(text), **looks)
+
+
+def sign(figure: Figure, source: str) -> None:
+    """Say, in small print under the figure, what it is made from."""
+    width = int(figure.get_figwidth() * 19)  # letters that fit at this size
+    figure.supxlabel("\n".join(textwrap.wrap(source, width)), x=0.01, ha="left", fontsize=6.5,
+                     color=MUTED)  # fmt: skip
 
 
 def jitter(count: int, width: float = 0.16) -> np.ndarray:

@@ -1,18 +1,19 @@
 """The figures of the report: one module, one figure (or one per case).
 
 A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading it stands under),
-``TITLE``, ``NEEDS`` (what it is drawn from), ``caption(data) -> str`` (n, quantity, interval) and
-``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has not what it needs). One that
-is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]`` and ``title(case) -> str``; its
-``caption`` and ``draw`` take the case as second argument. ``data`` is a
-:class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
-figure of the page.
+``TITLE``, ``NEEDS`` (what of a study it is drawn from, or ``nothing``), ``caption(data) -> str``
+(n, quantity, interval) and ``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has
+not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
+and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. ``data``
+is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is
+no figure of the page.
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from lrrt import plugins
+from lrrt.report import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +42,8 @@ def drawings(data: "StudyData") -> Iterator[Drawing]:
         cases = [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
         for case in cases:
             figure = module.draw(data, *case)
+            if figure is not None and module.NEEDS != "nothing":
+                style.sign(figure, data.source)
             yield Drawing(
                 name="-".join((base, *(case[0] if case else ()))),
                 title=module.title(*case) if case else module.TITLE,

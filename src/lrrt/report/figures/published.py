@@ -1,14 +1,13 @@
 """The post's published medians and bars beside ours."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import published_comparison
 from lrrt.analysis.published import RUNS
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
+from lrrt.report.tables import published_table
 
 ORDER = 50
 SECTION = "Initial weights and batch order"
@@ -17,15 +16,8 @@ NEEDS = "a weights or an order sweep of a protocol on the backend on which the p
 SWEEPS = {"weights": "new weights", "order": "same weights"}
 
 
-def comparison(data: StudyData) -> pd.DataFrame:
-    table = published_comparison(
-        data.suggestions, data.config.protocols, data.config.report.bootstrap_resamples
-    )
-    return table[table["batch_size"] == data.config.sweep.batch_size]
-
-
 def caption(data: StudyData) -> str:
-    table = comparison(data)
+    table = published_table(data)
     known = table["inside"].notna()
     inside = int(table.loc[known, "inside"].astype(bool).sum())
     return (
@@ -38,7 +30,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    table = comparison(data)
+    table = published_table(data)
     if not len(table):
         return None
     figure, grid = style.axes(1, 1, (7.6, 1.1 + 0.5 * len(table)))

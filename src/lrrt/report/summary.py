@@ -1,0 +1,171 @@
+"""The study in numbers: ``metrics.json``, the data of ``dvc plots``, and the answer in brief."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from lrrt.analysis.dispersion import log_quantiles, range_summary
+from lrrt.analysis.evidence import Case
+from lrrt.report import style
+from lrrt.report.figures import crossing
+from lrrt.report.study import StudyData, of_case
+from lrrt.report.style import number
+from lrrt.report.tables import published_table
+
+SWEEPS = ("weights", "order")
+
+
+def metrics(data: StudyData, claims: list[dict]) -> dict:
+    """Nested numbers for ``dvc metrics show``; a quantity that the study lacks is left out."""
+    return {
+        "runs": {
+            "range_tests": int(data.curves["run"].nunique()),
+            "trainings": int(data.trainings["run"].nunique()),
+        },
+        "suggestions": {sweep: _suggestions(data, sweep) for sweep in SWEEPS if data.cases(sweep)},
+        "published": _published(data),
+        "pairs": {name: _pair(pair) for name, pair in data.pairs.items()},
+        "outcomes": _outcomes(data),
+        "claims": _counts([claim["verdict"] for claim in claims]),
+    }
+
+
+def _suggestions(data: StudyData, sweep: str) -> dict:
+    """By case, of the own rule: medians, decades from the 10 to the 90 % quantile, shares."""
+    summary = range_summary(data.own[data.own["sweep"] == sweep], resamples=100)
+    found: dict[str, dict] = {}
+    for row in summary[summary["batch_size"] == data.config.sweep.batch_size].itertuples():
+        values = found.setdefault(f"{row.backend}-{row.protocol}", {"n": int(row.n)})
+        if math.isfinite(row.median):
+            values[f"{row.quantity}_median"] = _rounded(row.median)
+            values[f"{row.quantity}_decades"] = _rounded(math.log10(row.q90 / row.q10))
+        values["fallback_share"] = _rounded(row.fallbacks / row.n)
+        values[f"{row.quantity}_abstained_share"] = _rounded(row.abstained / row.n)
+    return found
+
+
+def _published(data: StudyData) -> dict:
+    inside = published_table(data)["inside"].dropna()
+    return {"medians_inside": int(inside.astype(bool).sum()), "medians_compared": len(inside)}
+
+
+def _pair(pair: dict) -> dict:
+    gap = pair["gap_decades"]
+    return {
+        **({} if gap is None else {"gap_decades": _rounded(gap)}),
+        "disjoint_pairs": pair["disjoint_pairs"],
+        "pairs": pair["pairs"],
+    }
+
+
+def _outcomes(data: StudyData) -> dict:
+    """By case: outcomes of all trainings, and of weights B at A's max LR and at B's own."""
+    crossed = crossing.trainings(data)
+    found = {}
+    for case in dict.fromkeys(
+        zip(data.outcomes["backend"], data.outcomes["protocol"], strict=True)
+    ):
+        mine = of_case(crossed, case)
+        found["-".join(case)] = {
+            "all": _counts(of_case(data.outcomes, case)["outcome"]),
+            "B_at_A_max": _counts(mine.loc[mine["lr_of"] == "A", "outcome"]),
+            "B_at_B_max": _counts(mine.loc[mine["lr_of"] == "B", "outcome"]),
+        }
+    return found
+
+
+def _counts(values) -> dict[str, int]:
+    counts = pd.Series(list(values), dtype="str").value_counts(sort=False)
+    return {str(name): int(count) for name, count in sorted(counts.items())}
+
+
+def _rounded(value: float) -> float:
+    """Four significant digits: what a person compares."""
+    return float(f"{value:.4g}")
+
+
+def loss_points(data: StudyData) -> list[dict]:
+    """Median smoothed loss and band by LR of the weights sweep, for ``dvc plots``."""
+    points = []
+    for case in data.cases("weights"):
+        band = data.band("weights", case, data.config.sweep.batch_size)
+        for row in band.itertuples():
+            values = {name: getattr(row, name) for name in ("low", "median", "high")}
+            known = {name: _rounded(v) if np.isfinite(v) else None for name, v in values.items()}
+            points.append({"case": style.short_label(*case), "lr": _rounded(row.lr), **known})
+    return points
+
+
+def range_points(data: StudyData) -> list[dict]:
+    """Every suggested LR of the weights and order sweeps, for ``dvc plots``."""
+    points = []
+    for sweep in SWEEPS:
+        for case in data.cases(sweep):
+            for row in data.suggested(sweep, case).itertuples():
+                for quantity in ("min_lr", "max_lr"):
+                    lr = getattr(row, quantity)
+                    if np.isfinite(lr) and lr > 0:
+                        points.append({
+                            "case": f"{style.short_label(*case)}, {sweep}",
+                            "quantity": style.name(quantity), "lr": _rounded(lr),
+                            "weights_seed": row.weights_seed, "order_seed": row.order_seed,
+                        })  # fmt: skip
+    return points
+
+
+def brief(data: StudyData, claims: list[dict]) -> list[str]:
+    """The answer in a few sentences, each made from this study's numbers."""
+    sentences = []
+    for case in data.home_cases():
+        sentences.append(_spread(data, case))
+    crossed = [case for case in data.cases("weights") if not data.is_home(case)]
+    if crossed:
+        parts = [
+            f"{style.short_label(*case)} {number(_median(data, case))}"
+            for case in sorted(data.cases("weights"), key=lambda case: (case[1], case[0]))
+        ]
+        sentences.append(f"Framework or protocol? Median max LR: {', '.join(parts)}.")
+    pairs = sum(pair["pairs"] for pair in data.pairs.values())
+    if pairs:
+        disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())
+        sentences.append(
+            f"Of {pairs} pairs of runs that differ only in their seeds, {disjoint} have suggested "
+            "ranges that do not overlap at all."
+        )
+    rows = crossing.trainings(data)
+    if len(rows):
+        harmed = {
+            letter: f"{int(side['outcome'].isin(['diverged', 'overfits']).sum())} of {len(side)}"
+            for letter, side in rows.groupby("lr_of")
+        }
+        if {"A", "B"} <= set(harmed):
+            sentences.append(
+                f"Trained at the max LR suggested for A, weights B diverge or overfit in "
+                f"{harmed['A']} trainings; at the one suggested for B itself, in {harmed['B']}."
+            )
+    verdicts = _counts([claim["verdict"] for claim in claims])
+    if verdicts:
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        sentences.append(f"Of the post's {len(claims)} claims, on this study's runs: {listed}.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _median(data: StudyData, case: Case) -> float:
+    return float(log_quantiles(data.suggested("weights", case)["max_lr"], [0.5])[0])
+
+
+def _spread(data: StudyData, case: Case) -> str:
+    """How far apart the max LRs of one case are, with new and with the same weights."""
+    parts = []
+    for sweep, words in (("weights", "only the seed changes"), ("order", "the weights are kept")):
+        values = data.suggested(sweep, case)["max_lr"].dropna()
+        if len(values) > 1:
+            low, median, high = log_quantiles(values, [0.1, 0.5, 0.9])
+            parts.append(
+                f"{number(median)} in the median and, when {words}, {number(low)} to "
+                f"{number(high)} (10 to 90 % of {len(values)} runs), a factor of {number(high / low)}"
+            )
+    if not parts:
+        return ""
+    return f"{style.label(*case)}: the suggested max LR is {'; '.join(parts)}."
