@@ -38,6 +38,7 @@ from lrrt.analysis.evidence import (
     common_slope,
     counted,
     number,
+    running_median,
     share_interval,
 )
 from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
@@ -50,7 +51,7 @@ KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 PLATEAU_TOLERANCE = 0.10  # of the level: what counts as flat
 DESCENT_SHARE = 0.10  # of the level: what counts as a fall
 RISE = 0.10  # above the lowest raw loss: what counts as risen
-EQUAL_VARIANCE = 1.1  # weights that add less than a tenth of variance do not matter
+NOTHING_ADDED = 1.1 / 2.1  # v / (v + u) if v = 1.1 u: weights that add less do not matter
 IMPRACTICAL = 10.0  # times as long
 MOSTLY_HARMLESS = (1 / 10, 1 / 3)  # share harmed: refuted above the first, shown below the second
 ALL_OVERLAP_RUNS = 10  # runs of which no two are disjoint refute that any are
@@ -133,6 +134,12 @@ def _level(trace: Trace) -> float:
 
 def _lowest(loss: np.ndarray) -> float:
     return float(np.where(np.isfinite(loss), loss, np.inf).min())
+
+
+def _half_decade(trace: Trace) -> int:
+    """The odd number of steps nearest to half a decade of LR."""
+    steps = len(trace.lr) / max(math.log10(trace.lr[-1] / trace.lr[0]), 1e-9) / 2
+    return 2 * round((min(steps, len(trace.lr)) - 1) / 2) + 1
 
 
 def _tenth(trace: Trace) -> int:
@@ -274,10 +281,11 @@ def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
 
 @claim("The suggested range changes with the initial weights.")
 def weights_change_suggestion(study: Study) -> Finding:
-    """Judged by the ratio of variances of log10 maximum LR: weights sweep (new weights, new order)
-    over order sweep (same weights, new order), summed over the home cases with at least 6 runs in
-    both; bootstrap interval over runs. Above 1, the weights add to what batch order does alone.
-    Holds if the interval lies above 1; does not hold if it lies below 1.1."""
+    """Judged by the variance of log10 maximum LR in the weights sweep (new weights, new order), v,
+    and in the order sweep (same weights, new order), u, each summed over the home cases with at
+    least 6 runs in both: v / (v + u) is one half if the weights add nothing to what batch order
+    does alone. Holds if its interval, by resampling runs, lies above one half; does not hold if it
+    lies below 0.524, where the weights would add a tenth to the variance."""
     samples, parts = [], []
     for case in study.home_cases("order"):
         both = [
@@ -295,19 +303,20 @@ def weights_change_suggestion(study: Study) -> Finding:
     if not samples:
         return Finding(f"{evidence} At least {MINIMUM_RUNS} runs each are needed.", UNDECIDED)
 
-    def ratio(*groups: np.ndarray, axis: int = -1) -> np.ndarray:
+    def share(*groups: np.ndarray, axis: int = -1) -> np.ndarray:
         variances = [np.var(group, axis=axis, ddof=1) for group in groups]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return sum(variances[::2]) / sum(variances[1::2])
+        new, same = sum(variances[::2]), sum(variances[1::2])
+        return np.where(new + same > 0, new / np.maximum(new + same, 1e-300), 0.5)
 
     resamples = study.config.report.bootstrap_resamples
-    interval = bootstrap_interval(samples, ratio, resamples=resamples)
-    verdict = beside(interval, 1.0)
+    interval = bootstrap_interval(samples, share, resamples=resamples)
+    verdict = beside(interval, 0.5)
     if verdict != HOLDS:
-        verdict = DOES_NOT_HOLD if interval[1] < EQUAL_VARIANCE else UNDECIDED
+        verdict = DOES_NOT_HOLD if interval[1] < NOTHING_ADDED else UNDECIDED
     return Finding(
-        f"{evidence} Ratio of the variances, all cases: {number(float(ratio(*samples)))}, whose "
-        "interval is given; the order sweep is of one set of weights.", verdict, interval,
+        f"{evidence} New weights have {float(share(*samples)):.0%} of both variances together "
+        "(interval), 50% if they added nothing; the order sweep is of one set of weights.",
+        verdict, interval,
     )  # fmt: skip
 
 
@@ -617,9 +626,10 @@ def larger_batch(study: Study) -> Finding:
 @claim("That the loss falls less with larger batches is only an effect of the smoothing.")
 def flattening(study: Study) -> Finding:
     """The fall of a curve is 1 - lowest / level, level being the median over the first tenth of the
-    steps; of the smoothed loss and of the raw one (running median of five); each regressed on log10
-    batch size with one intercept per home case, in the sweep over one epoch each, else in that
-    with fixed steps. Holds if the smoothed slope's interval lies below 0 and the raw slope's above
+    steps; of the smoothed loss and of the raw one (running median over half a decade of LR, which
+    is the same number of images at any batch size over one epoch); each regressed on log10 batch
+    size with one intercept per home case, in the sweep over one epoch each, else in that with fixed
+    steps. Holds if the smoothed slope's interval lies below 0 and the raw slope's above
     half the smoothed slope: less than half of the flattening is in the raw loss. Does not hold if
     the raw slope's interval lies below that half, or the smoothed slope's above 0. The interval is
     the raw slope's."""
@@ -639,7 +649,7 @@ def flattening(study: Study) -> Finding:
         )
 
     smoothed = slope(lambda t: 1 - _lowest(ema(t.loss)) / _level(t))
-    raw = slope(lambda t: 1 - _lowest(t.steady) / _level(t))
+    raw = slope(lambda t: 1 - _lowest(running_median(t.loss, _half_decade(t))) / _level(t))
     if smoothed is None or raw is None:
         return Finding("More runs over batch sizes are needed.", UNDECIDED)
     (falling, (_, smoothed_high), n), (steady, interval, _) = smoothed, raw

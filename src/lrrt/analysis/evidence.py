@@ -50,11 +50,11 @@ class Trace(NamedTuple):
     val_loss: np.ndarray | None
 
 
-def running_median(loss: np.ndarray) -> np.ndarray:
-    """Centred running median over :data:`WINDOW` steps, shape (steps,); what is not finite counts
-    as infinitely large."""
-    padded = np.pad(np.where(np.isfinite(loss), loss, np.inf), WINDOW // 2, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, WINDOW), axis=1)
+def running_median(loss: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """Centred running median over an odd ``window`` of steps, shape (steps,); what is not finite
+    counts as infinitely large."""
+    padded = np.pad(np.where(np.isfinite(loss), loss, np.inf), window // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,641 @@
+"""Tables, quantiles, intervals and claims, on frames small enough to check by hand."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lrrt import plugins
+from lrrt.analysis import claims as judged
+from lrrt.analysis import dispersion
+from lrrt.analysis.divergence import CELL
+from lrrt.analysis.evidence import (
+    DOES_NOT_HOLD,
+    HOLDS,
+    UNDECIDED,
+    Study,
+    beside,
+    common_slope,
+    running_median,
+    share_interval,
+)
+from lrrt.analysis.published import published
+from lrrt.analysis.tables import (
+    SUGGESTION_TYPES,
+    by_own_rule,
+    curve_of,
+    runs_of,
+    suggestion_table,
+)
+from lrrt.config import Config, ProtocolConfig, RampConfig, SweepConfig, WeightDecayConfig
+from lrrt.core.curve import COLUMNS
+from lrrt.core.rules import replay
+from lrrt.core.smoothing import ema
+from lrrt.errors import InputError
+
+KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
+PROTOCOLS = {
+    "blog_keras": ProtocolConfig(rule="blog_keras", home="keras"),
+    "blog_fastai": ProtocolConfig(rule="blog_fastai", home="torch"),
+}
+STEPS = 60
+LRS = np.geomspace(1e-7, 100, STEPS)
+
+
+def curve(lr_min=1e-1, *, level=3.0, floor=1.0, flat_until=1e-4, explodes=True) -> np.ndarray:
+    """A plateau, a straight fall (in log LR) down to ``floor`` at ``lr_min``, a steep rise."""
+    x = np.log10(LRS)
+    fall = np.clip((x - np.log10(flat_until)) / np.log10(lr_min / flat_until), 0, 1)
+    rise = np.clip(x - np.log10(lr_min), 0, None) ** 2 * 8 if explodes else 0
+    return level - (level - floor) * fall + rise
+
+
+def curve_rows(losses, case=FASTAI, sweep="weights", batch_sizes=None, **columns) -> pd.DataFrame:
+    """A curve table with one run per row of ``losses``."""
+    parts = []
+    for seed, loss in enumerate(losses):
+        lr = np.geomspace(LRS[0], LRS[-1], len(loss))
+        part = pd.DataFrame({"lr": lr, "loss": loss, "step": range(len(loss))})
+        part = part.assign(
+            run=f"run{seed}", backend=case[0], protocol=case[1], sweep=sweep, weights_seed=seed,
+            order_seed=seed, batch_size=batch_sizes[seed] if batch_sizes else 64, penalty=0.0,
+            grad_norm=1.0, val_loss=np.nan, val_accuracy=np.nan,
+        ).assign(**columns)  # fmt: skip
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fallback=False):
+    """A suggestion table with the own rule's range of each run."""
+    rows = [
+        (f"run{seed}", *case, sweep, seed, seed, batch_sizes[seed] if batch_sizes else 64, case[1],
+         low, high, fallback, "", None)
+        for seed, (low, high) in enumerate(ranges)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
+
+
+# --- tables
+
+
+def test_suggestions_are_those_of_each_rule_on_what_the_protocol_records():
+    keras = dataclasses.replace(
+        PROTOCOLS["blog_keras"],
+        ramp=RampConfig(pairing="after"), weight_decay=WeightDecayConfig(kind="l2", recorded=True),
+    )  # fmt: skip
+    curves = pd.concat([
+        curve_rows([curve(1e-2), curve(1e-1)]),
+        curve_rows([curve(1.0)], KERAS, penalty=5.0),
+        curve_rows([curve(1e-2)], sweep="order"),  # the same run in another sweep
+    ]).sample(frac=1, random_state=0)  # fmt: skip
+    table = suggestion_table(curves, PROTOCOLS | {"blog_keras": keras})
+    rules = plugins.names("lrrt.core.rules")
+    assert {name: str(dtype) for name, dtype in table.dtypes.items()} == SUGGESTION_TYPES
+    assert len(table) == 4 * len(rules) and set(table["rule"]) == set(rules)
+    index = table.set_index(["backend", "sweep", "run", "rule"])
+    for run, lr_min in (("run0", 1e-2), ("run1", 1e-1)):
+        expected = replay("blog_fastai", LRS, curve(lr_min))
+        found = index.loc[("torch", "weights", run, "blog_fastai")]
+        assert (found["min_lr"], found["max_lr"]) == (expected.min_lr, expected.max_lr)
+        assert found["stop_step"] == expected.stop_step
+    expected = replay("blog_keras", LRS, curve(1.0) + 5)
+    found = index.loc[("keras", "weights", "run0", "blog_keras")]
+    assert (found["min_lr"], found["max_lr"]) == (expected.min_lr, expected.max_lr)
+    own = by_own_rule(table, PROTOCOLS)
+    assert len(own) == 4 and (own["rule"] == own["protocol"]).all()
+
+
+def test_abstentions_and_unknown_protocols():
+    table = suggestion_table(curve_rows([np.full(STEPS, np.nan)]), PROTOCOLS)
+    assert table[["min_lr", "max_lr"]].isna().all(axis=None) and (table["reason"] != "").all()
+    with pytest.raises(InputError, match="blog_keras"):
+        suggestion_table(curve_rows([curve()], ("torch", "adam")), PROTOCOLS)
+    empty = suggestion_table(pd.DataFrame(columns=list(COLUMNS)), PROTOCOLS)
+    assert len(empty) == 0 and list(empty.columns) == list(SUGGESTION_TYPES)
+
+
+def test_curve_of_rows():
+    rows = curve_rows([curve(), curve(1.0)])
+    rows.loc[rows["run"] == "run1", "val_loss"] = 2.0
+    plain, validated = (
+        curve_of(rows[rows["run"] == run].iloc[::-1]) for run in ("run0", "run1")
+    )  # fmt: skip
+    assert np.array_equal(plain.lr, LRS) and np.array_equal(plain.loss, curve())
+    assert plain.val_loss is None and validated.val_accuracy is None
+    assert (validated.val_loss == 2).all()
+    assert [identity["run"] for identity, _ in runs_of(rows)] == ["run0", "run1"]
+
+
+# --- dispersion
+
+
+def test_quantiles_are_taken_in_log10():
+    values = [1e-4, 1e-2, math.nan, 0.0, math.inf]
+    assert dispersion.log_quantiles(values, [0, 0.5, 1]).tolist() == pytest.approx(
+        [1e-4, 1e-3, 1e-2]
+    )
+    assert np.isnan(dispersion.log_quantiles([math.nan], [0.5])).all()
+
+
+def test_median_interval():
+    values = 10.0 ** np.arange(-10, 11)
+    low, high = dispersion.median_interval(values)
+    assert (low, high) == dispersion.median_interval(values)
+    assert low < 1 < high and low == pytest.approx(1 / high, rel=1e-9) or 1e-7 < low
+    # Order statistics that hold 95 % of 21 binomial trials: ranks 6 and 16, values 1e-5 and 1e5.
+    assert 1e-7 <= low <= 1e-3 and 1e3 <= high <= 1e7
+    assert np.isnan(dispersion.median_interval([1.0])).all()
+    assert dispersion.median_interval([2.0, 2.0, 2.0]) == pytest.approx((2.0, 2.0))
+
+
+def test_column_quantiles_count_what_is_not_finite_as_infinite():
+    values = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, np.inf], [3.0, np.nan, np.nan]])
+    low, median, high = dispersion.column_quantiles(values, [0.25, 0.5, 0.75])
+    assert low.tolist() == [1.5, 1.5, math.inf]
+    assert median.tolist() == [2, 2, math.inf] and high.tolist() == [2.5, math.inf, math.inf]
+
+
+def test_loss_bands():
+    losses = [curve(level=level) for level in (2.0, 3.0, 7.0)]
+    bands = dispersion.loss_bands(curve_rows(losses), PROTOCOLS, (0.0, 1.0))
+    assert len(bands) == STEPS and bands["lr"].tolist() == LRS.tolist()
+    for name, loss in zip(("low", "median", "high"), losses, strict=True):
+        assert bands[name].tolist() == pytest.approx(ema(loss).tolist())
+    assert set(bands["n"]) == {3} and bands["batch_size"].tolist() == [64] * STEPS
+
+
+def test_range_summary():
+    rows = suggestion_rows([(1e-4, 1e-2), (1e-3, 1e-1), (1e-2, 1.0), (math.nan, math.nan)])
+    rows.loc[0, "fallback"] = True
+    summary = dispersion.range_summary(rows).set_index("quantity")
+    assert summary["n"].tolist() == [4, 4] and summary["abstained"].tolist() == [1, 1]
+    assert summary["fallbacks"].tolist() == [1, 1]
+    low = summary.loc["min_lr"]
+    assert [low["q10"], low["median"], low["q90"]] == pytest.approx([10**-3.8, 1e-3, 10**-2.2])
+    assert 1e-4 <= low["median_low"] <= low["median"] <= low["median_high"] <= 1e-2 * 1.0001
+
+
+def test_published_table():
+    table = published()
+    assert len(table) == 8 and table["q10"].isna().sum() == 1
+    known = table.dropna()
+    assert (known["q10"] < known["median"]).all() and (known["median"] < known["q90"]).all()
+
+
+def test_published_comparison():
+    suggestions = pd.concat([
+        suggestion_rows([(5e-4, 0.4)] * 3),  # both inside
+        suggestion_rows([(6e-4, 2.0)] * 3, sweep="order"),  # no bar; above the bar
+        suggestion_rows([(5e-4, 0.4)] * 3, KERAS),  # both below
+        suggestion_rows([(math.nan, math.nan)], KERAS, sweep="order"),
+    ])  # fmt: skip
+    table = dispersion.published_comparison(suggestions, PROTOCOLS)
+    inside = table.set_index(["backend", "sweep", "quantity"])["inside"].to_dict()
+    assert inside == {
+        ("keras", "weights", "min_lr"): False, ("keras", "weights", "max_lr"): True,
+        ("keras", "order", "min_lr"): None, ("keras", "order", "max_lr"): None,
+        ("torch", "weights", "min_lr"): True, ("torch", "weights", "max_lr"): True,
+        ("torch", "order", "min_lr"): None, ("torch", "order", "max_lr"): False,
+    }  # fmt: skip
+    assert table.loc[0, "published_median"] == 0.102
+
+
+def test_batch_size_slopes():
+    sizes = [64, 128, 256, 512]
+    noise = [1.0, 1.05, 0.95, 1.0]
+    ranges = [(1e-6 * s**0.5, 1e-4 * s * n) for s, n in zip(sizes, noise, strict=True)]
+    rows = suggestion_rows(ranges, sweep="batch_size", batch_sizes=sizes)
+    table = dispersion.batch_size_slopes(rows).set_index("quantity")
+    exact, linear = table.loc["min_lr"], table.loc["max_lr"]
+    assert exact["slope"] == pytest.approx(0.5) and (exact["n"], exact["batch_sizes"]) == (4, 4)
+    fit = stats.linregress(np.log10(sizes), np.log10([high for _, high in ranges]))
+    half = 4.302653 * fit.stderr  # t of 2 degrees of freedom
+    assert [linear["low"], linear["high"]] == pytest.approx([fit.slope - half, fit.slope + half])
+    assert linear["linear"] and not linear["square_root"]
+    assert len(dispersion.batch_size_slopes(suggestion_rows([(0.1, 1)] * 5))) == 0
+
+
+# --- the statistics that decide
+
+
+def test_share_interval_and_verdict():
+    assert share_interval(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert share_interval(0, 0) is None
+    assert beside(share_interval(20, 20), 0.5) == HOLDS
+    assert beside(share_interval(0, 20), 0.5) == DOES_NOT_HOLD
+    assert beside(share_interval(10, 20), 0.5) == beside(None, 0.5) == UNDECIDED
+    assert beside((math.nan, math.nan), 0.5) == UNDECIDED
+
+
+def test_common_slope_gives_each_group_its_intercept():
+    slope, interval, n = common_slope([([0, 1, 2], [0, 1, 2.1]), ([0, 1, 2], [7, 8, 8.9])])
+    assert slope == pytest.approx(1.0) and n == 6
+    # Residuals about slope 1 and both means: 0.1 (-1, -1, 2) / 3 and its negative; 3 degrees.
+    error = math.sqrt(2 * 0.01 * 6 / 9 / 3 / 4)
+    assert interval == pytest.approx((1 - 3.182446 * error, 1 + 3.182446 * error))
+    assert common_slope([([1, 1], [2, 3])]) is None and common_slope([([0, 1], [2, 3])]) is None
+
+
+def test_running_median():
+    found = running_median(np.array([1.0, 9.0, 2.0, 3.0, np.nan, 4.0]))
+    assert found.tolist() == [1, 2, 3, 4, 4, 4]
+
+
+# --- claims
+
+EMPTY = {
+    "curves": pd.DataFrame(columns=list(COLUMNS)),
+    "suggestions": pd.DataFrame(columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES),
+    "trainings": pd.DataFrame(columns=[*CELL, "epoch", "val_loss", "val_accuracy"]),
+    "outcomes": pd.DataFrame(columns=[*CELL, "epochs", "outcome", "reason"]),
+    "pairs": {},
+}
+
+
+def config(**changes) -> Config:
+    sweeps = dict.fromkeys(("weights", "order", "batch_size", "batch_size_epoch"), SweepConfig())
+    found = Config(
+        protocols=PROTOCOLS, sweeps=sweeps | {"validation": SweepConfig(validation="running")}
+    )
+    found.report.bootstrap_resamples = 300
+    return dataclasses.replace(found, **changes)
+
+
+def posts_config() -> Config:
+    found = config()
+    found.model.depth, found.sweep.batch_size = 56, 512
+    found.data.name, found.data.train_images = "cifar10", 50000
+    return found
+
+
+def study(config_: Config | None = None, **frames) -> Study:
+    lists = {
+        name: pd.concat(value, ignore_index=True) if isinstance(value, list) else value
+        for name, value in frames.items()
+    }
+    return Study(**(EMPTY | lists), config=config_ or config())
+
+
+def trained(*cells: dict) -> dict[str, pd.DataFrame]:
+    """Outcomes and trainings of one row or epoch per value given; defaults as the A -> B cell."""
+    outcomes, trainings = [], []
+    for number, given in enumerate(cells):
+        cell = {
+            "training": f"t{number}", "pair": "torch-blog_fastai", "backend": "torch",
+            "protocol": "blog_fastai", "weights_seed": 0, "order_seed": 0, "batch_size": 64,
+            "weights": "B", "lr_of": "A", "lr_kind": "max", "weights_from": "",
+            "policy": "constant", "lr": 1.0, "run": f"r{number}", "outcome": "trains",
+            "val_loss": [1.0], "val_accuracy": [0.5],
+        } | given  # fmt: skip
+        losses, accuracies = cell.pop("val_loss"), cell.pop("val_accuracy")
+        outcomes.append(cell | {"epochs": len(losses), "reason": ""})
+        for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1):
+            measured = {"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy}
+            trainings.append({name: cell[name] for name in CELL} | measured)
+    return {"outcomes": pd.DataFrame(outcomes), "trainings": pd.DataFrame(trainings)}
+
+
+def pairs(*disjoint: bool) -> dict:
+    first, *others = ({"A": {}, "B": {}, "gap_decades": 1.0, "disjoint": d} for d in disjoint)
+    return {"torch-blog_fastai": first | {"further": others}}
+
+
+def names(count: int) -> list[str]:
+    return ["torch-blog_fastai", *(f"torch-blog_fastai-{i}" for i in range(2, count + 1))]
+
+
+def verdict_of(function, *arguments, **frames) -> str:
+    return function(study(*arguments, **frames)).verdict
+
+
+RANGES = [(1e-4, 1e-2)] * 8
+
+
+def test_without_runs_every_claim_is_undecided_and_says_why():
+    found = judged.claims(**EMPTY, config=config())
+    assert len(found) == 17 and {entry["verdict"] for entry in found} == {UNDECIDED}
+    assert all(entry["evidence"].endswith(".") and entry["interval"] is None for entry in found)
+    assert [entry["claim"] for entry in found] == list(judged.decision_rules())
+    assert all("olds if" in rule for rule in judged.decision_rules().values())
+
+
+def test_claims_are_json_and_the_same_again():
+    sizes = [64, 64, 128, 128, 256, 256]
+    batches = {"sweep": "batch_size", "batch_sizes": sizes}
+    suggested = [
+        suggestion_rows(RANGES),
+        suggestion_rows(RANGES, sweep="order"),
+        suggestion_rows(RANGES, KERAS),
+        suggestion_rows(RANGES[:6], **batches),
+    ]
+    curves = [curve_rows([curve()] * 8), curve_rows([curve()] * 6, **batches)]
+    frames = {
+        "curves": pd.concat(curves), "suggestions": pd.concat(suggested), "pairs": pairs(True),
+    } | trained({}, {"lr_of": "B"}, {"lr_kind": "min"}, {"lr_kind": "middle"})  # fmt: skip
+    found = judged.claims(**frames, config=config(), seconds={"run0": 1.0})
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert judged.claims(**frames, config=config(), seconds={"run0": 1.0}) == found
+    assert all(list(e) == ["claim", "evidence", "verdict", "interval"] for e in found)
+
+
+@pytest.mark.parametrize("losses, expected", [
+    ([curve()] * 8, HOLDS),
+    ([curve(explodes=False)] * 8, DOES_NOT_HOLD),
+    ([curve(floor=2.9)] * 8, DOES_NOT_HOLD),
+    ([curve(2e-6, flat_until=2e-7)] * 8, DOES_NOT_HOLD),  # falls from the start: no plateau
+    ([curve()] * 3 + [curve(explodes=False)] * 3, UNDECIDED),
+    ([np.where(LRS > 1, np.nan, curve())] * 8, HOLDS),  # not finite is an explosion, too
+])  # fmt: skip
+def test_typical_shape(losses, expected):
+    frames = {"curves": curve_rows(losses), "suggestions": suggestion_rows(RANGES)}
+    assert verdict_of(judged.typical_shape, **frames) == expected
+
+
+def test_published_medians():
+    inside = [
+        suggestion_rows([(0.1, 2.0)] * 6, KERAS),
+        suggestion_rows([(0.08, 0.9)] * 6, KERAS, "order"),
+        suggestion_rows([(5e-4, 0.4)] * 6),
+        suggestion_rows([(5e-4, 0.1)] * 6, sweep="order"),
+    ]
+    function = judged.published_medians
+    assert verdict_of(function, posts_config(), suggestions=inside) == HOLDS
+    assert verdict_of(function, suggestions=inside) == UNDECIDED  # not the post's scale
+    assert verdict_of(function, posts_config(), suggestions=inside[:3]) == UNDECIDED
+    outside = [*inside[1:], suggestion_rows([(0.1, 4.0)] * 6, KERAS)]
+    assert verdict_of(function, posts_config(), suggestions=outside) == DOES_NOT_HOLD
+    few = [*inside[1:], suggestion_rows([(0.1, 2.0)] * 5, KERAS)]
+    assert verdict_of(function, posts_config(), suggestions=few) == UNDECIDED
+
+
+def test_steepest_descent():
+    keras, fallback = (suggestion_rows(RANGES, KERAS, fallback=flag) for flag in (False, True))
+    function = judged.steepest_descent
+    assert verdict_of(function, suggestions=[suggestion_rows(RANGES), keras]) == HOLDS
+    assert verdict_of(function, suggestions=[suggestion_rows(RANGES), fallback]) == DOES_NOT_HOLD
+    assert verdict_of(function, suggestions=suggestion_rows(RANGES[:2])) == UNDECIDED
+
+
+@pytest.mark.parametrize("max_lr, expected", [
+    (3e-2, HOLDS),  # the raw minimum, 0.1, lies between 0.03 and 0.3
+    (0.5, DOES_NOT_HOLD),  # past the raw minimum even after division
+    (3e-3, DOES_NOT_HOLD),  # the smoothed minimum, 0.03, was not past it
+])  # fmt: skip
+def test_minimum_over_ten(max_lr, expected):
+    frames = {
+        "curves": curve_rows([curve(0.1)] * 8),
+        "suggestions": suggestion_rows([(1e-4, max_lr)] * 8),
+    }
+    assert verdict_of(judged.minimum_over_ten, **frames) == expected
+
+
+def spread(decades: float, count: int = 12) -> list[tuple[float, float]]:
+    """Maximum LRs with that standard deviation in log10."""
+    z = stats.norm.ppf((np.arange(count) + 0.5) / count)
+    return [(1e-6, 10 ** (decades * value)) for value in z]
+
+
+@pytest.mark.parametrize("new, same, expected", [
+    (spread(0.6), spread(0.1), HOLDS),
+    (spread(0.1), spread(0.6), DOES_NOT_HOLD),
+    (spread(0.3), spread(0.28), UNDECIDED),
+    (spread(0.6, 5), spread(0.1, 5), UNDECIDED),
+])  # fmt: skip
+def test_weights_change_suggestion(new, same, expected):
+    frames = [suggestion_rows(new), suggestion_rows(same, sweep="order")]
+    assert verdict_of(judged.weights_change_suggestion, suggestions=frames) == expected
+
+
+def test_disjoint_ranges():
+    function = judged.disjoint_ranges
+    apart = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1e-1, 1.0)])
+    found = function(study(suggestions=apart))
+    assert found.verdict == HOLDS and "5 of 15 pairs of 6" in found.evidence
+    assert 0 <= found.interval[0] < 5 / 15 < found.interval[1] < 1
+    assert verdict_of(function, suggestions=suggestion_rows([(1e-4, 1e-2)] * 10)) == DOES_NOT_HOLD
+    assert verdict_of(function, suggestions=suggestion_rows([(1e-4, 1e-2)] * 9)) == UNDECIDED
+
+
+@pytest.mark.parametrize("outcomes, expected", [
+    (["diverged"] * 4 + ["overfits"] * 2, HOLDS),
+    (["trains"] * 4 + ["stalls"] * 2, DOES_NOT_HOLD),
+    (["diverged"], UNDECIDED),
+])  # fmt: skip
+def test_transfer_harms(outcomes, expected):
+    cells = [
+        {"pair": name, "outcome": outcome}
+        for name, outcome in zip(names(len(outcomes)), outcomes, strict=True)
+    ]
+    disjoint = pairs(*[True] * len(outcomes))
+    # What is not native weights B at A's max LR under a constant policy does not count.
+    opposite = "overfits" if expected == DOES_NOT_HOLD else "trains"
+    others = [
+        {name: value, "outcome": opposite}
+        for name, value in (
+            ("weights", "A"), ("lr_kind", "min"), ("policy", "triangular"),
+            ("weights_from", "keras"),
+        )
+    ]  # fmt: skip
+    frames = trained(*cells, *others)
+    assert verdict_of(judged.transfer_harms, pairs=disjoint, **frames) == expected
+    overlapping = pairs(*[False] * len(outcomes))
+    assert verdict_of(judged.transfer_harms, pairs=overlapping, **frames) == UNDECIDED
+
+
+@pytest.mark.parametrize("own, other, expected", [
+    ([0.5, 0.4], [0.6, 0.6, 0.1], HOLDS),  # compared after the second epoch
+    ([0.5, 0.7], [0.6, 0.6, 9.0], DOES_NOT_HOLD),
+    ([0.5, 9.0], [0.6, math.nan, math.nan], HOLDS),
+    ([0.5, math.nan], [0.6, math.nan, math.nan], UNDECIDED),  # both worst: a tie
+])  # fmt: skip
+def test_same_weights(own, other, expected):
+    cells = []
+    for name in names(6):
+        for lr_of, losses in (("B", own), ("A", other)):
+            cells.append({"pair": name, "lr_of": lr_of, "val_loss": losses,
+                          "val_accuracy": [0.5] * len(losses)})  # fmt: skip
+    frames = {"pairs": pairs(*[True] * 6)} | trained(*cells)
+    assert verdict_of(judged.same_weights, **frames) == expected
+
+
+def test_torch_is_lower():
+    low, high = (suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
+                 for s, case in ((1.0, FASTAI), (50.0, KERAS)))  # fmt: skip
+    found = judged.torch_is_lower(study(suggestions=[low, high]))
+    assert found.verdict == HOLDS and found.interval == (1, 1)
+    low, high = (suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
+                 for s, case in ((1.0, KERAS), (50.0, FASTAI)))  # fmt: skip
+    assert verdict_of(judged.torch_is_lower, suggestions=[low, high]) == DOES_NOT_HOLD
+    few = [suggestion_rows([(s * 1e-4, s * 1e-2)] * 2, case)
+           for s, case in ((1.0, FASTAI), (50.0, KERAS))]  # fmt: skip
+    assert verdict_of(judged.torch_is_lower, suggestions=few) == UNDECIDED
+
+
+@pytest.mark.parametrize("max_lr, count, expected", [
+    (2.0, 6, HOLDS), (0.05, 6, DOES_NOT_HOLD), (2.0, 5, UNDECIDED),
+])  # fmt: skip
+def test_two_against_a_tenth(max_lr, count, expected):
+    rows = suggestion_rows([(1e-3, max_lr)] * count, KERAS)
+    found = judged.two_against_a_tenth(study(posts_config(), suggestions=rows))
+    assert found.verdict == expected and found.interval == pytest.approx((max_lr, max_lr))
+    assert verdict_of(judged.two_against_a_tenth, suggestions=rows) == UNDECIDED
+
+
+@pytest.mark.parametrize("max_lr, expected", [(1.0, HOLDS), (1e-2, DOES_NOT_HOLD)])
+def test_unsafe_without_smoothing(max_lr, expected):
+    validated = curve_rows([curve()], sweep="validation").assign(val_loss=curve(1e-3))
+    frames = {
+        "curves": [curve_rows([curve(0.1)] * 8), validated],
+        "suggestions": [
+            suggestion_rows([(1e-4, max_lr)] * 8),
+            suggestion_rows([(1e-4, 1.0)], sweep="validation"),
+        ],
+    }
+    found = judged.unsafe_without_smoothing(study(**frames))
+    assert found.verdict == expected and "1 of 1 validated" in found.evidence
+
+
+@pytest.mark.parametrize("seconds, expected", [
+    ({"run0": 2.0, "run1": 4.0, "v0": 99.0}, HOLDS),  # 33 times the median of 2 and 4
+    ({"run0": 2.0, "run1": 4.0, "v0": 29.0}, DOES_NOT_HOLD),
+    ({"run0": 2.0, "v1": 10.0, "v0": 29.0}, UNDECIDED),  # 5 and 14.5
+    ({"run0": 2.0}, UNDECIDED),
+])  # fmt: skip
+def test_validation_cost(seconds, expected):
+    plain = curve_rows([curve()] * 2)
+    validated = curve_rows([curve()] * 2, sweep="validation")
+    validated["run"] = validated["run"].str.replace("run", "v")
+    frames = study(curves=[plain, validated])
+    found = judged.validation_cost(dataclasses.replace(frames, seconds=seconds))
+    assert found.verdict == expected
+    assert "500 validated after each batch of 128: 2.3 times" in found.evidence
+
+
+@pytest.mark.parametrize("outcomes, expected", [
+    (["trains"] * 5 + ["stalls"] * 3, HOLDS),
+    (["diverged"] * 3 + ["trains"] * 5, DOES_NOT_HOLD),
+    (["trains"] * 4, UNDECIDED),
+])  # fmt: skip
+def test_minimum_is_safe(outcomes, expected):
+    cells = [{"lr_kind": "min", "outcome": outcome} for outcome in outcomes]
+    frames = trained(*cells, {"outcome": "diverged"})  # at the maximum: it does not count
+    assert verdict_of(judged.minimum_is_safe, **frames) == expected
+
+
+@pytest.mark.parametrize("power, expected", [(1.0, HOLDS), (-1.0, DOES_NOT_HOLD), (0, UNDECIDED)])
+def test_larger_batch(power, expected):
+    sizes = [64, 128, 256, 512] * 2
+    ranges = [(1e-6, 1e-4 * s**power * (1 + 0.02 * (i % 3))) for i, s in enumerate(sizes)]
+    for sweep in ("batch_size", "batch_size_epoch"):
+        rows = suggestion_rows(ranges, sweep=sweep, batch_sizes=sizes)
+        found = judged.larger_batch(study(suggestions=rows))
+        assert found.verdict == expected and f"n = 8 runs of sweep {sweep}" in found.evidence
+        assert ("contains linear scaling" in found.evidence) == (power == 1)
+    one_size = suggestion_rows(ranges, sweep="batch_size")
+    assert verdict_of(judged.larger_batch, suggestions=one_size) == UNDECIDED
+
+
+def test_flattening():
+    sizes = [64, 128, 256, 512] * 2
+    jitter = [0.01, 0, 0.02, 0.01, 0, 0.01, 0.01, 0.02]
+
+    def verdict(floors, steps):
+        """One curve in more or fewer steps: the fewer, the more the smoothed one lags."""
+        losses = [
+            np.interp(np.linspace(0, STEPS - 1, n), np.arange(STEPS), curve(0.1, floor=floor + j))
+            for floor, n, j in zip(floors, steps, jitter, strict=True)
+        ]
+        frames = {
+            "curves": curve_rows(losses, sweep="batch_size_epoch", batch_sizes=sizes),
+            "suggestions": suggestion_rows(RANGES, sweep="batch_size_epoch", batch_sizes=sizes),
+        }
+        return verdict_of(judged.flattening, **frames)
+
+    assert verdict([1.0] * 8, [80, 70, 40, 24] * 2) == HOLDS  # the raw falls are the same
+    assert verdict([1.0, 1.4, 1.8, 2.2] * 2, [60] * 8) == DOES_NOT_HOLD  # the raw falls differ
+    assert verdict([1.0] * 8, [60] * 8) == UNDECIDED  # nothing flattens
+
+
+@pytest.mark.parametrize("at_max, in_middle, expected", [
+    ("diverged", "trains", HOLDS), ("trains", "overfits", DOES_NOT_HOLD),
+    ("trains", "trains", UNDECIDED), ("diverged", "diverged", UNDECIDED),
+])  # fmt: skip
+def test_narrower_is_safer(at_max, in_middle, expected):
+    cells = [
+        {"pair": name, "lr_kind": kind, "outcome": outcome}
+        for name in names(6)
+        for kind, outcome in (("max", at_max), ("middle", in_middle))
+    ]
+    assert verdict_of(judged.narrower_is_safer, **trained(*cells)) == expected
+    assert verdict_of(judged.narrower_is_safer, **trained(*cells[:4])) == UNDECIDED
+
+
+@pytest.mark.parametrize("by_policy, expected", [
+    ((0.50, 0.52), HOLDS), ((0.2, 0.9), DOES_NOT_HOLD), ((math.nan, math.nan), DOES_NOT_HOLD),
+    (None, UNDECIDED),
+])  # fmt: skip
+def test_policies_help(by_policy, expected):
+    cells = []
+    for name in names(6):
+        for policy, pair in (("constant", (0.3, 0.6)), ("triangular", by_policy)):
+            for lr_of, accuracy in zip("AB", pair or (), strict=bool(pair)):
+                # The A -> B cell goes on for longer; it is compared after the same three epochs.
+                after = [0.1, 0.2, accuracy] + [0.99] * (policy == "constant" and lr_of == "A")
+                cells.append({"pair": name, "lr_of": lr_of, "policy": policy,
+                              "val_accuracy": after, "val_loss": [1.0] * len(after)})  # fmt: skip
+    assert verdict_of(judged.policies_help, **trained(*cells)) == expected
+
+
+# --- stage suggest
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "study": {"name": "t", "backends": ["torch"], "protocols": ["blog_fastai"],
+                  "sweeps": ["weights", "order"]},
+        "protocols": {"blog_fastai": {"rule": "blog_fastai"}},
+        "sweeps": {"weights": {}, "order": {}},
+        "divergence": {"pairs": []},
+    }  # fmt: skip
+    Path("params.yaml").write_text(json.dumps(params))
+    Path("data/t/curves").mkdir(parents=True)
+    for sweep in ("weights", "order", "gone"):  # a sweep that the study no longer has
+        rows = curve_rows([curve(), curve(1.0)], sweep=sweep)
+        rows.to_parquet(f"data/t/curves/torch-blog_fastai-{sweep}.parquet")
+    return Path("data/t")
+
+
+def test_suggest_stage_reads_the_curves_that_params_name(folder):
+    from lrrt.stages import suggest
+
+    suggest.main()
+    written = (folder / "suggestions.parquet").read_bytes()
+    table = pd.read_parquet(folder / "suggestions.parquet")
+    assert table["sweep"].unique().tolist() == ["weights", "order"]
+    assert {name: str(dtype) for name, dtype in table.dtypes.items()} == SUGGESTION_TYPES
+    suggest.main()
+    assert (folder / "suggestions.parquet").read_bytes() == written
+
+
+@pytest.mark.parametrize("content, named", [
+    (None, "python -m lrrt.stages.sweep torch blog_fastai order"), (b"", "a Parquet file"),
+    (b"PAR1 cut", "a Parquet file"),
+])  # fmt: skip
+def test_suggest_stage_refuses_in_one_line(folder, content, named, capsys):
+    from lrrt.stages import suggest
+
+    path = folder / "curves" / "torch-blog_fastai-order.parquet"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        suggest.main()
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1
+    assert named in error and path.name in error
+    assert not (folder / "suggestions.parquet").exists()
