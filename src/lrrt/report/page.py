@@ -23,8 +23,8 @@ OUTCOMES = {
         "last epoch's training loss is not below that of a uniform guess."
     ),
     "overfits": (
-        f"The last epoch's validation loss is at least {OVERFIT_MARGIN:.0%} above its lowest, while "
-        "the loss on training images, evaluated in the same way, is lower than it was then."
+        f"The last epoch's validation loss is at least {OVERFIT_MARGIN:.0%} above its lowest, "
+        "while the loss on training images, evaluated in the same way, is lower than it was then."
     ),
     "stalls": (
         f"The last epoch's training loss is above {1 - STALL_SHARE:.0%} of that of a uniform guess."
@@ -39,12 +39,13 @@ def inline(svg: bytes, prefix: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # is in ours
     root, rest = text.split(">", 1)
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', root)[1])  # points
     root = re.sub(r' (width|height|version|xmlns)="[^"]*"', "", root)
     rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
     rest = rest.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
     rest = re.sub(r"\n\s*", "\n", rest)
     # Safe: matplotlib escapes what it writes, and names in it are text or drawn as shapes.
-    return Markup(f'{root} aria-hidden="true">{rest}')
+    return Markup(f'{root} style="max-width: {1.35 * width:.0f}px" aria-hidden="true">{rest}')
 
 
 def data_uri(png: bytes) -> str:

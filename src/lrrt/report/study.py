@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import loss_bands
+from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, running_median
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
@@ -70,6 +70,13 @@ class StudyData(Study):
         """:func:`lrrt.analysis.dispersion.loss_bands` of all sweeps."""
         low, high = self.config.report.loss_quantiles
         return loss_bands(self.curves, self.config.protocols, (low, high))
+
+    @cached_property
+    def published(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.dispersion.published_comparison` at the study's batch size."""
+        resamples = self.config.report.bootstrap_resamples
+        table = published_comparison(self.suggestions, self.config.protocols, resamples)
+        return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
 
     @cached_property
     def _recorded(self) -> dict[tuple[str, Case], list[Recorded]]:

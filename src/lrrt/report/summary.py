@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.dispersion import log_quantiles, range_summary
-from lrrt.analysis.evidence import Case
+from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.report import style
 from lrrt.report.figures import crossing
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
-from lrrt.report.tables import published_table
 
 SWEEPS = ("weights", "order")
 
@@ -46,7 +45,7 @@ def _suggestions(data: StudyData, sweep: str) -> dict:
 
 
 def _published(data: StudyData) -> dict:
-    inside = published_table(data)["inside"].dropna()
+    inside = data.published["inside"].dropna()
     return {"medians_inside": int(inside.astype(bool).sum()), "medians_compared": len(inside)}
 
 
@@ -119,13 +118,7 @@ def brief(data: StudyData, claims: list[dict]) -> list[str]:
     sentences = []
     for case in data.home_cases():
         sentences.append(_spread(data, case))
-    crossed = [case for case in data.cases("weights") if not data.is_home(case)]
-    if crossed:
-        parts = [
-            f"{style.short_label(*case)} {number(_median(data, case))}"
-            for case in sorted(data.cases("weights"), key=lambda case: (case[1], case[0]))
-        ]
-        sentences.append(f"Framework or protocol? Median max LR: {', '.join(parts)}.")
+    sentences.append(_crossed(data))
     pairs = sum(pair["pairs"] for pair in data.pairs.values())
     if pairs:
         disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())
@@ -144,28 +137,43 @@ def brief(data: StudyData, claims: list[dict]) -> list[str]:
                 f"Trained at the max LR suggested for A, weights B diverge or overfit in "
                 f"{harmed['A']} trainings; at the one suggested for B itself, in {harmed['B']}."
             )
-    verdicts = _counts([claim["verdict"] for claim in claims])
-    if verdicts:
-        listed = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-        sentences.append(f"Of the post's {len(claims)} claims, on this study's runs: {listed}.")
+    verdicts = _counts(claim["verdict"] for claim in claims)
+    words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "are undecided"}
+    listed = ", ".join(f"{verdicts[name]} {words[name]}" for name in words if name in verdicts)
+    if listed:
+        sentences.append(f"The post's {len(claims)} claims, judged on these runs: {listed}.")
     return [sentence for sentence in sentences if sentence]
 
 
-def _median(data: StudyData, case: Case) -> float:
-    return float(log_quantiles(data.suggested("weights", case)["max_lr"], [0.5])[0])
+def _crossed(data: StudyData) -> str:
+    """The same protocol on each framework, where one was run on two."""
+    cases = sorted(data.cases("weights"), key=lambda case: (case[1], not data.is_home(case)))
+    medians: dict[str, list[str]] = {}
+    for backend, protocol in cases:
+        lrs = data.suggested("weights", (backend, protocol))["max_lr"]
+        median = number(log_quantiles(lrs, [0.5])[0])
+        medians.setdefault(protocol, []).append(f"{style.name(backend)} {median}")
+    if max(map(len, medians.values()), default=0) < 2:
+        return ""
+    parts = [f"{style.name(name)}, {' and '.join(found)}" for name, found in medians.items()]
+    return f"Framework or protocol? Median max LR by {'; by '.join(parts)}."
 
 
 def _spread(data: StudyData, case: Case) -> str:
     """How far apart the max LRs of one case are, with new and with the same weights."""
     parts = []
-    for sweep, words in (("weights", "only the seed changes"), ("order", "the weights are kept")):
+    for sweep, words in (
+        ("weights", "New weights and batch orders move it from"),
+        ("order", "With the same weights and new batch orders it goes from"),
+    ):
         values = data.suggested(sweep, case)["max_lr"].dropna()
-        if len(values) > 1:
-            low, median, high = log_quantiles(values, [0.1, 0.5, 0.9])
-            parts.append(
-                f"{number(median)} in the median and, when {words}, {number(low)} to "
-                f"{number(high)} (10 to 90 % of {len(values)} runs), a factor of {number(high / low)}"
-            )
-    if not parts:
-        return ""
-    return f"{style.label(*case)}: the suggested max LR is {'; '.join(parts)}."
+        if len(values) < 2:
+            continue
+        low, median, high = log_quantiles(values, [0.1, 0.5, 0.9])
+        if not parts:
+            parts.append(f"{style.label(*case)}: the median suggested max LR is {number(median)}.")
+        parts.append(
+            f"{words} {number(low)} to {number(high)} (10 to 90 % of {len(values)} runs), a factor "
+            f"of {number(high / low)}."
+        )
+    return " ".join(parts)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import batch_size_slopes, published_comparison, range_summary
+from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
 from lrrt.report import style
 from lrrt.report.study import StudyData
@@ -25,17 +25,9 @@ class Table(NamedTuple):
 RANGE = ["n", "abstained", "fallbacks", "q10", "median", "q90", "median_low", "median_high"]
 CASE = ["backend", "protocol", "sweep", "batch_size"]
 BARS = (
-    "q10 and q90 describe the runs; median_low and median_high are a 95 % bootstrap interval of the "
-    "median, in log10, which needs six runs or more to be worth its name."
+    "q10 and q90 describe the runs; median_low and median_high are a 95 % bootstrap interval of "
+    "the median, in log10, which needs six runs or more to be worth its name."
 )
-
-
-def published_table(data: StudyData) -> pd.DataFrame:
-    """Published medians beside ours, at the study's batch size."""
-    table = published_comparison(
-        data.suggestions, data.config.protocols, data.config.report.bootstrap_resamples
-    )
-    return table[table["batch_size"] == data.config.sweep.batch_size].reset_index(drop=True)
 
 
 def pair_table(data: StudyData) -> pd.DataFrame:
@@ -66,7 +58,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "published", "Published values beside ours",
             "inside: our median lies in the published 10 to 90 % bar (a dash: no bar published).",
-            published_table(data),
+            data.published,
             ["backend", "sweep", "quantity", "published_q10", "published_median", "published_q90",
              "n", "q10", "median", "q90", "median_low", "median_high", "inside"],
         ),

@@ -7,7 +7,6 @@ from lrrt.analysis.published import RUNS
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
-from lrrt.report.tables import published_table
 
 ORDER = 50
 SECTION = "Initial weights and batch order"
@@ -17,7 +16,7 @@ SWEEPS = {"weights": "new weights", "order": "same weights"}
 
 
 def caption(data: StudyData) -> str:
-    table = published_table(data)
+    table = data.published
     known = table["inside"].notna()
     inside = int(table.loc[known, "inside"].astype(bool).sum())
     return (
@@ -30,7 +29,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    table = published_table(data)
+    table = data.published
     if not len(table):
         return None
     figure, grid = style.axes(1, 1, (7.6, 1.1 + 0.5 * len(table)))

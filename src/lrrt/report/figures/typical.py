@@ -63,8 +63,10 @@ def draw(data: StudyData) -> Figure | None:
         style.REGIONS.items(), edges[:-1], edges[1:], strict=True
     ):
         ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
-        ax.text(np.sqrt(left * right), 0.97, name, transform=ax.get_xaxis_transform(),
-                ha="center", va="top", color=style.INK)  # fmt: skip
+        narrow = right < 6 * left  # too narrow for its name, which goes to its outer end
+        ax.text(right if narrow else np.sqrt(left * right), 0.97, f"{name} ",
+                transform=ax.get_xaxis_transform(), ha="right" if narrow else "center", va="top",
+                color=style.INK)  # fmt: skip
     shade = style.colour(*case)
     ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1,
             label="raw loss")  # fmt: skip
