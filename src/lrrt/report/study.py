@@ -97,6 +97,15 @@ class StudyData(Study):
         """The range tests of one case, by batch size, then by seeds; none if there are none."""
         return self._recorded.get((sweep, case), [])
 
+    def timed_runs(self) -> list[str]:
+        """The runs whose times say what validation costs; none where nothing was validated."""
+        validated = [
+            name for name, sweep in self.config.sweeps.items() if sweep.validation != "none"
+        ]
+        rows = self.curves[["run", "backend", "protocol", "batch_size", "sweep"]].drop_duplicates()
+        seen = rows.loc[rows["sweep"].isin(validated), ["backend", "protocol", "batch_size"]]
+        return sorted(rows.merge(seen.drop_duplicates())["run"])
+
     def is_home(self, case: Case) -> bool:
         """Whether the post ran this protocol on this backend."""
         return self.config.protocols[case[1]].home == case[0]
