@@ -1,7 +1,8 @@
 """Handwritten digits, offline: scikit-learn's 1,797 real ones, rendered as 32x32 RGB variants.
 
 Each image is one of the 8x8 digits turned, stretched, slanted and moved, in a bright random colour
-on a dark, cloudy, noisy background. Source digits are on one side only: a fifth of each class are for testing.
+on a dark, cloudy, noisy background. No source digit is on both sides: a fifth of those of each
+class are for testing only.
 
 Every value is an integer draw or the result of additions, multiplications and divisions, which
 are rounded the same way everywhere: the same seed gives the same bytes on every machine.
