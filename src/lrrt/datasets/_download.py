@@ -48,7 +48,7 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> Path:
         _complete(url, part, size)
         if _sha256(part) != sha256:
             part.unlink()
-            raise _error(url, "a file of the known SHA-256 (another came, and was discarded)")
+            raise _error(url, "the known file (its SHA-256 is another; it was discarded)")
         os.replace(part, path)
     except OSError as error:  # a full disk, say: those of the network are caught where they arise
         reason = error.strerror or str(error)
@@ -97,7 +97,7 @@ def _ask(session: "Session", url: str, start: int) -> "Response":
             response.close()
             target = urljoin(current, response.headers["Location"])
             if not _same_host(current, target):
-                raise _error(url, f"a server that does not redirect to another host ({target})")
+                raise _error(url, f"a server that does not redirect elsewhere (to {target})")
             current = target
     except requests.Timeout:
         raise _error(url, f"a server that answers within {TIMEOUT:g} s") from None
@@ -149,7 +149,8 @@ def _locked(part: Path, url: str) -> Iterator[BinaryIO]:
 
 
 def _copy(response: "Response", file: BinaryIO, start: int, size: int, url: str) -> None:
-    """Append the body to ``file``. A cut leaves what has arrived; a wrong length, what was."""
+    """Append to ``file`` up to ``size`` bytes. A cut leaves what has arrived; a file that is
+    shorter than it should be, what was there before."""
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     have, since, at_since = start, time.monotonic(), start
@@ -157,26 +158,24 @@ def _copy(response: "Response", file: BinaryIO, start: int, size: int, url: str)
     problem = ""
     with tqdm(total=size, initial=start, desc=name, unit="B", unit_scale=True, disable=None) as bar:
         try:
-            # read1 gives what has come; read would wait for a whole chunk, however slow.
-            while not problem and (chunk := response.raw.read1(CHUNK, decode_content=False)):
+            while have < size and not problem:
+                # read1 gives what has come; read would wait for a whole chunk, however slow.
+                chunk = response.raw.read1(min(CHUNK, size - have), decode_content=False)
+                if not chunk:
+                    file.flush()
+                    file.truncate(start)
+                    raise _error(url, f"a file of {size:,} bytes (the server's has {have:,})")
                 have += len(chunk)
-                if have > size:
-                    break
                 file.write(chunk)
                 bar.update(len(chunk))
                 seconds = time.monotonic() - since
                 if seconds >= WINDOW:
                     if have - at_since < SLOWEST * seconds:
-                        problem = f"less than {SLOWEST:,} bytes came a second"
+                        problem = f"less than {SLOWEST:,} bytes a second came"
                     since, at_since = time.monotonic(), have
         except ReadTimeoutError:
             problem = f"nothing came for {TIMEOUT:g} s"
         except HTTPError:
             problem = "the connection was cut"
-    if problem:
+    if problem and have < size:
         raise _error(url, f"all {size:,} bytes ({problem}, after {have:,}; {KEPT})")
-    if have != size:
-        file.flush()
-        file.truncate(start)
-        amount = "more" if have > size else f"{have:,}"
-        raise _error(url, f"a file of {size:,} bytes (the server sent {amount})")
