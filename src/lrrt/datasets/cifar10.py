@@ -11,6 +11,7 @@ Without a path the archive is downloaded. No pickle is ever loaded.
 """
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -115,26 +116,25 @@ def _keep(images: np.ndarray, labels: np.ndarray, count: int, seed: list[int]) -
 def _locate(path: Path) -> list[Path]:
     """The files of the edition at ``path``: two Parquet files, one archive, or six .bin files."""
     folder = path.parent if path.suffix in (".parquet", ".bin") else path
-    candidates = [[path]] if path.is_file() and path.name.endswith((".tar.gz", ".tgz")) else []
+    packed = path.name.endswith((".tar.gz", ".tgz")) and os.path.isfile(path)
+    candidates = [[path]] if packed else []
     for parent in (folder, folder / "plain_text"):
         candidates.append([parent / name for name in PARQUET.values()])
     candidates.append([folder / ARCHIVE])
     for parent in (folder, folder / _archive.FOLDER):
         candidates.append([parent / name for name in _archive.FILES])
-    for files in candidates:
-        present = [file.is_file() for file in files]
-        if all(present):
+    # os.path.isfile is False, too, for what this user may not see.
+    present = [[os.path.isfile(file) for file in files] for files in candidates]
+    for files, found in zip(candidates, present, strict=True):
+        if all(found):
             return files
-        if any(present):
-            raise InputError(
-                "data.path", str(path), f"a folder that also has {files[present.index(False)].name}"
-            )
+    for files, found in zip(candidates, present, strict=True):
+        if any(found):
+            missing = files[found.index(False)].name
+            raise InputError("data.path", str(path), f"a folder that also has {missing}")
+    parquet = " and ".join(PARQUET.values())
     raise InputError(
-        "data.path",
-        str(path),
-        f"an existing folder with {PARQUET['train']} and {PARQUET['test']}, or with {ARCHIVE}"
-        if not path.exists() or path.is_dir()
-        else f"a .parquet file, {ARCHIVE}, or their folder",
+        "data.path", str(path), f"a folder with {parquet}, or with {ARCHIVE}, or such a file"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lrrt.config import DataConfig
 from lrrt.datasets import Dataset, pixel_statistics
+from lrrt.errors import InputError
 
 SIZE, SOURCE = 32, 8  # pixels a side, of an image and of a source digit
 BLOCK = 100  # images rendered at a time; a multiple of the number of classes
@@ -36,9 +37,16 @@ def load(config: DataConfig) -> Dataset:
 
     Each ten images have one of each class. Fewer images of the same seed are the beginning of
     more.
+
+    Raises
+    ------
+    InputError
+        If there is a ``config.path``.
     """
     from sklearn.datasets import load_digits
 
+    if config.path is not None:
+        raise InputError("data.path", config.path, "null: digits are made without a file")
     source = load_digits()
     digits, labels = source.images.astype(np.uint8), source.target.astype(np.int64)
     sides = split(labels, np.random.default_rng([config.seed, 0]))
