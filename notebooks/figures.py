@@ -21,10 +21,10 @@
 # %%
 from pathlib import Path
 
-from IPython.display import Markdown, Image, display
+from IPython.display import Image, Markdown, display
 
 from lrrt import config as configuration
-from lrrt.report import style, study
+from lrrt.report import study, style
 from lrrt.report.figures import (
     batch_sizes,
     navigation,
@@ -51,7 +51,7 @@ def show(figure_module, *case):
         if figure is None:
             print(f"{figure_module.TITLE}: needs {figure_module.NEEDS}")
             return
-        display(Image(style.encode(figure, dpi=90)["png"]))
+        display(Image(style.png(figure, dpi=90)))
         display(Markdown(figure_module.caption(data, *case)))
 
 

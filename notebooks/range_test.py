@@ -39,7 +39,8 @@ BATCH, STEPS = 16, 100  # 1600 images: no image comes twice
 
 # %%
 lrs = grid(RampConfig(start=1e-7, end=100.0, shape="exponential", end_at="last"), STEPS)
-print(f"{lrs[0]:.1e}, {lrs[1]:.1e}, ..., {lrs[-1]:.0f}: a factor of {lrs[1] / lrs[0]:.2f} each step")
+factor = lrs[1] / lrs[0]
+print(f"{lrs[0]:.1e}, {lrs[1]:.1e}, ..., {lrs[-1]:.0f}: a factor of {factor:.2f} each step")
 
 
 # %% [markdown]
@@ -119,18 +120,21 @@ with style.applied():
     style.log_axis(ax)
     ax.set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
     ax.legend(loc="lower left")
-    display(Image(style.encode(figure, dpi=90)["png"]))
+    display(Image(style.png(figure, dpi=90)))
 
 # %% [markdown]
 # ## Rules
 # A rule turns the curve into a suggestion: a minimum LR, a maximum LR, or an abstention with its
-# reason. On one and the same curve they differ a good deal. (A dash: the rule does not say.)
+# reason. On one and the same curve they differ a good deal, and a minimum can come out above the
+# maximum. (A dash: the rule does not say.)
 
 # %%
 for rule in plugins.names("lrrt.core.rules"):
     found = replay(rule, lrs, loss)
     low, high = (style.number(value) for value in (found.min_lr, found.max_lr))
     note = found.reason or ("min LR is a fallback" if found.fallback else "")
+    if found.min_lr and found.max_lr and found.min_lr > found.max_lr:
+        note = "upside down"
     print(f"{rule:18s} min LR {low:>8s}   max LR {high:>8s}   {note}")
 
 # %% [markdown]
@@ -155,4 +159,4 @@ with style.applied():
                color=style.VALIDATION_COLOUR)  # fmt: skip
     style.log_axis(ax)
     ax.set(ylabel="smoothed loss of 20 runs (nats)", xlim=(lrs[0], lrs[-1]))
-    display(Image(style.encode(figure, dpi=90)["png"]))
+    display(Image(style.png(figure, dpi=90)))

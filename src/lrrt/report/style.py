@@ -157,19 +157,26 @@ def jitter(count: int, width: float = 0.16) -> np.ndarray:
     return width * (2 * ((np.arange(count) * golden + 0.5) % 1) - 1)
 
 
+def png(figure: Figure, dpi: int) -> bytes:
+    """The figure as PNG; equal figures give equal bytes."""
+    # Not by savefig, which draws and lays out several times over.
+    buffer = io.BytesIO()
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def encode(figure: Figure, dpi: int) -> dict[str, bytes]:
     """The figure as ``png`` and ``svg``; equal figures give equal bytes.
 
     In the SVG each artist marked with :func:`tip` carries its text as ``<title>``.
     """
-    # Not by savefig, which draws and lays out several times over.
-    pixels, drawn = io.BytesIO(), io.BytesIO()
-    figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(pixels, metadata={"Software": None})
+    pixels = png(figure, dpi)
     figure.set_layout_engine("none")  # what has been laid out stays
-    FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None, "Creator": None})
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     # What matplotlib has escaped as an attribute is also sound as text.
     titled = re.sub(
-        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', drawn.getvalue().decode()
+        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', buffer.getvalue().decode()
     )
-    return {"png": pixels.getvalue(), "svg": titled.encode()}
+    return {"png": pixels, "svg": titled.encode()}

@@ -26,7 +26,7 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
         "published": _published(data),
         "pairs": {name: _pair(pair) for name, pair in data.pairs.items()},
         "outcomes": _outcomes(data),
-        "claims": _counts([claim["verdict"] for claim in claims]),
+        "claims": _counts(claim["verdict"].replace(" ", "_") for claim in claims),
     }
 
 
@@ -39,8 +39,9 @@ def _suggestions(data: StudyData, sweep: str) -> dict:
         if math.isfinite(row.median):
             values[f"{row.quantity}_median"] = _rounded(row.median)
             values[f"{row.quantity}_decades"] = _rounded(math.log10(row.q90 / row.q10))
-        values["fallback_share"] = _rounded(row.fallbacks / row.n)
-        values[f"{row.quantity}_abstained_share"] = _rounded(row.abstained / row.n)
+        if row.quantity == "max_lr":
+            values["abstained_share"] = _rounded(row.abstained / row.n)
+            values["fallback_share"] = _rounded(row.fallbacks / row.n)
     return found
 
 
