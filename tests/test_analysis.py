@@ -615,12 +615,12 @@ def folder(tmp_path, monkeypatch):
 def test_suggest_stage_reads_the_curves_that_params_name(folder):
     from lrrt.stages import suggest
 
-    suggest.main()
+    suggest.main([])
     written = (folder / "suggestions.parquet").read_bytes()
     table = pd.read_parquet(folder / "suggestions.parquet")
     assert table["sweep"].unique().tolist() == ["weights", "order"]
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == SUGGESTION_TYPES
-    suggest.main()
+    suggest.main([])
     assert (folder / "suggestions.parquet").read_bytes() == written
 
 
@@ -634,7 +634,7 @@ def test_suggest_stage_refuses_in_one_line(folder, content, named, capsys):
     path = folder / "curves" / "torch-blog_fastai-order.parquet"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(SystemExit) as caught:
-        suggest.main()
+        suggest.main([])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count("\n") == 1
     assert named in error and path.name in error

@@ -334,7 +334,7 @@ OUTPUTS = [Path("data/t") / n for n in ("trainings.parquet", "outcomes.parquet",
 def test_stage(study):
     from lrrt.stages import divergence as stage
 
-    stage.main()
+    stage.main([])
     trainings, outcomes = (pd.read_parquet(path) for path in OUTPUTS[:2])
     pairs = json.loads(OUTPUTS[2].read_text())
     assert pairs["torch-p"]["A"]["run"] == "run2" and pairs["torch-p"]["B"]["run"] == "run3"
@@ -345,7 +345,7 @@ def test_stage(study):
     transfer = outcomes.set_index("training").loc["torch-p: weights B at A's max LR"]
     assert (transfer["outcome"], transfer["weights_seed"], transfer["lr"]) == ("diverged", 3, 1.0)
     before = [path.read_bytes() for path in OUTPUTS]
-    stage.main()
+    stage.main([])
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
@@ -360,7 +360,7 @@ def test_stage_refuses_in_one_line(study, break_it, named, capsys):
 
     break_it()
     with pytest.raises(SystemExit) as caught:
-        stage.main()
+        stage.main([])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count("\n") == 1 and named in error
     assert not any(path.exists() for path in OUTPUTS) and study == []
@@ -370,7 +370,7 @@ def test_stage_without_two_suggestions_writes_empty_tables(study):
     from lrrt.stages import divergence as stage
 
     suggestions((1e-3, 1e-2)).to_parquet("data/t/suggestions.parquet")
-    stage.main()
+    stage.main([])
     assert [len(pd.read_parquet(path)) for path in OUTPUTS[:2]] == [0, 0]
     assert json.loads(OUTPUTS[2].read_text())["torch-p"]["A"] is None
 

@@ -1,5 +1,6 @@
 """``python -m lrrt.stages.divergence``: does the range suggested for run A hold for run B?"""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lrrt.runs.plan import training_specs
 from lrrt.runs.store import Store
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Choose the pairs, carry out the trainings that the store lacks, write three tables.
 
     For each [backend, protocol] of ``divergence.pairs``, the runs A and B come from the weights
@@ -26,6 +27,7 @@ def main() -> None:
     ``trainings.parquet`` and ``outcomes.parquet``, in which the first pair goes by that name and
     the others by ``<backend>-<protocol>-2`` and so on.
     """
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
         folder = Path("data") / config.study.name

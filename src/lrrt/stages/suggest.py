@@ -1,5 +1,6 @@
 """``python -m lrrt.stages.suggest``: every rule replayed on every curve of the study."""
 
+import argparse
 import itertools
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from lrrt.errors import one_line_errors
 from lrrt.runs.collect import write_table
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write ``data/<study>/suggestions.parquet`` from the curves that ``params.yaml`` names.
 
     Other files that lie in the folder, of sweeps that the study no longer has, are not read.
     """
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
         folder, study = Path("data") / config.study.name, config.study
