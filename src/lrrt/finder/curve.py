@@ -1,0 +1,252 @@
+"""The curve of a range test on a live model: suggest, compare, plot, save, load."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrrt import plugins
+from lrrt.core import curve as core_curve
+from lrrt.core import rules
+from lrrt.core.smoothing import ema
+from lrrt.errors import InputError
+from lrrt.files import write_whole
+
+#: fastai's default, the rule that most people's suggestions come from; `lrrt compare` shows all.
+DEFAULT_RULE = "fastai_valley"
+
+COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
+
+
+@dataclass(frozen=True)
+class Suggestion(rules.Suggestion):
+    """What ``rule`` says about a curve (:class:`lrrt.core.rules.Suggestion`)."""
+
+    rule: str = ""
+
+    @property
+    def lr(self) -> float | None:
+        """The one learning rate to train at: ``max_lr``, or ``min_lr`` where the rule gives no
+        other; None where it abstained."""
+        return self.min_lr if self.max_lr is None else self.max_lr
+
+    def __str__(self) -> str:
+        if self.lr is None:
+            return f"{self.rule}: no suggestion; {self.reason}"
+        if self.min_lr is not None and self.max_lr is not None:
+            words = f"{self.rule}: min {self.min_lr:.2g}, max {self.max_lr:.2g}"
+        else:
+            words = f"{self.rule}: {self.lr:.2g}"
+        return words + (" (a fallback: the rule failed half-way)" if self.fallback else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(core_curve.Curve):
+    """A range test's raw record, one value per step (:class:`lrrt.core.curve.Curve`).
+
+    Values that were not measured are NaN (``grad_norm`` of Keras, ``val_loss`` between two
+    validations).
+
+    ``planned_lr``: the whole ramp, (planned steps,), of which ``lr`` is the beginning; None where
+    unknown. ``stopped``: why the test ended before the ramp did, empty if it did not. ``notes``:
+    what a reader must know, a sentence each. ``about``: how it was made.
+    """
+
+    planned_lr: np.ndarray | None = None
+    stopped: str = ""
+    notes: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked = core_curve.Curve(**{name: getattr(self, name) for name in COLUMNS})
+        for name in COLUMNS:
+            object.__setattr__(self, name, getattr(checked, name))
+        if self.planned_lr is not None:
+            planned = np.asarray(self.planned_lr, dtype=np.float64)
+            if planned.ndim != 1 or len(planned) < len(self.lr):
+                raise InputError(
+                    "curve.planned_lr", planned.shape, f"at least the {len(self.lr)} steps of lr"
+                )
+            object.__setattr__(self, "planned_lr", planned)
+
+    def __len__(self) -> int:
+        return len(self.lr)
+
+    def recorded(self, penalty: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Learning rate and loss, each (planned steps,), as a rule wants them.
+
+        Rules count trimmed steps from the planned number. So the steps that an early end left out
+        are there, infinite (NaN after a NaN): a loss that high, which any rule stops at.
+        ``penalty`` adds the L2 penalty to the loss.
+        """
+        loss = self.loss + self.penalty if penalty else self.loss
+        if self.planned_lr is None or len(self.planned_lr) == len(loss):
+            return self.lr.copy(), loss.copy()
+        missing = len(self.planned_lr) - len(loss)
+        rest = np.full(missing, math.nan if math.isnan(loss[-1]) else math.inf)
+        lr = np.concatenate([self.lr, self.planned_lr[len(loss) :]])
+        return lr, np.concatenate([loss, rest])
+
+    def suggest(self, rule: str = DEFAULT_RULE, *, penalty: bool = False) -> Suggestion:
+        """What ``rule`` (one of ``lrrt rules``) says; see :meth:`recorded` for ``penalty``.
+
+        Raises
+        ------
+        InputError
+            If there is no such rule.
+        """
+        plugins.check("lrrt.core.rules", rule, "rule")
+        if not np.isfinite(self.loss).any():
+            reason = f"no finite loss: {self.stopped}" if self.stopped else "no finite loss"
+            return Suggestion(None, None, reason=reason, rule=rule)
+        found = asdict(rules.replay(rule, *self.recorded(penalty)))
+        if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
+            found["reason"] += f" (the test ended early: {self.stopped})"
+        return Suggestion(**found, rule=rule)
+
+    def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
+        """What each rule says, by its name."""
+        names = plugins.names("lrrt.core.rules")
+        return {name: self.suggest(name, penalty=penalty) for name in names}
+
+    def smoothed(self) -> np.ndarray:
+        """The loss under fastai's smoothing (EMA, 0.98, bias corrected), (steps,)."""
+        return ema(self.loss)
+
+    def plot(self, rule: str | None = DEFAULT_RULE, ax=None):
+        """Draw raw and smoothed loss over the learning rate, and what ``rule`` suggests.
+
+        Parameters
+        ----------
+        rule : str or None
+            None marks no suggestion.
+        ax : matplotlib Axes, optional
+            Drawn on; a new figure of pyplot's by default.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from lrrt.report import style
+
+        suggestion = None if rule is None else self.suggest(rule)
+        with style.applied():
+            if ax is None:
+                import matplotlib.pyplot as plt
+
+                ax = plt.figure(figsize=(7.2, 4.0)).add_subplot()
+            draw(ax, self, suggestion)
+        return ax
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain numbers, strings and lists (infinities and NaN as strings)."""
+        values = {name: _plain(getattr(self, name)) for name in (*COLUMNS, "planned_lr")}
+        return values | {
+            "stopped": self.stopped,
+            "notes": list(self.notes),
+            "about": dict(self.about),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Curve":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        InputError
+            If ``values`` is not from there.
+        """
+        try:
+            arrays = {
+                name: None if values.get(name) is None else np.array(values[name], dtype=float)
+                for name in (*COLUMNS, "planned_lr")
+            }
+            return cls(
+                **arrays,
+                stopped=str(values.get("stopped", "")),
+                notes=tuple(values.get("notes", ())),
+                about=dict(values.get("about", {})),
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError("curve", "values", f"a curve of this package ({error})") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to ``path``, whole or not at all: ``.json`` (everything) or ``.csv`` (the
+        columns ``step, lr, loss, ...``). ``lrrt suggest`` and :func:`lrrt.load` read both.
+
+        Raises
+        ------
+        InputError
+            For another suffix.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        elif path.suffix == ".csv":
+            text = self._csv()
+        else:
+            raise InputError("path", str(path), "a file name that ends in .json or .csv")
+        write_whole(path, text.encode())
+        return path
+
+    def _csv(self) -> str:
+        named = [(name, getattr(self, name)) for name in COLUMNS]
+        named = [(name, values) for name, values in named if values is not None]
+        written = io.StringIO()
+        table = csv.writer(written, lineterminator="\n")
+        table.writerow(["step", *(name for name, _ in named)])
+        table.writerows(
+            [step, *map(float, row)]
+            for step, row in enumerate(zip(*(values for _, values in named), strict=True))
+        )
+        return written.getvalue()
+
+    def __repr__(self) -> str:
+        end = f"; ended early: {self.stopped}" if self.stopped else ""
+        return f"<Curve of {len(self)} steps, LR {self.lr[0]:.2g} to {self.lr[-1]:.2g}{end}>"
+
+
+def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:
+    """Draw a curve on ``ax`` within the project's style."""
+    from lrrt.report import style
+
+    finite = curve.loss[np.isfinite(curve.loss)]
+    start = finite[: max(1, len(finite) // 10)]
+    top = style.loss_axis(ax, start)
+    if len(finite) and finite.min() < 0:  # a log-likelihood, say: zero is no floor
+        low, high = float(finite.min()), float(np.median(start))
+        top = high + 0.6 * max(high - low, abs(high), 1e-12)
+        ax.set_ylim(low - 0.05 * (top - low), top)
+    ax.plot(curve.lr, style.below(curve.loss, abs(top)), color=style.MUTED, linewidth=0.8,
+            alpha=0.7, label="loss of each batch")  # fmt: skip
+    ax.plot(curve.lr, style.below(curve.smoothed(), abs(top)), color=style.TRAIN_COLOUR,
+            label="smoothed (EMA 0.98)")  # fmt: skip
+    if curve.val_loss is not None:
+        known = ~np.isnan(curve.val_loss)
+        ax.plot(curve.lr[known], style.below(curve.val_loss[known], abs(top)),
+                color=style.VALIDATION_COLOUR, label="validation loss")  # fmt: skip
+    if suggestion is not None and suggestion.lr is not None:
+        for value in {suggestion.min_lr, suggestion.max_lr} - {None}:
+            ax.axvline(value, color=style.INK, linestyle="--", linewidth=1.2)
+        ax.plot([], [], color=style.INK, linestyle="--", linewidth=1.2, label=str(suggestion))
+    linear = curve.about.get("shape") == "linear"
+    if linear:
+        ax.set_xlabel("learning rate")
+    else:
+        style.log_axis(ax)
+    ax.set_ylabel("loss")
+    ax.legend(loc="upper left" if linear else "lower left")
+
+
+def _plain(values: np.ndarray | None) -> list | None:
+    if values is None:
+        return None
+    return [v if math.isfinite(v) else str(v) for v in values.tolist()]

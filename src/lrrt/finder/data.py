@@ -1,0 +1,191 @@
+"""Batches from whatever a user trains on, as long as a test needs them."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lrrt.errors import InputError
+
+Batch = Any  # what the framework's adapter understands; mostly (inputs, targets)
+ACCEPTED = (
+    "batches: a DataLoader, a tf.data.Dataset, a list or another iterable of (inputs, targets); "
+    "or arrays (x, y) with batch_size"
+)
+VALIDATION_LIMIT = 10_000  # batches; a validation source that goes on is endless
+
+
+def leaves(structure: Any) -> Iterator[Any]:
+    """The arrays of nested tuples, lists and mappings, in order; None is left out."""
+    if isinstance(structure, Mapping):
+        for value in structure.values():
+            yield from leaves(value)
+    elif isinstance(structure, tuple | list):
+        for value in structure:
+            yield from leaves(value)
+    elif structure is not None:
+        yield structure
+
+
+def mapped(function, structure: Any) -> Any:
+    """``function`` of each array of nested tuples, lists and mappings; None stays None."""
+    if isinstance(structure, Mapping):
+        return {key: mapped(function, value) for key, value in structure.items()}
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*(mapped(function, value) for value in structure))
+    if isinstance(structure, tuple | list):
+        return type(structure)(mapped(function, value) for value in structure)
+    return None if structure is None else function(structure)
+
+
+def sample_shapes(batch: Batch) -> list[tuple[int, ...] | str]:
+    """The shape of each array of ``batch`` without its first axis, the batch."""
+    found = []
+    for leaf in leaves(batch):
+        shape = getattr(leaf, "shape", None)
+        found.append(type(leaf).__name__ if shape is None else tuple(int(n) for n in shape[1:]))
+    return found
+
+
+def batch_length(batch: Batch) -> int:
+    """Samples in ``batch``, by its first array; 1 where that has no length."""
+    for leaf in leaves(batch):
+        shape = getattr(leaf, "shape", ())
+        return int(shape[0]) if len(shape) else 1
+    return 1
+
+
+def is_arrays(data: Any) -> bool:
+    """Whether ``data`` is arrays ``(x, y)`` or ``(x, y, sample weights)``, x perhaps nested."""
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        return False
+    arrays = list(leaves(data))
+    return all(hasattr(a, "shape") and len(a.shape) > 0 and hasattr(a, "dtype") for a in arrays)
+
+
+class ArrayBatches:
+    """Whole batches of arrays, in a new order at each pass, drawn from ``seed`` alone."""
+
+    def __init__(self, arrays: tuple, batch_size: int, seed: int = 0, shuffle: bool = True):
+        # A framework's own tensors stay as they are, where they are.
+        self.arrays = mapped(lambda a: a if _is_torch(a) else np.asarray(a), arrays)
+        lengths = {len(a) for a in leaves(self.arrays)}
+        if len(lengths) != 1:
+            raise InputError("data", sorted(lengths), "arrays of one length")
+        self.count = lengths.pop()
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+            raise InputError("batch_size", batch_size, "an integer, the batch size of the training")
+        if not 1 <= batch_size <= max(self.count, 1):
+            raise InputError("batch_size", batch_size, f"from 1 to the {self.count} samples")
+        self.batch_size = int(batch_size)
+        self.shuffle, self.random = shuffle, np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            self.random.shuffle(order)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            yield mapped(lambda a, chosen=chosen: a[chosen], self.arrays)
+
+
+def _is_torch(array: Any) -> bool:
+    return type(array).__module__.split(".")[0] == "torch"
+
+
+def as_batches(
+    data: Any, key: str, batch_size: int | None, seed: int = 0, shuffle: bool = True
+) -> Iterable[Batch]:
+    """``data`` itself, or its arrays cut into batches.
+
+    Raises
+    ------
+    InputError
+        If ``data`` cannot give batches, or ``batch_size`` lacks or is of no use.
+    """
+    if data is None:
+        raise InputError(key, None, ACCEPTED)
+    if is_arrays(data):
+        if batch_size is None:
+            raise InputError(
+                "batch_size", None, f"the batch size of the training, since {key} is arrays"
+            )
+        return ArrayBatches(data, batch_size, seed, shuffle)
+    try:
+        iter(data)
+    except TypeError:
+        raise InputError(key, type(data).__name__, ACCEPTED) from None
+    return data
+
+
+def endless(data: Iterable[Batch], needed: int) -> Iterator[Batch]:
+    """Batch after batch; ``data`` is read again whenever it runs out.
+
+    Raises
+    ------
+    InputError
+        While running: if there is no batch, or only one; or if ``data`` can be read once only (a
+        generator) and runs out before ``needed`` batches.
+    """
+    given = 0
+    once = hasattr(data, "__next__")
+    while True:
+        before = given
+        for batch in data:
+            given += 1
+            yield batch
+        if given == 0:
+            raise InputError("data", "no batch", "at least two batches")
+        if once or given == before:
+            raise InputError(
+                "data", f"{given} batches, to be read once",
+                f"at least {needed}, or fewer steps, or a source that can be read again "
+                "(a list, a DataLoader)",
+            )  # fmt: skip
+        if given == 1:
+            raise InputError(
+                "data", "one batch",
+                "at least two: on one alone the loss shows how fast it is memorised (if that is "
+                "how you train, give it twice: data=[batch, batch])",
+            )  # fmt: skip
+
+
+def validation_batches(data: Iterable[Batch]) -> Iterable[Batch]:
+    """A source for many evaluations: a one-shot iterator is kept in memory.
+
+    Raises
+    ------
+    InputError
+        If it holds no batch, or does not end.
+    """
+    if hasattr(data, "__next__"):
+        data = list(itertools.islice(data, VALIDATION_LIMIT + 1))
+        if len(data) > VALIDATION_LIMIT:
+            raise InputError(
+                "validation", "an endless source", f"at most {VALIDATION_LIMIT} batches"
+            )
+    return data
+
+
+def limited(data: Iterable[Batch]) -> Iterator[Batch]:
+    """One pass over validation batches.
+
+    Raises
+    ------
+    InputError
+        If there is none, or they do not end.
+    """
+    given = 0
+    for batch in data:
+        given += 1
+        if given > VALIDATION_LIMIT:
+            raise InputError(
+                "validation", "an endless source", f"at most {VALIDATION_LIMIT} batches"
+            )
+        yield batch
+    if given == 0:
+        raise InputError("validation", "no batch", "at least one batch")

@@ -1,0 +1,250 @@
+"""One range test on a live model."""
+
+import contextlib
+import itertools
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from lrrt import __version__
+from lrrt.config import RampConfig, validate_ramp
+from lrrt.core.ramp import grid
+from lrrt.errors import InputError
+from lrrt.finder.curve import Curve
+from lrrt.finder.data import Batch, endless, sample_shapes
+from lrrt.finder.session import Session, Step, check_count, open_session
+
+STOP_SMOOTHING = 0.98
+
+
+def range_test(
+    model: Any,
+    loss: Any = None,
+    data: Any = None,
+    optimizer: Any = None,
+    *,
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int = 100,
+    shape: str = "exponential",
+    stop: float | None = 4.0,
+    batch_size: int | None = None,
+    seed: int = 0,
+    accumulate: int | None = None,
+    validation: Any = None,
+    validate_every: int = 1,
+    progress: bool | None = None,
+    keep: Any = (),
+    batch_loss: Any = None,
+    autocast: Any = None,
+    scaler: Any = None,
+    clip_norm: float | None = None,
+    keep_ratios: bool = True,
+) -> Curve:
+    """Train for ``steps`` steps while the learning rate rises, record the losses, put all back.
+
+    Weights, batch-norm statistics and all other buffers, training modes, gradients, optimiser
+    state, learning rates, Python's, NumPy's and the framework's random states, and those of a
+    DataLoader or a shuffled ``tf.data`` set are afterwards what they were, also after an error or
+    Ctrl-C: the training that follows is, bit for bit, the one without this test. Schedules and
+    the user's GradScaler are never touched. It works in the middle of a training.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or compiled keras.Model
+        A PyTorch model in evaluation mode is tested in training mode; submodules that are in
+        evaluation mode inside a model in training mode (frozen batch norm) stay so.
+    loss : callable, optional
+        PyTorch: ``loss(model output, targets)``, a scalar tensor. None for a model that returns
+        its loss, as Hugging Face's do. Keras: None, it has been compiled in.
+    data : DataLoader, tf.data.Dataset, iterable of (inputs, targets), or arrays (x, y)
+        Read again whenever it runs out, so that it may be shorter or longer than the test, or
+        endless; a generator must suffice. Arrays need ``batch_size``, and ``seed`` draws their
+        order. Inputs that are a tuple, list or mapping are given to a PyTorch model as arguments.
+    optimizer : torch.optim.Optimizer, optional
+        PyTorch: needed. Keras: None, it has been compiled in.
+    start, end, steps, shape
+        The ramp: ``exponential`` or ``linear``, from ``start`` at the first step to ``end`` at
+        the last.
+    stop : float or None
+        End the test when the smoothed loss (EMA, 0.98, bias corrected) exceeds ``stop`` times its
+        best, and for a loss that has been zero or below, when it has risen above its best by
+        ``stop - 1`` times the larger of the best's size and the fall so far. None: never. A loss
+        that is not finite ends it always. The curve says so, and is raw.
+    accumulate : int, optional
+        Batches of one step: their gradients and losses are averaged. Default: 1; Keras: the
+        optimiser's ``gradient_accumulation_steps``, and nothing else.
+    validation : as ``data``, optional
+        Evaluated after every ``validate_every`` th step, whole, in evaluation mode.
+    progress : bool, optional
+        A progress bar on standard error. Default: if that is a terminal.
+    keep : generators and objects, optional
+        More to put back: random generators (Python's, NumPy's, PyTorch's) that the data use, Keras
+        layers that augment them, anything with ``state_dict`` and ``load_state_dict``.
+    batch_loss : callable, optional
+        PyTorch, instead of ``loss``: ``batch_loss(model, batch)``, a scalar tensor.
+    autocast : torch.dtype, optional
+        PyTorch: compute model and loss under ``torch.autocast`` with this type.
+    scaler : torch.amp.GradScaler, optional
+        PyTorch: a copy of it scales the losses.
+    clip_norm : float, optional
+        PyTorch: the largest global gradient norm.
+    keep_ratios : bool
+        PyTorch: parameter groups keep the ratios of their learning rates, and the curve's LR is
+        the largest of them; False gives all groups the same.
+
+    Returns
+    -------
+    Curve
+
+    Raises
+    ------
+    InputError
+        For a model, optimiser, loss or data that cannot be tested; all has been put back. Other
+        errors of the model or the data come through as they are, all put back, too.
+    """
+    ramp = _ramp(start, end, steps, shape)
+    check_count("validate_every", validate_every)
+    if stop is not None and not stop > 1:
+        raise InputError("stop", stop, "a number above 1, or None")
+    session = open_session(
+        model, loss=loss, data=data, optimizer=optimizer, batch_size=batch_size, seed=seed,
+        accumulate=accumulate, validation=validation, keep=keep, batch_loss=batch_loss,
+        autocast=autocast, scaler=scaler, clip_norm=clip_norm, keep_ratios=keep_ratios,
+    )  # fmt: skip
+    return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
+
+
+def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:
+    check_count("steps", steps)
+    for key, value in (("start", start), ("end", end)):
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise InputError(key, value, "a positive number")
+    ramp = RampConfig(start=float(start), end=float(end), steps=int(steps), shape=shape)
+    validate_ramp("range_test", ramp)
+    return ramp
+
+
+def run(
+    session: Session,
+    ramp: RampConfig,
+    *,
+    stop: float | None = 4.0,
+    validate_every: int = 1,
+    progress: bool | None = None,
+) -> Curve:
+    """The range test of an open session; see :func:`range_test`."""
+    planned = grid(ramp, ramp.steps)
+    trained, validated, stopped = [], [], ""
+    ended = Ended(stop)
+    with _batches(session, ramp.steps) as batches, _bar(ramp.steps, progress) as bar:
+        for index, lr in enumerate(planned.tolist()):
+            trained.append(_step(session, batches, lr))
+            bar.update()
+            stopped = ended(trained[-1].loss)
+            if stopped:
+                stopped += f" at step {index}, LR {lr:.2g}"
+            if session.validation is not None:
+                due = (index + 1) % validate_every == 0 and math.isfinite(trained[-1].loss)
+                validated.append(session.evaluate() if due else (math.nan, math.nan))
+            if stopped:
+                break
+    columns = dict(zip(Step._fields, np.array(trained, dtype=np.float64).T, strict=True))
+    if validated:
+        columns["val_loss"], columns["val_accuracy"] = np.array(validated, dtype=np.float64).T
+        if np.isnan(columns["val_accuracy"]).all():
+            del columns["val_accuracy"]
+    about = {"lrrt": __version__, "shape": ramp.shape, "accumulate": session.accumulate}
+    return Curve(
+        lr=planned[: len(trained)],
+        **columns,
+        planned_lr=planned,
+        stopped=stopped,
+        notes=tuple(session.notes),
+        about=about | session.about(),
+    )
+
+
+def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float]:
+    """Losses of ``steps`` steps at a constant ``lr``, (steps,), NaN from the first on that is not
+    finite; and the validation loss afterwards (NaN where there is none). All is put back."""
+    losses = np.full(steps, math.nan)
+    with _batches(session, steps) as batches:
+        for index in range(steps):
+            loss = _step(session, batches, lr).loss
+            if not math.isfinite(loss):
+                return losses, math.nan
+            losses[index] = loss
+        if session.validation is None:
+            return losses, math.nan
+        return losses, session.evaluate()[0]
+
+
+@contextlib.contextmanager
+def _batches(session: Session, steps: int) -> Iterator["_Batches"]:
+    """Within, a model that trains, and its batches; afterwards all as before."""
+    with session.random_kept():
+        batches = endless(session.data, steps * session.accumulate)
+        first = next(batches)
+        with session.model_kept(first), contextlib.closing(batches):
+            yield _Batches(itertools.chain([first], batches), sample_shapes(first))
+
+
+class _Batches(NamedTuple):
+    source: Iterator[Batch]
+    shapes: list  # of the first batch
+
+
+def _step(session: Session, batches: _Batches, lr: float) -> Step:
+    taken = list(itertools.islice(batches.source, session.accumulate))
+    try:
+        return session.step(taken, lr)
+    except InputError:
+        raise
+    except Exception as error:
+        # A model may well take samples of several shapes; only one that fails on them is told.
+        for batch in taken:
+            if sample_shapes(batch) != batches.shapes:
+                raise InputError(
+                    "data", sample_shapes(batch),
+                    f"samples of a shape that the model takes, as the first: {batches.shapes} "
+                    f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+                ) from error  # fmt: skip
+        raise
+
+
+class Ended:
+    """Whether a loss ends the test: called with one after the other, it says why, or ""."""
+
+    def __init__(self, stop: float | None):
+        self.stop = stop
+        self.count, self.average = 0, 0.0
+        self.first = self.best = math.nan
+        self.signed = False  # whether a loss was zero or below
+
+    def __call__(self, loss: float) -> str:
+        if not math.isfinite(loss):
+            return f"the loss was {loss}"
+        self.count += 1
+        self.average = STOP_SMOOTHING * self.average + (1 - STOP_SMOOTHING) * loss
+        smoothed = self.average / (1 - STOP_SMOOTHING**self.count)
+        if self.count == 1:
+            self.first = self.best = smoothed
+        self.best = min(self.best, smoothed)
+        self.signed |= loss <= 0
+        if self.stop is None:
+            return ""
+        # Of a positive loss: smoothed > stop * best.
+        size = max(abs(self.best), self.first - self.best) if self.signed else self.best
+        if smoothed - self.best > (self.stop - 1) * size:
+            return f"the smoothed loss exceeded {self.stop:g} times its best"
+        return ""
+
+
+def _bar(steps: int, progress: bool | None) -> tqdm:
+    shown = sys.stderr.isatty() if progress is None else progress
+    return tqdm(total=steps, desc="range test", unit="step", disable=not shown, leave=False)

@@ -1,0 +1,116 @@
+"""What a framework offers the finder: one small interface, and the parts that need no framework."""
+
+import importlib
+import random
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from lrrt.errors import InputError
+from lrrt.finder.data import Batch
+
+#: Framework by the root package of a model's class; the first found counts (a Keras model on
+#: Keras's PyTorch backend is a torch.nn.Module, too).
+ROOTS = {"keras": "keras", "torch": "torch"}
+#: What a live model may be given beside model, loss, data and optimiser, PyTorch only.
+TORCH_ONLY = ("batch_loss", "autocast", "scaler", "clip_norm", "keep_ratios")
+
+
+class Step(NamedTuple):
+    """Of one training step, taken before the update: mean loss of its batches, L2 penalty apart,
+    global gradient norm before clipping (NaN where it is not measured)."""
+
+    loss: float
+    penalty: float
+    grad_norm: float
+
+
+class Session(Protocol):
+    """A live model with its optimiser and its data, to be trained for some steps and put back.
+
+    Opening one checks its parts and changes nothing.
+    """
+
+    data: Iterable[Batch]
+    validation: Iterable[Batch] | None
+    accumulate: int  # batches of one step
+    notes: list[str]
+
+    def random_kept(self) -> AbstractContextManager[None]:
+        """On leaving, random states (Python, NumPy, framework, the data's own) are as before."""
+
+    def model_kept(self, first: Batch) -> AbstractContextManager[None]:
+        """On leaving, model and optimiser are as before; within, they can train. ``first`` is a
+        batch, for models that are built by one."""
+
+    def step(self, batches: list[Batch], lr: float) -> Step:
+        """Train one step at ``lr``."""
+
+    def evaluate(self) -> tuple[float, float]:
+        """Mean loss and accuracy (NaN if there is none) on the validation batches, which leaves
+        model and random states alone."""
+
+    def about(self) -> dict[str, Any]:
+        """What was tested, in plain words and numbers."""
+
+
+def framework_of(model: Any) -> str:
+    """``"torch"`` or ``"keras"``.
+
+    Raises
+    ------
+    InputError
+        If ``model`` is neither.
+    """
+    found = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
+    for root, framework in ROOTS.items():
+        if root in found:
+            return framework
+    raise InputError(
+        "model", type(model).__name__, "a torch.nn.Module, or a compiled model of Keras 3"
+    )
+
+
+def open_session(model: Any, **options: Any) -> Session:
+    """A session of the model's framework; ``options`` are those of :func:`lrrt.range_test` that
+    concern model and data. The framework is imported by whoever made the model."""
+    module = importlib.import_module(f"lrrt.finder.{framework_of(model)}")
+    return module.open_session(model, **options)
+
+
+#: Takes a function to be called on leaving: the callback of a contextlib.ExitStack, which calls
+#: the last first, and each even if another fails.
+Later = Callable[..., Any]
+
+
+def keep_python_random(later: Later) -> None:
+    """Python's and NumPy's global random states return on leaving."""
+    python, numpy = random.getstate(), np.random.get_state()
+    later(lambda: random.setstate(python))
+    later(lambda: np.random.set_state(numpy))
+
+
+def keep_generator(thing: Any, later: Later) -> bool:
+    """The state of a NumPy or Python generator returns on leaving; False if it is none."""
+    if isinstance(thing, np.random.Generator):
+        bits = thing.bit_generator
+        state = bits.state
+        later(lambda: setattr(bits, "state", state))
+    elif isinstance(thing, np.random.RandomState):
+        legacy = thing.get_state()
+        later(lambda: thing.set_state(legacy))
+    elif isinstance(thing, random.Random):
+        python = thing.getstate()
+        later(lambda: thing.setstate(python))
+    else:
+        return False
+    return True
+
+
+def check_count(key: str, value: Any, low: int = 1) -> int:
+    """``value`` as an int of at least ``low``, or an :class:`InputError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise InputError(key, value, f"an integer of at least {low}")
+    return int(value)

@@ -1,0 +1,519 @@
+"""The range test on live PyTorch models: what it records, and that it leaves no trace."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrrt
+from lrrt.errors import InputError
+
+torch.set_num_threads(1)
+FEATURES, CLASSES, SAMPLES = 6, 3, 96
+LOSS = nn.CrossEntropyLoss()
+
+
+def tensors(samples=SAMPLES):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(samples, FEATURES, generator=generator)
+    return x, (x[:, :CLASSES] + 0.1 * x[:, CLASSES:]).argmax(1)
+
+
+def network():
+    return nn.Sequential(
+        nn.Linear(FEATURES, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(12, CLASSES),
+    )  # fmt: skip
+
+
+def loader(**options):
+    return DataLoader(TensorDataset(*tensors()), 16, **({"shuffle": True} | options))
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
+    "capturable": lambda p: torch.optim.NAdam(p, lr=0.01),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=3),
+}
+
+
+class Training:
+    """A training with all that has a state: schedule, scaler, shuffling, dropout, augmentation."""
+
+    def __init__(self, optimizer, *, precision=None, groups=False, **loading):
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        self.model = network()
+        parameters = list(self.model.parameters())
+        if groups:
+            parameters = [
+                {"params": parameters[:2], "lr": 0.01},
+                {"params": parameters[2:], "lr": 0.1},
+            ]
+        self.optimizer = OPTIMIZERS[optimizer](parameters)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, 0.2, total_steps=80)
+        if optimizer == "lbfgs":
+            self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, 5)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
+        self.scaled = precision is not None
+        self.loader = loader(**loading)
+
+    def epoch(self):
+        losses = []
+        for x, y in self.loader:
+            x = x + 0.01 * random.random() + 0.01 * np.random.rand() + 0.01 * torch.randn(x.shape)
+
+            def closure(x=x, y=y):
+                self.optimizer.zero_grad()
+                loss = LOSS(self.model(x), y)
+                (self.scaler.scale(loss) if self.scaled else loss).backward()
+                losses.append(loss.item())
+                return loss
+
+            if self.scaled:
+                closure()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            else:
+                self.optimizer.step(closure)
+            self.schedule.step()
+        return losses
+
+    def state(self):
+        optimizer = self.optimizer.state_dict()
+        return {
+            "model": {k: v.clone() for k, v in self.model.state_dict().items()},
+            "optimizer": copy.deepcopy(optimizer),
+            "schedule": copy.deepcopy(self.schedule.state_dict()),
+            "scaler": self.scaler.state_dict(),
+            "grad": [None if p.grad is None else p.grad.clone() for p in self.model.parameters()],
+            "modes": [m.training for m in self.model.modules()],
+            "random": [random.getstate(), np.random.get_state()[1], torch.get_rng_state()],
+        }
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    return a == b
+
+
+@pytest.mark.parametrize("amid", [False, True], ids=["before", "amid"])
+@pytest.mark.parametrize(
+    ("optimizer", "options", "testing"),
+    [
+        ("sgd", {}, {}),
+        ("sgd", {"generator": torch.Generator()}, {"accumulate": 2, "clip_norm": 1.0}),
+        ("adamw", {"groups": True}, {"validation": tensors(), "batch_size": 16}),
+        ("adamw", {"precision": "scaled"}, {"autocast": torch.bfloat16}),
+        ("capturable", {}, {"stop": None, "end": 1e3}),
+        ("lbfgs", {}, {"end": 1.0}),
+    ],
+)
+@pytest.mark.filterwarnings("error:Detected call")
+def test_training_afterwards_is_the_one_without_it(optimizer, options, testing, amid):
+    if "generator" in options:
+        options["generator"].manual_seed(3)
+    tested = Training(optimizer, **options)
+    if "generator" in options:
+        options = options | {"generator": torch.Generator().manual_seed(3)}
+    untested = Training(optimizer, **options)
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    if amid:
+        tested.epoch()
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        untested.epoch()
+    before = tested.state()
+    scaler = tested.scaler if "precision" in options else None
+    curve = lrrt.range_test(
+        tested.model, LOSS, tested.loader, tested.optimizer, steps=20, scaler=scaler, **testing
+    )
+    assert len(curve) > 5 and np.isfinite(curve.loss[:5]).all()
+    assert same(before, tested.state())
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    after = [tested.epoch(), tested.epoch()]
+    random.seed(7), np.random.seed(7), torch.manual_seed(7)
+    assert after == [untested.epoch(), untested.epoch()]
+    assert same(tested.state(), untested.state())
+
+
+def test_persistent_workers_and_a_loop_that_is_under_way():
+    def batches(test):
+        torch.manual_seed(0)
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        data, seen = loader(num_workers=1, persistent_workers=True), []
+        for index, (x, _) in enumerate(data):
+            seen.append(x)
+            if test and index == 2:
+                lrrt.range_test(model, LOSS, data, optimizer, steps=12)
+        return seen + [x for x, _ in data]
+
+    assert same(batches(False), batches(True))
+
+
+@pytest.mark.parametrize("error", [ValueError("of the loss"), KeyboardInterrupt()])
+def test_put_back_after_an_error(error):
+    training = Training("adamw")
+    training.epoch()
+    before, seen = training.state(), []
+
+    def loss(outputs, targets):
+        seen.append(1)
+        if len(seen) == 7:
+            raise error
+        return LOSS(outputs, targets)
+
+    with pytest.raises(type(error)):
+        lrrt.range_test(training.model, loss, training.loader, training.optimizer)
+    assert len(seen) == 7 and same(before, training.state())
+
+
+class Stateful(nn.Module):
+    """State that no state dict holds: a counter, a tensor, a generator, buffers of two kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(FEATURES, CLASSES))
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+        self.register_buffer("replaced", torch.zeros(2))
+        self.register_buffer("positions", torch.arange(FEATURES).expand(2, -1))
+        self.count, self.noise = 0, np.random.default_rng(0)
+        self.source = torch.Generator().manual_seed(0)
+        self.memory = torch.zeros(CLASSES)
+
+    def forward(self, x):
+        self.count += 1
+        self.calls += 1
+        self.replaced = self.replaced + 1
+        self.last = x
+        outputs = x @ self.weight
+        self.memory = 0.9 * self.memory + outputs.detach().mean(0)
+        noise = self.noise.normal() + torch.randn(1, generator=self.source)
+        return outputs + 0.01 * noise + 0.01 * self.memory
+
+
+def test_state_outside_the_state_dict_is_put_back():
+    model = Stateful()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    places = {name: t.data_ptr() for name, t in (*model.named_buffers(), ("memory", model.memory))}
+    source, noise = model.source.get_state(), model.noise.bit_generator.state
+    lrrt.range_test(model, LOSS, tensors(), optimizer, batch_size=16, steps=12)
+    assert model.count == 0 and model.calls == 0 and not hasattr(model, "last")
+    assert torch.equal(model.replaced, torch.zeros(2))
+    assert torch.equal(model.memory, torch.zeros(CLASSES))
+    assert torch.equal(model.weight, torch.ones(FEATURES, CLASSES))
+    assert places == {
+        name: t.data_ptr() for name, t in (*model.named_buffers(), ("memory", model.memory))
+    }
+    assert torch.equal(model.source.get_state(), source)
+    assert model.noise.bit_generator.state == noise
+
+
+def test_keep_puts_back_what_the_data_use():
+    numbers, own = np.random.default_rng(0), torch.Generator().manual_seed(0)
+
+    class Augmented:
+        def __iter__(self):
+            for x, y in loader():
+                yield x + numbers.normal() + torch.randn(1, generator=own), y
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = numbers.bit_generator.state, own.get_state()
+    lrrt.range_test(model, LOSS, Augmented(), optimizer, steps=12, keep=[numbers, own])
+    assert same(before, (numbers.bit_generator.state, own.get_state()))
+    with pytest.raises(InputError, match="keep.*state_dict"):
+        lrrt.range_test(model, LOSS, Augmented(), optimizer, keep=[3])
+
+
+def test_curve_is_the_plain_loop():
+    """Against the test written out by hand, raw losses to the bit."""
+    torch.manual_seed(0)
+    model, (x, y) = network()[:1], tensors()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    batches = [(x[:32], y[:32] % 12), (x[32:64], y[32:64]), (x[64:], y[64:])]
+    curve = lrrt.range_test(model, LOSS, batches, optimizer, start=1e-3, end=1.0, steps=10)
+    expected = []
+    for i, lr in enumerate(np.geomspace(1e-3, 1.0, 10)):
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.zero_grad()
+        loss = LOSS(model(batches[i % 3][0]), batches[i % 3][1])
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        expected.append((lr, loss.item(), 0.0, norm.item()))
+        optimizer.step()
+    lrs, losses, penalties, norms = zip(*expected, strict=True)
+    assert np.array_equal(curve.lr, lrs) and np.array_equal(curve.loss, losses)
+    assert np.array_equal(curve.penalty, penalties)
+    assert curve.grad_norm == pytest.approx(norms, rel=1e-6)
+    assert curve.stopped == "" and curve.val_loss is None
+
+
+def test_accumulation_is_one_large_batch():
+    x, y = tensors()
+    torch.manual_seed(0)
+    model = nn.Linear(FEATURES, CLASSES)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    halves = [(x[i : i + 16], y[i : i + 16]) for i in range(0, SAMPLES, 16)]
+    wholes = [(x[i : i + 32], y[i : i + 32]) for i in range(0, SAMPLES, 32)]
+    small = lrrt.range_test(model, LOSS, halves, optimizer, steps=30, accumulate=2)
+    large = lrrt.range_test(model, LOSS, wholes, optimizer, steps=30)
+    assert small.loss == pytest.approx(large.loss, rel=1e-4)
+    assert small.grad_norm == pytest.approx(large.grad_norm, rel=1e-4)
+
+
+def test_parameter_groups_keep_their_ratios():
+    model = nn.Sequential(nn.Linear(FEATURES, 4), nn.Linear(4, CLASSES))
+    seen = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append([group["lr"] for group in self.param_groups])
+            super().step(closure)
+
+    groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, (0.01, 0.1))]
+    optimizer = Spy(groups)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert np.array_equal([pair[1] for pair in seen], curve.lr[: len(seen)])
+    assert np.allclose([pair[0] / pair[1] for pair in seen], 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.1]
+    seen.clear()
+    lrrt.range_test(model, LOSS, loader(), optimizer, steps=10, keep_ratios=False)
+    assert all(a == b for a, b in seen)
+
+
+def test_validation_leaves_the_curve_alone():
+    x, y = tensors()
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.manual_seed(0)
+    plain = lrrt.range_test(model, LOSS, loader(), optimizer, steps=20)
+    torch.manual_seed(0)
+    validated = lrrt.range_test(
+        model, LOSS, loader(), optimizer, steps=20, validation=loader(), validate_every=5
+    )
+    assert np.array_equal(plain.loss, validated.loss)
+    measured = np.flatnonzero(~np.isnan(validated.val_loss))
+    assert measured.tolist() == [i for i in range(4, 20, 5) if i < len(plain)]
+    assert ((validated.val_accuracy[measured] >= 0) & (validated.val_accuracy[measured] <= 1)).all()
+    once = lrrt.range_test(
+        model, LOSS, loader(), optimizer, steps=10, validation=iter([(x, y)]), end=1e-6
+    )
+    model.eval()
+    assert once.val_loss[-1] == pytest.approx(LOSS(model(x), y).item(), rel=1e-3)
+    assert once.val_accuracy[-1] == pytest.approx((model(x).argmax(1) == y).float().mean().item())
+
+
+def test_models_that_return_their_loss_and_batches_of_any_kind():
+    class Output(dict):
+        loss = property(lambda self: self["loss"])
+        logits = property(lambda self: self["logits"])
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(FEATURES, CLASSES)
+
+        def forward(self, inputs, labels):
+            logits = self.layer(inputs)
+            return Output(loss=LOSS(logits, labels), logits=logits)
+
+    x, y = tensors()
+    model = Model()
+    optimizer = torch.optim.AdamW(model.parameters())
+    named = [{"inputs": x[i::4].numpy(), "labels": y[i::4].numpy()} for i in range(4)]
+    whole = lrrt.range_test(model, None, named, optimizer, steps=20, validation=named)
+    assert np.isfinite(whole.val_accuracy).any()
+    pairs = [(x[i::4], y[i::4]) for i in range(4)]
+    other = lrrt.range_test(
+        model, data=pairs, optimizer=optimizer, steps=20, batch_loss=lambda m, b: m(*b)["loss"]
+    )
+    assert np.array_equal(whole.loss, other.loss)
+    double = [({"input": x[i::4].double().numpy()}, y[i::4].int().numpy()) for i in range(4)]
+    again = lrrt.range_test(model.layer, LOSS, double, optimizer, steps=20)
+    assert np.array_equal(whole.loss, again.loss)
+
+
+def test_frozen_batch_norm_stays_frozen_and_an_evaluated_model_trains():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[1].eval()
+    seen = set()
+    model[1].register_forward_hook(lambda m, *_: seen.add(m.training))
+    lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert seen == {False} and model.training and not model[1].training
+    model.eval()
+    lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert True in seen and not model.training
+    model[0].weight.requires_grad_(False)
+    lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert not model[0].weight.requires_grad and model[0].bias.requires_grad
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradients_that_wait_for_a_step_are_still_there():
+    model, (x, y) = network(), tensors()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    LOSS(model(x), y).backward()
+    gradients = [p.grad for p in model.parameters()]
+    values = [g.clone() for g in gradients]
+    lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
+    assert same(values, gradients)
+
+
+def test_learning_rate_held_as_a_tensor_stays_in_place():
+    model = network()
+    lr = torch.tensor(0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, capturable=False, foreach=False)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert optimizer.param_groups[0]["lr"] is lr and lr == torch.tensor(0.01)
+    assert len(curve) == 10 and curve.loss[:3].std() < 1
+
+
+def explode(outputs, targets):
+    return LOSS(outputs, targets) * float("nan")
+
+
+BAD = {
+    "no parameters": (lambda m: (nn.ReLU(), LOSS, loader(), None), "model.*with parameters"),
+    "frozen": (
+        lambda m: (m.requires_grad_(False), LOSS, loader(), sgd(m)),
+        "model.*all are frozen",
+    ),
+    "lazy": (lambda m: (nn.LazyLinear(3), LOSS, loader(), sgd(m)), "model.*lazy"),
+    "no model": (lambda m: ("resnet", LOSS, loader(), sgd(m)), "model.*nn.Module"),
+    "no optimizer": (lambda m: (m, LOSS, loader(), None), "optimizer: None"),
+    "another's optimizer": (lambda m: (m, LOSS, loader(), sgd(network())), "optimizer.*this model"),
+    "no data": (lambda m: (m, LOSS, None, sgd(m)), "data: None"),
+    "a number": (lambda m: (m, LOSS, 3, sgd(m)), "data: 'int'.*iterable"),
+    "a data set": (lambda m: (m, LOSS, TensorDataset(*tensors()), sgd(m)), "data.*DataLoader"),
+    "empty": (lambda m: (m, LOSS, [], sgd(m)), "data: 'no batch'"),
+    "empty generator": (lambda m: (m, LOSS, iter(()), sgd(m)), "data: 'no batch'"),
+    "one batch": (lambda m: (m, LOSS, [tensors()], sgd(m)), "data: 'one batch'"),
+    "short generator": (
+        lambda m: (m, LOSS, iter(loader()), sgd(m)),
+        "data: '6 batches, to be read once'.*at least 100",
+    ),
+    "arrays without batch size": (lambda m: (m, LOSS, tensors(), sgd(m)), "batch_size: None"),
+    "bare inputs": (lambda m: (m, LOSS, [tensors()[0]] * 2, sgd(m)), "data.*pairs"),
+    "vector loss": (
+        lambda m: (m, nn.CrossEntropyLoss(reduction="none"), loader(), sgd(m)),
+        r"loss: 'of shape \(16,\)'.*scalar",
+    ),
+    "float loss": (lambda m: (m, lambda *_: 1.0, loader(), sgd(m)), "loss: 'float'"),
+    "detached loss": (
+        lambda m: (m, lambda o, t: LOSS(o, t).detach(), loader(), sgd(m)),
+        "loss.*depends on a parameter",
+    ),
+    "no loss": (lambda m: (m, None, [tensors()[:1]] * 2, sgd(m)), "loss.*scalar"),
+    "loss is no function": (lambda m: (m, "mse", loader(), sgd(m)), "loss: 'str'"),
+    "other shape midway": (
+        lambda m: (m, LOSS, [tensors(), (tensors()[0][:, :4], tensors()[1])], sgd(m)),
+        r"data: \[\(4,\), \(\)\].*as the first",
+    ),
+    "arrays of two lengths": (
+        lambda m: (m, LOSS, (tensors()[0], tensors()[1][:-1]), sgd(m)),
+        "batch_size|data.*one length",
+    ),
+}
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
+    torch.manual_seed(0)
+    model = network()
+    make, words = BAD[case]
+    arguments = make(model)
+    before, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    with pytest.raises(InputError, match=words):
+        lrrt.range_test(*arguments)
+    assert same(dict(before), dict(model.state_dict()))
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"start": 0}, "start: 0"), ({"start": "a"}, "start: 'a'"), ({"end": 1e-9}, "end: 1e-09"),
+        ({"end": float("inf")}, "end: inf"), ({"steps": 3}, "steps: 3"), ({"steps": 1.5}, "steps"),
+        ({"shape": "cosine"}, "shape: 'cosine'"), ({"stop": 0.5}, "stop: 0.5"),
+        ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
+        ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
+        ({"scaler": 2}, "scaler: 'int'"), ({"validation": []}, "validation: 'no batch'"),
+        ({"validation": 3}, "validation: 'int'"), ({"batch_loss": print}, "batch_loss"),
+    ],
+)  # fmt: skip
+def test_bad_options(options, words):
+    model = network()
+    with pytest.raises(InputError, match=words):
+        lrrt.range_test(model, LOSS, loader(), sgd(model), **options)
+
+
+def test_endless_data_and_endless_validation(monkeypatch):
+    def forever():
+        while True:
+            yield from loader()
+
+    model = network()
+    assert len(lrrt.range_test(model, LOSS, forever(), sgd(model), steps=20)) > 5
+    monkeypatch.setattr("lrrt.finder.data.VALIDATION_LIMIT", 30)
+    with pytest.raises(InputError, match="validation.*endless"):
+        lrrt.range_test(model, LOSS, loader(), sgd(model), validation=forever())
+
+
+def test_nan_from_the_first_step_is_a_curve_that_abstains():
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    curve = lrrt.range_test(model, explode, loader(), sgd(model))
+    assert len(curve) == 1 and np.isnan(curve.loss[0])
+    assert curve.stopped == "the loss was nan at step 0, LR 1e-07"
+    for suggestion in curve.compare().values():
+        assert suggestion.lr is None and "the loss was nan at step 0" in suggestion.reason
+    assert same(dict(before), dict(model.state_dict()))
+
+
+def test_samples_of_several_lengths_are_no_error():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(FEATURES, CLASSES)
+
+        def forward(self, x):
+            return self.layer(x).mean(1)
+
+    y = torch.arange(8) % CLASSES
+    batches = [(torch.randn(8, length, FEATURES), y) for length in (3, 5, 2)]
+    model = Pooled()
+    assert len(lrrt.range_test(model, LOSS, batches, sgd(model), steps=12)) >= 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_with_half_precision_and_its_random_state():
+    torch.manual_seed(0)
+    model = network().cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = torch.amp.GradScaler("cuda")
+    before = copy.deepcopy(model.state_dict()), torch.cuda.get_rng_state()
+    curve = lrrt.range_test(
+        model, LOSS, loader(), optimizer, scaler=scaler, autocast=torch.float16, steps=30
+    )
+    assert len(curve) > 10 and scaler.get_scale() == 65536
+    assert same(before[0], model.state_dict()) and torch.equal(
+        before[1], torch.cuda.get_rng_state()
+    )
