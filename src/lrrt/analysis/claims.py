@@ -538,22 +538,27 @@ def unsafe_without_smoothing(study: Study) -> Finding:
 
 @claim("Validating at every step makes the range test impractical: 33 times as long.")
 def validation_cost(study: Study) -> Finding:
-    """Ratio of wall-clock times of a validated range test and the median of those without
-    validation of the same backend, protocol and batch size, start-up included. Holds if all such
-    ratios are at least 10; does not hold if all are below; undecided otherwise or without kept
-    times. The interval is from the least ratio to the largest. Beside it, from counts of images
-    alone, a training step being three times a forward pass."""
+    """Ratio of wall-clock times, start-up included: a validated range test over the median of those
+    that do not validate and are alike in backend, protocol, batch size, steps and precision. Holds
+    if all such ratios are at least 10; does not hold if all are below; undecided otherwise or
+    without kept times. The interval is from the least ratio to the largest. Beside it, from counts
+    of images alone, a training step being three times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
-    timed = study.curves[["run", "backend", "protocol", "sweep", "batch_size"]].drop_duplicates()
-    timed = timed.assign(seconds=timed["run"].map(dict(study.seconds)).astype(float))
-    validation = {name: sweep.validation for name, sweep in config.sweeps.items()}
-    timed["validated"] = timed["sweep"].map(validation).fillna("none") != "none"
+    alike = ["backend", "protocol", "batch_size", "steps", "precision"]
+    runs = study.curves.groupby(["run", "backend", "protocol", "sweep", "batch_size"]).size()
+    timed = runs.rename("steps").reset_index()
+    timed["seconds"] = timed["run"].map(dict(study.seconds)).astype(float)
+    sweeps = timed["sweep"].map(config.sweeps)
+    timed["precision"] = [sweep.precision for sweep in sweeps]
+    timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
+    timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
     ratios = []
-    for _, rows in timed.dropna(subset=["seconds"]).groupby(["backend", "protocol", "batch_size"]):
-        plain = rows.loc[~rows["validated"], "seconds"]
-        if len(plain):
-            ratios += list(rows.loc[rows["validated"], "seconds"] / plain.median())
+    for _, rows in timed.groupby(alike):
+        validated = rows["validated"].astype(bool)
+        if not validated.all():
+            plain = rows.loc[~validated, "seconds"].median()
+            ratios += list(rows.loc[validated, "seconds"] / plain)
     count = (
         f"By images, {config.data.test_images} validated after each batch of "
         f"{config.sweep.batch_size}: {number(counted_ratio)} times."
