@@ -20,10 +20,13 @@ from lrrt.core.curve import COLUMNS
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
+from lrrt.runs.collect import TRAINING_TYPES
 
-# What is drawn of the tables of trainings and outcomes, without which they are not such tables.
-TRAININGS = (*CELL, "epoch", "train_loss", "val_loss", "val_accuracy")
-OUTCOMES = (*CELL, "epochs", "outcome", "reason", "final_val_accuracy", "best_val_accuracy")
+MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
+OUTCOMES = (
+    *CELL, "epochs", "outcome", "reason", "stopped_at_step", "initial_loss", "peak_loss",
+    *(f"final_{name}" for name in MEASURED), "best_val_loss", "best_epoch", "best_val_accuracy",
+)  # fmt: skip
 
 
 class Recorded(NamedTuple):
@@ -185,7 +188,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
-        trainings=table("trainings.parquet", TRAININGS),
+        trainings=table("trainings.parquet", tuple(TRAINING_TYPES)),
         outcomes=table("outcomes.parquet", OUTCOMES),
         pairs=mapping("pairs.json"),
         dataset=mapping("dataset.json"),

@@ -1,0 +1,664 @@
+"""The report, on a study made from formulas."""
+
+import dataclasses
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+import yaml
+
+from lrrt import config as configuration
+from lrrt import plugins
+from lrrt.analysis.tables import by_own_rule
+from lrrt.config import from_mapping
+from lrrt.errors import InputError
+from lrrt.report import study, style
+from lrrt.report.build import build, params_yaml, write
+from lrrt.report.figures import (
+    batch_sizes,
+    batch_slope,
+    crossing,
+    drawings,
+    navigation,
+    outcomes,
+    pair,
+    published,
+    rules,
+    runs,
+    trainings,
+    typical,
+    unsmoothed,
+)
+from lrrt.stages import report as stage
+
+ROOT = Path(__file__).parents[1]
+KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
+EVIL = "<script>alert('$x$ & \"y\"')</script>"
+EVIL_PROTOCOL = '<b>"$x$&'
+
+
+def drawn(module, data, *case):
+    with style.applied():
+        return module.draw(data, *case)
+
+
+def lines(ax, gid: str) -> list:
+    return [line for line in ax.lines if gid in (line.get_gid() or "")]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A study with all sweeps and policies, its protocol and texts as hostile as they can be."""
+    root = tmp_path_factory.mktemp("study")
+    config = synthetic_study.config(
+        "study.sweeps=[weights,order,batch_size,validation,validation_batch]",
+        "sweeps.order.crossed_runs=0", "sweeps.validation.crossed_runs=0",
+        "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
+        "report.dpi=50", "report.bootstrap_resamples=100",
+    )  # fmt: skip
+    config.report.title = EVIL
+    config.protocols[EVIL_PROTOCOL] = dataclasses.replace(config.protocols["blog_fastai"])
+    config.study.protocols.append(EVIL_PROTOCOL)
+    synthetic_study.write(root, config)
+    description = root / "data" / "synthetic" / "dataset.json"
+    described = json.loads(description.read_text()) | {"description": EVIL}
+    description.write_text(json.dumps(described))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(root) -> study.StudyData:
+    return study.load(configuration.load(root / "params.yaml"), root)
+
+
+@pytest.fixture(scope="module")
+def files(data) -> dict[str, bytes]:
+    return build(data)
+
+
+@pytest.fixture(scope="module")
+def html(files) -> str:
+    return files["report.html"].decode()
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+# ---- what is read ----------------------------------------------------------------------------
+
+
+def test_only_the_files_that_the_configuration_names_are_read(root, data):
+    stray = root / "data/synthetic/curves/keras-blog_keras-gone.parquet"
+    shutil.copy(stray.with_name("keras-blog_keras-weights.parquet"), stray)
+    try:
+        again = study.load(data.config, root)
+    finally:
+        stray.unlink()
+    assert set(again.curves["sweep"]) == set(data.config.study.sweeps)
+    assert len(again.curves) == len(data.curves)
+    assert data.files["pairs.json"] and not any("gone" in name for name in again.files)
+    assert data.data_digests == [synthetic_study.DIGEST]
+    assert data.versions == [synthetic_study.VERSIONS]
+
+
+@pytest.mark.parametrize(
+    "name", ["suggestions.parquet", "curves/keras-blog_keras-order.parquet", "pairs.json"]
+)
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_missing_or_cut_file_is_one_line_and_nothing_is_written(
+    root, data, tmp_path, monkeypatch, capsys, name, damage
+):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "data" / "synthetic" / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        stage.main([])
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert error.count("\n") == 1 and Path(name).name in error
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_study_under_way_can_be_looked_at(root, data, tmp_path):
+    shutil.copytree(root / "data/synthetic/curves", tmp_path / "data/synthetic/curves")
+    seen = study.load(data.config, tmp_path, partial=True)
+    assert len(seen.curves) == len(data.curves) and not len(seen.trainings)
+    with pytest.raises(InputError, match="suggestions.parquet"):
+        study.load(data.config, tmp_path)
+
+
+# ---- figures, by their data -------------------------------------------------------------------
+
+
+def test_navigation_is_gradient_descent():
+    lr = navigation.LRS["good"]
+    position = np.array(navigation.START)
+    for _ in range(navigation.STEPS):
+        position = position - lr * np.array(navigation.CURVATURES) * position
+    np.testing.assert_allclose(navigation.descend(lr)[-1], position, rtol=1e-12)
+    ends = {
+        name: navigation.loss(*navigation.descend(lr)[-1]) for name, lr in navigation.LRS.items()
+    }
+    assert ends["good"] < 0.1 < ends["too small"] < navigation.loss(*navigation.START)
+    assert ends["too large"] > navigation.loss(*navigation.START)
+
+
+def test_typical_is_the_run_nearest_the_median(data):
+    case, run, low, high = typical.chosen(data)
+    rows = data.suggested("weights", case)
+    distance = (np.log(rows["max_lr"]) - np.log(rows["max_lr"]).median()).abs()
+    assert case == KERAS
+    assert math.isclose(abs(math.log(high) - np.log(rows["max_lr"]).median()), distance.min())
+    assert rows.set_index("run").loc[run.run, "min_lr"] == low
+    plateau, minimum = typical.regions(run)
+    assert run.lr[0] < plateau <= minimum == run.lr[np.nanargmin(run.smoothed)]
+    assert drawn(typical, data).axes[0].get_xscale() == "log"
+
+
+def test_runs_show_median_band_and_every_run(data):
+    for case in (KERAS, FASTAI):
+        upper, lower = drawn(runs, data, case).axes
+        count = data.config.sweeps["weights"].runs
+        smoothed = np.stack([run.smoothed for run in data.recorded("weights", case)])
+        (median,) = [line for line in upper.lines if "median" in line.get_label()]
+        finite = np.isfinite(smoothed).all(axis=0)
+        top = upper.get_ylim()[1]
+        expected = np.minimum(np.median(smoothed, axis=0), 3 * top)
+        np.testing.assert_allclose(median.get_ydata()[finite], expected[finite])
+        assert matplotlib.colors.same_color(median.get_color(), style.colour(*case))
+        rows = data.suggested("weights", case)
+        for name in ("min LR", "max LR"):
+            shown = [line.get_xdata()[0] for line in lines(lower, f": {name} ")]
+            assert sorted(shown) == sorted(rows[name.replace(" ", "_").lower()])
+            assert len(shown) == count
+        assert f"n = {count}" in runs.caption(data, case)
+        assert "fallback" in runs.caption(data, KERAS)
+        assert lower.get_xscale() == "log" and lower.get_xlabel() == "learning rate"
+
+
+def test_the_same_case_has_one_colour_and_no_two_share_it(data):
+    colours = [style.colour(*case) for case in data.cases("weights")[:4]]
+    assert len(set(colours)) == 4
+    assert style.colour("jax", "other") == style.colour("jax", "other")
+
+
+def test_published_is_beside_ours(data):
+    ax = drawn(published, data).axes[0]
+    texts = [label.get_text() for label in ax.get_yticklabels()]
+    assert texts[0] == f"Keras, new weights: min LR (n = {data.config.sweep.runs})"
+    medians = {line.get_gid() for line in lines(ax, "published: median")}
+    assert len(medians) == len(texts) == 8
+    assert any("median 0.102, 10 to 90 % 0.0140 to 0.290" in gid for gid in medians)
+    ours = data.suggested("weights", KERAS)["min_lr"]
+    assert any(
+        math.isclose(line.get_xdata()[0], 10 ** np.log10(ours).median())
+        for line in lines(ax, "Keras, new weights: min LR, here")
+    )
+
+
+def test_pair_shows_both_ranges(data):
+    upper, lower = drawn(pair, data, FASTAI).axes
+    chosen = data.pairs["torch-blog_fastai"]
+    bars = {tuple(line.get_xdata()) for line in lines(lower, "weights seed")}
+    assert bars == {(chosen[letter]["min_lr"], chosen[letter]["max_lr"]) for letter in "AB"}
+    assert ("disjoint" in pair.verdict(chosen)) and len(upper.lines) == 4
+
+
+def test_unsmoothed_shows_both_kinds_of_validation(data):
+    left, right = drawn(unsmoothed, data, KERAS).axes
+    for words in ("running statistics", "batch statistics", "training, raw"):
+        assert lines(left, words), words
+    assert lines(right, "training, smoothed")
+    (raw,) = lines(left, "training, raw")
+    run = data.recorded("validation", KERAS)[0]
+    seen = np.isfinite(run.loss) & (run.loss < left.get_ylim()[1])
+    np.testing.assert_array_equal(raw.get_ydata()[seen], run.loss[seen])
+
+
+def test_batch_sizes_raw_and_smoothed(data):
+    case = ("batch_size", *KERAS)
+    left, right = drawn(batch_sizes, data, case).axes
+    assert [line.get_label() for line in left.lines] == ["32", "64", "128"]
+    run = data.recorded("batch_size", KERAS)[0]
+    seen = run.smoothed < right.get_ylim()[1]
+    np.testing.assert_allclose(right.lines[0].get_ydata()[seen], run.smoothed[seen])
+    assert "32 (n = 1, 60 steps)" in batch_sizes.caption(data, case)
+
+
+def test_batch_slope_is_the_least_squares_slope(data):
+    rows = data.suggested("batch_size", FASTAI)
+    slope = np.polyfit(np.log(rows["batch_size"]), np.log(rows["max_lr"]), 1)[0]
+    panels = drawn(batch_slope, data).axes
+    assert any(lines(ax, f"slope {slope:.2f}") for ax in panels)
+    assert f"{slope:.2f} [" in batch_slope.caption(data)
+
+
+def test_outcomes_are_coloured_cells(data):
+    ax = drawn(outcomes, data, KERAS).axes[0]
+    rows = data.outcomes[
+        (data.outcomes["pair"] == "keras-blog_keras") & (data.outcomes["policy"] == "constant")
+    ]
+    assert len(ax.patches) == len(rows) == 15
+    for patch in ax.patches:
+        outcome = re.search(r": (\w+), validation", patch.get_gid())[1]
+        expected = matplotlib.colors.to_rgba(style.OUTCOME_COLOURS[outcome], 0.75)
+        assert patch.get_facecolor() == expected
+    assert set(style.OUTCOME_COLOURS) == {"diverged", "overfits", "stalls", "trains"}
+
+
+def test_stopped_trainings_are_crossed(data):
+    axes = drawn(trainings, data, FASTAI).axes
+    stopped = data.outcomes[
+        (data.outcomes["pair"] == "torch-blog_fastai")
+        & (data.outcomes["policy"] == "constant")
+        & data.outcomes["stopped_at_step"].notna()
+    ]
+    crosses = [line for ax in axes[:2] for line in lines(ax, ": stopped")]
+    assert len(crosses) == len(stopped) > 0
+
+
+def test_crossing_has_two_trainings_a_pair(data):
+    ax = drawn(crossing, data).axes[0]
+    assert len(ax.get_yticklabels()) == 4  # two cases, two pairs each
+    assert len(lines(ax, "weights B")) == 8
+    assert "at A's max LR" in crossing.caption(data)
+
+
+def test_rules_are_all_on_the_same_curves(data):
+    figure = drawn(rules, data)
+    names = plugins.names("lrrt.core.rules")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names[::-1]
+    assert f"{len(names)} rules" in rules.caption(data)
+
+
+def test_figures_repeat_to_the_byte_and_say_their_source(data):
+    encoded = []
+    for _ in range(2):
+        with style.applied():
+            drawing = next(d for d in drawings(data) if d.name == "typical")
+            encoded.append(style.encode(drawing.figure, 50))
+    assert encoded[0] == encoded[1]
+    assert drawing.figure._supxlabel.get_text().replace("\n", " ") == data.source
+    assert b"<dc:date>" not in encoded[0]["svg"]
+
+
+def test_exploded_losses_leave_the_axes():
+    values = style.below(np.array([1.0, np.inf, np.nan, 1e300, -1e300]), 5.0)
+    assert list(values) == [1.0, 15.0, 15.0, 15.0, -10.0]
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.0840, "0.084"), (2.05, "2.0"), (5.46e-4, "5.5e-4"), (0.00996, "0.010"), (33.4, "33"),
+     (12345.0, "1.2e4"), (0, "0"), (float("nan"), "–"), (None, "–"), (float("inf"), "–")],
+)  # fmt: skip
+def test_numbers_as_a_person_reads_them(value, text):
+    assert style.number(value) == text
+
+
+def test_every_figure_module_keeps_the_contract():
+    package = "lrrt.report.figures"
+    modules = [plugins.find(package, name, "figure") for name in plugins.names(package)]
+    figures = [module for module in modules if hasattr(module, "ORDER")]
+    assert len({module.ORDER for module in figures}) == len(figures) >= 13
+    for module in figures:
+        assert module.TITLE and module.NEEDS and module.SECTION and module.__doc__
+        assert hasattr(module, "cases") == hasattr(module, "title")
+
+
+# ---- a study that lacks most of it -----------------------------------------------------------
+
+
+def test_what_is_missing_is_named(tmp_path):
+    config = synthetic_study.config(
+        "study.sweeps=[weights]", "study.backends=[torch]", "study.protocols=[blog_fastai]",
+        "divergence.pairs=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
+    )  # fmt: skip
+    synthetic_study.write(tmp_path, config)
+    made = build(study.load(config, tmp_path))
+    page = made["report.html"].decode()
+    assert {name for name in made if name.endswith(".svg")} == {
+        f"figures/{name}.svg"
+        for name in ("navigation", "typical", "runs-torch-blog_fastai", "published", "rules")
+    }
+    for title in (
+        "Range tests with the same initial weights", "Framework or protocol?",
+        "Two initialisations, two ranges", "Batch sizes, raw and smoothed",
+        "Training curves of weights A and B", "Policies at the same maximum learning rate",
+    ):  # fmt: skip
+        assert re.search(rf'class="missing"[^>]*><b>{re.escape(title)}</b>', page), title
+    metrics = json.loads(made["metrics.json"])
+    assert metrics["runs"] == {"range_tests": 1, "trainings": 0}
+
+
+def test_rules_that_abstain_everywhere_leave_a_report(data):
+    silent = data.suggestions.assign(min_lr=np.nan, max_lr=np.nan, reason="too flat")
+    wanted = {"published", "pair", "typical", "rules", "batch_slope", "runs"}
+    with style.applied():
+        found = {d.name.split("-")[0]: d for d in drawings(dataclasses.replace(
+            data, suggestions=silent, pairs={}, outcomes=data.outcomes[:0],
+            trainings=data.trainings[:0],
+        ))}  # fmt: skip
+    assert wanted <= set(found)
+    assert found["typical"].figure is None and found["pair"].figure is None
+    assert found["runs"].figure is not None  # the losses are there all the same
+
+
+# ---- numbers ----------------------------------------------------------------------------------
+
+
+def test_metrics_are_the_numbers_of_the_tables(data, files):
+    metrics = json.loads(files["metrics.json"])
+    own = by_own_rule(data.suggestions, data.config.protocols)
+    for case in (KERAS, FASTAI):
+        rows = own[(own["backend"] == case[0]) & (own["protocol"] == case[1])]
+        lrs = np.log10(rows.loc[rows["sweep"] == "weights", "max_lr"])
+        found = metrics["suggestions"]["weights"]["-".join(case)]
+        assert found["n"] == len(lrs)
+        assert found["max_lr_median"] == pytest.approx(10 ** lrs.median(), rel=1e-3)
+        spread = lrs.quantile(0.9) - lrs.quantile(0.1)
+        assert found["max_lr_decades"] == pytest.approx(spread, rel=1e-3)
+        counts = data.outcomes[data.outcomes["backend"] == case[0]]["outcome"].value_counts()
+        assert metrics["outcomes"]["-".join(case)]["all"] == counts.to_dict()
+    assert metrics["suggestions"]["weights"]["keras-blog_keras"]["fallback_share"] > 0
+    assert metrics["runs"]["range_tests"] == data.curves["run"].nunique()
+
+
+def test_claims_are_listed_with_evidence_verdict_and_interval(files, html):
+    claims = json.loads(files["claims.json"])
+    assert len(claims) >= 15
+    text = Page(html).text
+    for claim in claims:
+        assert list(claim) == ["claim", "evidence", "verdict", "interval"]
+        assert claim["verdict"] in ("holds", "does not hold", "undecided")
+        assert claim["claim"] in text and claim["evidence"] in text
+    counts = json.loads(files["metrics.json"])["claims"]
+    assert sum(counts.values()) == len(claims)
+
+
+def test_tables_name_what_they_come_from(data, files, tmp_path):
+    names = {Path(name).stem for name in files if name.startswith("tables/")}
+    assert names == {"published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims"}
+    for name in names:
+        (tmp_path / "table.parquet").write_bytes(files[f"tables/{name}.parquet"])
+        table = pd.read_parquet(tmp_path / "table.parquet")
+        assert table.attrs["data_digests"] == [synthetic_study.DIGEST]
+        assert table.attrs["versions"] == [synthetic_study.VERSIONS]
+        assert set(table.attrs["runs"]) == set(data.curves["run"])
+        assert table.attrs["files"] == data.files
+        rows = files[f"tables/{name}.csv"].decode().count("\n")
+        assert rows >= len(table) + 1
+    beside = pd.read_csv(io.BytesIO(files["tables/published.csv"]))
+    row = beside.query("backend == 'keras' and sweep == 'weights' and quantity == 'max_lr'")
+    assert row["published_median"].item() == 2.05
+    assert row["inside"].item() == bool(0.15 <= row["median"].item() <= 3.05)
+
+
+def test_plots_are_points_with_positive_lrs(data, files):
+    loss, ranges = (json.loads(files[f"plots/{name}.json"]) for name in ("loss", "ranges"))
+    assert len(loss) == sum(
+        len(data.recorded("weights", case)[0].lr) for case in data.cases("weights")
+    )
+    assert all(point["lr"] > 0 for point in loss + ranges)
+    assert {point["quantity"] for point in ranges} == {"min LR", "max LR"}
+
+
+def test_dvc_declares_what_the_stage_writes(files):
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    report = declared["stages"]["report"]
+    outs = {name for out in report["outs"] + report["metrics"] for name in out}
+    assert outs == {f"reports/${{item.study}}/{name.split('/')[0]}" for name in files}
+    plotted = {path for plot in declared["plots"] for entry in plot.values() for path in entry["y"]}
+    assert {path.removeprefix("reports/${study.name}/") for path in plotted} <= set(files)
+    for plot in declared["plots"]:
+        (entry,) = plot.values()
+        template = json.loads((ROOT / ".dvc" / "plots" / f"{entry['template']}.json").read_text())
+        (y,) = entry["y"].values()
+        points = json.loads(files[next(iter(entry["y"])).removeprefix("reports/${study.name}/")])
+        assert {entry["x"], y} <= set(points[0])
+        assert template["encoding"]["x"]["scale"] == {"type": "log"}
+    # A setting of the report reruns the report alone.
+    users = [name for name, s in declared["stages"].items() if "report" in s.get("params", [])]
+    assert users == ["report"]
+
+
+def test_parameters_are_kept_without_local_paths(data, files, tmp_path):
+    data_config = dataclasses.replace(data.config.data, path="/somewhere/private/cifar10")
+    config = dataclasses.replace(data.config, data=data_config)
+    text = params_yaml(config)
+    assert "private" not in text and "path: cifar10" in text
+    assert from_mapping(yaml.safe_load(files["params.yaml"])) == data.config
+
+
+# ---- the page ---------------------------------------------------------------------------------
+
+
+def test_page_escapes_every_name(html):
+    page = Page(html)
+    scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+    assert scripts == [{}]  # ours
+    assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+    assert EVIL in page.text and EVIL not in html
+    assert EVIL_PROTOCOL in page.text and EVIL_PROTOCOL not in html
+    assert "b" not in [tag for tag, attrs in page.tags if attrs.get("$x$&") is not None]
+
+
+def test_page_is_self_contained_and_small(html, files):
+    page = Page(html)
+    targets = [
+        (tag, name, value)
+        for tag, attrs in page.tags
+        for name, value in attrs.items()
+        if name in ("src", "href", "srcset", "xlink:href", "data", "action", "poster")
+    ]
+    for tag, _, value in targets:
+        allowed = value.startswith(("#", "data:")) or (
+            tag == "a" and not re.match(r"\w+:|//", value)
+        )
+        assert allowed, (tag, value)
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert len(html) < 6e6
+    links = [value for tag, _, value in targets if tag == "a" and not value.startswith("#")]
+    assert {urllib.request.unquote(link) for link in links} <= set(files)
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_page_can_be_read_by_all(html):
+    page = Page(html)
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(set(ids)) == len(ids)
+    anchors = {a["href"][1:] for t, a in page.tags if t == "a" and a["href"].startswith("#")}
+    assert anchors <= set(ids) and {"brief", "claims", "tables", "source"} <= anchors
+    pictures = [a for _, a in page.tags if a.get("role") == "img"]
+    assert len(pictures) == html.count("<figure") - 1  # the samples are an <img>
+    assert all(len(picture["aria-label"]) > 80 for picture in pictures)
+    assert all(a["alt"] for t, a in page.tags if t == "img")
+    assert 'name="viewport"' in html
+    for words in ("prefers-color-scheme: dark", "@media print"):
+        assert words in html
+
+
+def test_page_tells_runs_versions_and_configuration(html, data):
+    text = Page(html).text
+    assert synthetic_study.DIGEST in text and "numpy 2.4.6" in text
+    assert "gradient_clip: 1.0" in text and data.files["pairs.json"] in text
+    titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
+    for run in data.recorded("weights", KERAS):
+        assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
+    assert "the median suggested max LR is" in text
+
+
+# ---- writing ----------------------------------------------------------------------------------
+
+
+def test_written_whole_stale_figures_gone_strangers_kept(tmp_path):
+    folder = tmp_path / "reports" / "synthetic"
+    write(folder, {"figures/old.png": b"1", "report.html": b"old"})
+    (folder / "notes.txt").write_text("mine")
+    write(folder, {"figures/new.png": b"2", "report.html": b"new"})
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert found == {"figures/new.png", "report.html", "notes.txt"}
+    with pytest.raises(TypeError):
+        write(folder, {"figures/newer.png": b"3", "report.html": None})
+    assert (folder / "figures/new.png").read_bytes() == b"2"
+    assert (folder / "report.html").read_bytes() == b"new"
+    assert [p.name for p in folder.parent.iterdir()] == ["synthetic"]
+
+
+def test_stage_writes_what_build_makes(root, files, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(stage, "build", lambda data: files)
+    stage.main([])
+    folder = root / "reports" / "synthetic"
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    assert {name: path.read_bytes() for name, path in found.items()} == files
+
+
+# ---- in a browser -----------------------------------------------------------------------------
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.fixture
+def browser():
+    """A headless Chromium and a way to speak to it: ``ask(method, **params) -> result``."""
+    websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with tempfile.TemporaryDirectory() as profile:
+        process = subprocess.Popen(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+             "--no-first-run", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
+             f"--user-data-dir={profile}", "--window-size=1000,800", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            port = _port(Path(profile) / "DevToolsActivePort", process)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+                (target,) = [t for t in json.load(answer) if t["type"] == "page"]
+            socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=30)
+            yield _Browser(socket)
+            socket.close()
+        finally:
+            process.kill()
+            process.wait()
+            time.sleep(0.2)  # its children leave the profile a little later
+
+
+def _port(file: Path, process) -> int:
+    for _ in range(300):
+        if file.is_file() and file.read_text().strip():
+            return int(file.read_text().split()[0])
+        if process.poll() is not None:
+            pytest.skip("Chromium does not start here")
+        time.sleep(0.1)
+    pytest.skip("Chromium does not answer here")
+
+
+class _Browser:
+    def __init__(self, socket):
+        self.socket, self.count, self.events = socket, 0, []
+
+    def ask(self, method: str, **params) -> dict:
+        self.count += 1
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("id") == self.count:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+
+    def wait_for(self, method: str) -> None:
+        while not any(event["method"] == method for event in self.events):
+            self.events.append(json.loads(self.socket.recv()))
+
+    def value(self, expression: str):
+        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+
+def test_page_in_a_browser(browser, html, tmp_path, data):
+    path = tmp_path / "report.html"
+    path.write_text(html)
+    for domain in ("Page", "Runtime", "Log", "Network"):
+        browser.ask(f"{domain}.enable")
+    browser.ask("Page.navigate", url=path.as_uri())
+    browser.wait_for("Page.loadEventFired")
+
+    run = data.recorded("weights", KERAS)[0]
+    shown = browser.value(f"""(() => {{
+        const svg = document.querySelector('[id="runs-keras-blog_keras"] svg');
+        const dot = [...svg.querySelectorAll('g.tip')].find(
+            g => g.tip.startsWith('run {run.run}') && g.tip.includes('max LR'));
+        dot.scrollIntoView({{block: 'center', behavior: 'instant'}});
+        const box = dot.getBoundingClientRect();
+        const at = {{clientX: box.x + box.width / 2, clientY: box.y + box.height / 2,
+                     bubbles: true}};
+        document.elementFromPoint(at.clientX, at.clientY)
+            .dispatchEvent(new PointerEvent('pointermove', at));
+        const hover = document.getElementById('hover');
+        return [hover.hidden, hover.textContent, svg.querySelectorAll('title').length];
+    }})()""")
+    assert shown[0] is False and "max LR" in shown[1] and shown[2] == 0
+
+    for width in (1000, 360):  # a phone: nothing makes the whole page wider than the window
+        browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=700,
+                    deviceScaleFactor=1, mobile=width < 500)  # fmt: skip
+        assert browser.value("document.documentElement.scrollWidth") <= width
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    light = browser.value("getComputedStyle(document.body).backgroundColor")
+    browser.ask("Emulation.setEmulatedMedia", features=dark)
+    assert browser.value("getComputedStyle(document.body).backgroundColor") != light
+    card = "getComputedStyle(document.querySelector('.card')).backgroundColor"
+    assert browser.value(card) == "rgb(255, 255, 255)"
+    browser.ask("Emulation.setEmulatedMedia", media="print", features=[])
+    assert browser.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+    urls = {
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert all(url.startswith(("file:", "data:")) for url in urls), urls
+    troubles = [
+        event
+        for event in browser.events
+        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] == "error")
+    ]
+    assert troubles == []
