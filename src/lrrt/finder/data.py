@@ -115,10 +115,9 @@ def as_batches(
                 "batch_size", None, f"the batch size of the training, since {key} is arrays"
             )
         return ArrayBatches(data, batch_size, seed, shuffle)
-    try:
-        iter(data)
-    except TypeError:
-        raise InputError(key, type(data).__name__, ACCEPTED) from None
+    # Not by iter(data): that already draws a DataLoader's seeds and starts its workers.
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+        raise InputError(key, type(data).__name__, ACCEPTED)
     return data
 
 

@@ -112,7 +112,8 @@ class _Copies:
             try:
                 tensor.detach().copy_(copied)
             except RuntimeError:  # resized meanwhile, or an expanded view of less memory
-                tensor.data = copied.to(tensor.device)
+                if not torch.equal(tensor.detach().cpu(), copied):
+                    tensor.data = copied.to(tensor.device)
 
 
 def _unique(things: Iterable[Any]) -> list[Any]:
