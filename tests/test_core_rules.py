@@ -111,9 +111,8 @@ def blog_keras(lr, loss):
 
 def blog_fastai(lr, loss):
     recorded, stop = run(corrected_average(loss), 4, at_nan=True)
-    to_100 = [1e-7 * (100 / 1e-7) ** (i / (len(lr) - 1)) for i in range(len(lr))]
     min_lr = lr[10 + least(slopes(recorded[10:-5]))]
-    return Suggestion(min_lr, to_100[least(recorded)] / 10, stop_step=stop)
+    return Suggestion(min_lr, lr[least(recorded)] / 10, stop_step=stop)
 
 
 def fastai1(lr, loss):
@@ -254,12 +253,12 @@ def v_curve(lr, at, depth=1.0, level=3.0):
     return level - depth * np.clip(1 + x / 3, 0, 1) + level * np.clip(x, 0, None)
 
 
-def test_fastai_reads_its_maximum_off_the_grid_that_ends_at_100():
+def test_the_post_reads_its_fastai_maximum_off_the_untrimmed_curve():
     lr = ramp()
     loss = np.full(100, 3.0)
     loss[50:] = 2.0  # smoothed, the lowest is the last
     found = replay("blog_fastai", lr, loss)
-    assert found.max_lr == pytest.approx(100 / 10)
+    assert found.max_lr == lr[99] / 10
     assert replay("fastai1", lr, loss).max_lr == pytest.approx(lr[94] / 10)
     assert found.min_lr == lr[50]  # the steepest step of the average is the first of the fall
 

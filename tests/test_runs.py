@@ -121,7 +121,7 @@ def make_spec(digest="0" * 64, **changes) -> RunSpec:
     values = dict(
         kind="range_test", backend="fake",
         protocol=ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12)),
-        model=ModelConfig(depth=8, width=4), data_digest=digest, weights_seed=0, order_seed=0,
+        model=ModelConfig(depth=8, width=8), data_digest=digest, weights_seed=0, order_seed=0,
         batch_size=16, steps=12,
     )
     return RunSpec(**{**values, **changes})
@@ -133,7 +133,7 @@ RESULT = Result({"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}, {
 # --- key
 
 def test_key_is_pinned():
-    assert make_spec().key == "194adb10e7395ac6f0c8d39d7e86266108ed36a6"
+    assert make_spec().key == "1f5a5e9df777b935ff0129fdf21b26af7837bd1f"
 
 
 def test_key_changes_with_what_changes_the_run_only():
@@ -393,7 +393,7 @@ from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 if __name__ == "__main__":
     protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
-    specs = [RunSpec("range_test", "fake", protocol, ModelConfig(depth=8, width=4), sys.argv[3],
+    specs = [RunSpec("range_test", "fake", protocol, ModelConfig(depth=8, width=8), sys.argv[3],
                      i, i, 16, 12) for i in range(6)]
     local.run(specs, sys.argv[1], Store(sys.argv[2]), LauncherConfig(workers=2))
 """
@@ -485,7 +485,7 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
     params = {
         "study": {"name": "t", "backends": ["fake"], "protocols": ["p"], "sweeps": ["weights"]},
         "data": {"train_images": 220, "test_images": 40},
-        "model": {"depth": 8, "width": 4},
+        "model": {"depth": 8, "width": 8},
         "protocols": {"p": {"home": "fake"}},
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [20]}},
         "divergence": {"pairs": [["fake", "p"]]},

@@ -1,6 +1,7 @@
 """The Keras backend, on TensorFlow: Keras layers, and the training step as one ``tf.function``."""
 
 import os
+import sys
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from lrrt.errors import InputError
 # Read when TensorFlow is imported. oneDNN's kernels, which TensorFlow leaves off on processors
 # without AVX-512, made a ResNet-56 step 1.3 times as fast on one with AVX2 (1.8 times together with
 # the fused batch norm below); they change the last bits, so they are on for everybody.
+if "tensorflow" in sys.modules and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
+    raise InputError(
+        "TF_ENABLE_ONEDNN_OPTS",
+        os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "1, set before TensorFlow is imported; import lrrt.backends.keras first",
+    )
 os.environ.update(KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
