@@ -13,20 +13,28 @@ from lrrt.report.study import StudyData
 
 
 class Table(NamedTuple):
-    """``shown``: the columns that the page shows, of all that the files have."""
+    """``shown``: by heading, what the page shows of all that the files have: one column, or three
+    as "a [b, c]", or two as "[b, c]"."""
 
     name: str
     title: str
     note: str
     frame: pd.DataFrame
-    shown: list[str]
+    shown: dict[str, tuple[str, ...]]
 
 
-RANGE = ["n", "abstained", "fallbacks", "q10", "median", "q90", "median_low", "median_high"]
-CASE = ["backend", "protocol", "sweep", "batch_size"]
+def columns(*names: str) -> dict[str, tuple[str, ...]]:
+    """Columns shown as they are, under their own names."""
+    return {name.replace("_", " "): (name,) for name in names}
+
+
+RANGE = columns("n", "abstained", "fallbacks") | {
+    "median [10, 90 %]": ("median", "q10", "q90"),
+    "95 % interval of the median": ("median_low", "median_high"),
+}
 BARS = (
-    "q10 and q90 describe the runs; median_low and median_high are a 95 % bootstrap interval of "
-    "the median, in log10, which needs six runs or more to be worth its name."
+    "The 10 and 90 % quantiles describe the runs; the interval is a bootstrap, in log10, and needs "
+    "six runs or more to be worth its name."
 )
 
 
@@ -54,43 +62,52 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
     if len(judged):
         ends = judged.pop("interval").map(lambda interval: interval or [np.nan, np.nan])
         judged["low"], judged["high"] = ends.str[0].astype(float), ends.str[1].astype(float)
+    case = columns("backend", "protocol", "sweep")
     made = [
         Table(
             "published", "Published values beside ours",
-            "inside: our median lies in the published 10 to 90 % bar (a dash: no bar published).",
+            "Inside: our median lies in the published 10 to 90 % bar (a dash: no bar published).",
             data.published,
-            ["backend", "sweep", "quantity", "published_q10", "published_median", "published_q90",
-             "n", "q10", "median", "q90", "median_low", "median_high", "inside"],
+            columns("backend", "sweep", "quantity")
+            | {"published, n = 20": ("published_median", "published_q10", "published_q90"),
+               "here": ("median", "q10", "q90"), "n here": ("n",),
+               "95 % interval of our median": ("median_low", "median_high"),
+               "inside": ("inside",)},
         ),
         Table(
             "ranges", "Suggested ranges by sweep, each protocol's own rule", BARS, own,
-            [*CASE, "quantity", *RANGE],
+            case | columns("batch_size", "quantity") | RANGE,
         ),
         Table(
             "slopes", "Growth of the suggested LR with the batch size",
-            "Least squares of log10 LR on log10 batch size; low and high: 95 % (Student's t). 1 is "
+            "Least squares of log10 LR on log10 batch size, 95 % interval (Student's t). 1 is "
             "linear scaling, 0.5 square-root scaling.",
             batch_size_slopes(data.own),
-            ["backend", "protocol", "sweep", "quantity", "n", "batch_sizes", "slope", "low", "high",
-             "linear", "square_root"],
+            case | columns("quantity", "n", "batch_sizes")
+            | {"slope": ("slope", "low", "high"), "holds 1": ("linear",),
+               "holds 0.5": ("square_root",)},
         ),
         Table(
-            "pairs", "Runs A and B", "gap_decades: between the two ranges; negative, an overlap.",
+            "pairs", "Runs A and B", "Gap: decades between the two ranges; negative, an overlap.",
             pair_table(data),
-            ["pair", "A_weights_seed", "A_min_lr", "A_max_lr", "B_weights_seed", "B_min_lr",
-             "B_max_lr", "gap_decades", "disjoint"],
+            {"pair": ("pair",), "A: weights seed": ("A_weights_seed",),
+             "A's range": ("A_min_lr", "A_max_lr"), "B: weights seed": ("B_weights_seed",),
+             "B's range": ("B_min_lr", "B_max_lr"), "gap": ("gap_decades",),
+             "disjoint": ("disjoint",)},
         ),
         Table(
             "outcomes", "Outcomes of the trainings", "One row a training; definitions above.",
             data.outcomes,
-            ["pair", "weights", "weights_from", "lr_of", "lr_kind", "policy", "lr", "epochs",
-             "outcome", "final_val_accuracy", "best_val_accuracy", "reason"],
+            columns("pair", "weights", "weights_from", "lr_of", "lr_kind", "policy", "lr", "epochs",
+                    "outcome")
+            | {"last accuracy": ("final_val_accuracy",), "best": ("best_val_accuracy",),
+               "reason": ("reason",)},
         ),
         Table(
             "rules", "All rules on the weights sweep", BARS, every,
-            ["backend", "protocol", "rule", "quantity", *RANGE],
+            columns("backend", "protocol", "rule", "quantity") | RANGE,
         ),
-        Table("claims", "Claims", "", judged, []),
+        Table("claims", "Claims", "", judged, {}),
     ]  # fmt: skip
     return [table for table in made if len(table.frame)]
 
@@ -117,11 +134,18 @@ def encode(table: Table, attrs: dict) -> dict[str, bytes]:
 
 
 def cells(table: Table) -> list[list[str]]:
-    """The shown columns as words, row by row."""
+    """What is shown, as words, row by row."""
     return [
-        [cell(value) for value in row]
-        for row in table.frame[table.shown].itertuples(index=False, name=None)
+        [_joined([cell(row[name]) for name in names]) for names in table.shown.values()]
+        for row in table.frame.to_dict("records")
     ]
+
+
+def _joined(words: list[str]) -> str:
+    if len(words) == 1:
+        return words[0]
+    middle, ends = ("", words) if len(words) == 2 else (words[0] + " ", words[1:])
+    return middle.strip() or "–" if set(ends) == {"–"} else f"{middle}[{', '.join(ends)}]"
 
 
 def cell(value: object) -> str:
@@ -131,5 +155,5 @@ def cell(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
-        return style.number(float(value))
+        return style.number(float(value), 3)
     return str(value)
