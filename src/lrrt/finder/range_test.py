@@ -187,10 +187,11 @@ def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float]:
 @contextlib.contextmanager
 def _batches(session: Session, steps: int) -> Iterator["_Batches"]:
     """Within, a model that trains, and its batches; afterwards all as before."""
+    session.prepare()
     with session.random_kept():
         batches = endless(session.data, steps * session.accumulate)
         first = next(batches)
-        with session.model_kept(first), contextlib.closing(batches):
+        with session.model_kept(), contextlib.closing(batches):
             yield _Batches(itertools.chain([first], batches), sample_shapes(first))
 
 

@@ -38,12 +38,14 @@ class Session(Protocol):
     accumulate: int  # batches of one step
     notes: list[str]
 
+    def prepare(self) -> None:
+        """What a first step of training would make, and a test must not take for its own."""
+
     def random_kept(self) -> AbstractContextManager[None]:
         """On leaving, random states (Python, NumPy, framework, the data's own) are as before."""
 
-    def model_kept(self, first: Batch) -> AbstractContextManager[None]:
-        """On leaving, model and optimiser are as before; within, they can train. ``first`` is a
-        batch, for models that are built by one."""
+    def model_kept(self) -> AbstractContextManager[None]:
+        """On leaving, model and optimiser are as before; within, they can train."""
 
     def step(self, batches: list[Batch], lr: float) -> Step:
         """Train one step at ``lr``."""

@@ -163,8 +163,11 @@ class TorchSession:
         sources = [s for s in (self.data, self.validation) if s is not None]
         return torch_state.random_kept(sources, self.keep)
 
+    def prepare(self) -> None:
+        pass
+
     @contextlib.contextmanager
-    def model_kept(self, first: Batch) -> Iterator[None]:
+    def model_kept(self) -> Iterator[None]:
         modules = [m for m in (self.model, self.loss) if isinstance(m, nn.Module)]
         with torch_state.model_kept(modules, self.optimizer), torch.enable_grad():
             if not self.model.training:

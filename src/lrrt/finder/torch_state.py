@@ -24,19 +24,24 @@ def random_kept(data: Iterable[Any], keep: Iterable[Any]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         later = stack.callback
         keep_python_random(later)
-        cpu = torch.get_rng_state()
-        later(lambda: torch.set_rng_state(cpu))
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            cuda = torch.cuda.get_rng_state_all()
-            later(lambda: torch.cuda.set_rng_state_all(cuda))
-        if torch.backends.mps.is_available():
-            mps = torch.mps.get_rng_state()
-            later(lambda: torch.mps.set_rng_state(mps))
+        keep_torch_random(later)
         for loader in data:
             _keep_loader(loader, later)
         for thing in keep:
             _keep_thing(thing, later)
         yield
+
+
+def keep_torch_random(later: Later) -> None:
+    """PyTorch's global random states, on every device, return on leaving."""
+    cpu = torch.get_rng_state()
+    later(lambda: torch.set_rng_state(cpu))
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        cuda = torch.cuda.get_rng_state_all()
+        later(lambda: torch.cuda.set_rng_state_all(cuda))
+    if torch.backends.mps.is_available():
+        mps = torch.mps.get_rng_state()
+        later(lambda: torch.mps.set_rng_state(mps))
 
 
 def _keep_loader(loader: Any, later: Later) -> None:

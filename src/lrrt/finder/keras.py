@@ -1,0 +1,390 @@
+"""Live Keras 3 models: training steps as ``fit`` takes them, put back afterwards.
+
+Needs no TensorFlow where Keras runs on another backend.
+"""
+
+import contextlib
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from lrrt.errors import InputError
+from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
+from lrrt.finder.data import (
+    Batch,
+    as_batches,
+    batch_length,
+    limited,
+    mapped,
+    validation_batches,
+)
+from lrrt.finder.session import (
+    TORCH_ONLY,
+    Later,
+    Step,
+    check_count,
+    keep_generator,
+    keep_python_random,
+)
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+SHUFFLE_MOVED = (
+    "TensorFlow cannot copy this tf.data set: if it shuffles, training afterwards will see other "
+    "orders than without the test."
+)
+
+
+def open_session(
+    model: keras.Model,
+    *,
+    loss: Any = None,
+    data: Any = None,
+    optimizer: Any = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    accumulate: int | None = None,
+    validation: Any = None,
+    keep: Any = (),
+    **torch_only: Any,
+) -> "KerasSession":
+    """See :func:`lrrt.range_test` for the parameters.
+
+    Raises
+    ------
+    InputError
+        For one that cannot be tested.
+    """
+    name = type(model).__name__
+    if not isinstance(model, keras.Model):
+        raise InputError("model", name, "a keras.Model")
+    if not model.compiled or model.optimizer is None:
+        raise InputError("model", name, "a compiled one: call model.compile(optimizer, loss) first")
+    for key, value in (("loss", loss), ("optimizer", optimizer)):
+        if value is not None:
+            raise InputError(key, type(value).__name__, "None: a Keras model brings its own")
+    for key in TORCH_ONLY:
+        value = torch_only[key]
+        if value is not (True if key == "keep_ratios" else None):
+            raise InputError(key, value, "left out: it is for PyTorch models")
+    own = getattr(_inner(model.optimizer), "gradient_accumulation_steps", None) or 1
+    if accumulate is not None and check_count("accumulate", accumulate) != own:
+        raise InputError(
+            "accumulate", accumulate, f"{own}, the gradient_accumulation_steps of the optimiser"
+        )
+    notes: list[str] = []
+    if validation is not None:
+        wanted = _batches(validation, "validation", batch_size, 0, False, notes)
+        validation = validation_batches(wanted)
+    return KerasSession(
+        model=model,
+        data=_batches(data, "data", batch_size, seed, True, notes),
+        validation=validation,
+        keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
+        accumulate=own,
+        notes=notes,
+    )
+
+
+def _batches(
+    data: Any, key: str, batch_size: int | None, seed: int, shuffle: bool, notes: list[str]
+) -> Iterable[Batch]:
+    if isinstance(data, keras.utils.PyDataset):
+        return _Indexed(data)
+    if ON_TENSORFLOW:
+        from lrrt.finder import keras_tensorflow
+
+        if keras_tensorflow.is_dataset(data):
+            independent = keras_tensorflow.independent(data)
+            if independent is None and SHUFFLE_MOVED not in notes:
+                notes.append(SHUFFLE_MOVED)
+            return data if independent is None else independent
+    return as_batches(data, key, batch_size, seed, shuffle)
+
+
+@dataclass
+class _Indexed:
+    """A PyDataset, which is read by index."""
+
+    data: keras.utils.PyDataset
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in range(self.data.num_batches):
+            yield self.data[index]
+
+
+@dataclass
+class KerasSession:
+    """See :class:`lrrt.finder.session.Session`; made by :func:`open_session`."""
+
+    model: keras.Model
+    data: Iterable[Batch]
+    validation: Iterable[Batch] | None
+    keep: tuple
+    accumulate: int
+    notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def random_kept(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            later = stack.callback
+            keep_python_random(later)
+            _keep_keras_random(later)
+            if ON_TENSORFLOW:
+                from lrrt.finder import keras_tensorflow
+
+                keras_tensorflow.keep_random(later)
+            for source in (self.data, self.validation):
+                if type(source).__module__.split(".")[0] == "torch":  # a DataLoader
+                    from lrrt.finder import torch_state
+
+                    stack.enter_context(torch_state.random_kept([source], ()))
+            for thing in self.keep:
+                _keep_thing(thing, later)
+            yield
+
+    def prepare(self) -> None:
+        """Build a model that ``fit`` would build, with the draws that ``fit`` would make."""
+        if self.model.built:
+            return
+        with self.random_kept():
+            batches = iter(self.data)
+            first = next(batches, None)
+            if batches is self.data:
+                self.data = itertools.chain([first], batches)
+        if first is not None:
+            self.model(self._unpacked(first)[0])
+
+    @contextlib.contextmanager
+    def model_kept(self) -> Iterator[None]:
+        model = self.model
+        _check_variables(model)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        with contextlib.ExitStack() as stack:
+            later = stack.callback
+            _keep_attributes(model, later)
+            metrics = model.metrics_variables
+            variables = [*model.variables, *model.optimizer.variables, *metrics]
+            if not metrics:
+                later(model.reset_metrics)  # the test may make them
+            for variable in variables:
+                _keep_variable(variable, later)
+            self.lr = _steered(model.optimizer, later)
+            yield
+
+    def step(self, batches: list[Batch], lr: float) -> Step:
+        self.lr.assign(lr)
+        total = penalties = 0.0
+        for batch in batches:
+            penalty = self._penalty()
+            logs = self._run("train", batch)
+            if "loss" not in logs:
+                raise InputError("model", sorted(logs), "one whose train_step returns a 'loss'")
+            loss = np.asarray(keras.ops.convert_to_numpy(logs["loss"]))
+            if loss.size != 1:
+                raise InputError("loss", f"of shape {loss.shape}", "a scalar")
+            total += float(loss.reshape(()))
+            penalties += penalty
+        count = len(batches)
+        return Step((total - penalties) / count, penalties / count, math.nan)
+
+    def _penalty(self) -> float:
+        """The weights' regularisers, part of the loss that Keras reports."""
+        weights = [w for w in self.model.trainable_weights if w.regularizer is not None]
+        if not weights:
+            return 0.0
+        return float(sum(keras.ops.sum(weight.regularizer(weight)) for weight in weights))
+
+    def _run(self, kind: str, batch: Batch) -> dict[str, Any]:
+        """Logs of one ``train`` or ``test`` step: of this batch alone, since Keras's are running
+        means."""
+        model = self.model
+        model.reset_metrics()
+        if ON_TENSORFLOW:  # the very function that fit calls, with the batch just as it comes
+            getattr(model, f"make_{kind}_function")()
+            return getattr(model, f"{kind}_function")(iter([mapped(_plain, batch)]))
+        x, y, weights = self._unpacked(batch)
+        return getattr(model, f"{kind}_on_batch")(x, y, weights, return_dict=True)
+
+    def _unpacked(self, batch: Batch) -> tuple[Any, Any, Any]:
+        return keras.utils.unpack_x_y_sample_weight(mapped(_plain, batch))
+
+    def evaluate(self) -> tuple[float, float]:
+        loss, right, count = 0.0, 0.0, 0
+        with self.random_kept(), contextlib.ExitStack() as stack:
+            for variable in [*self.model.variables, *self.model.metrics_variables]:
+                _keep_variable(variable, stack.callback)
+            penalty = self._penalty()
+            for batch in limited(self.validation):
+                logs = {name: float(value) for name, value in self._run("test", batch).items()}
+                size = batch_length(self._unpacked(batch)[0])
+                loss += (logs["loss"] - penalty) * size
+                right += next((logs[name] for name in logs if "acc" in name), math.nan) * size
+                count += size
+        return loss / count, right / count
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "framework": f"keras {keras.__version__} on {keras.backend.backend()}",
+            "model": type(self.model).__name__,
+            "optimizer": type(_inner(self.model.optimizer)).__name__,
+        }
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimiser that a LossScaleOptimizer wraps, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _check_variables(model: keras.Model) -> None:
+    name = type(model).__name__
+    if not model.variables:
+        raise InputError("model", name, "a model with parameters")
+    if not model.trainable_variables:
+        raise InputError("model", name, "one with a parameter to train; all are frozen")
+    optimizer = _inner(model.optimizer)
+    known = getattr(optimizer, "_trainable_variables", None)
+    if optimizer.built and known:
+        missing = {id(v) for v in model.trainable_variables} - {id(v) for v in known}
+        if missing:
+            raise InputError(
+                "optimizer", type(optimizer).__name__,
+                "the optimiser of this model's trainable variables; it was built for others, so "
+                "compile with a new one",
+            )  # fmt: skip
+
+
+def _keep_attributes(model: keras.Model, later: Later) -> None:
+    """Functions made by ``fit`` are left alone: they have state, and run several steps at once
+    where ``steps_per_execution`` says so."""
+    for name, value in (("train_function", None), ("test_function", None),
+                        ("steps_per_execution", 1), ("stop_training", None)):  # fmt: skip
+        if hasattr(model, name):
+            before = getattr(model, name)
+            later(setattr, model, name, before)
+            if name != "stop_training":
+                setattr(model, name, value)
+
+
+def _keep_variable(variable: Any, later: Later) -> None:
+    value = np.array(keras.ops.convert_to_numpy(variable.value), copy=True)
+    later(lambda: variable.assign(value))
+
+
+def _steered(optimizer: Any, later: Later) -> Any:
+    """The variable that holds the optimiser's LR; a schedule makes room for one meanwhile."""
+    current = getattr(_inner(optimizer), "_learning_rate", None)
+    if isinstance(current, keras.Variable):
+        return current
+    lr = keras.Variable(0.0, trainable=False, dtype="float32", name="range_test_learning_rate")
+    later(setattr, optimizer, "learning_rate", current)
+    optimizer.learning_rate = _Held(lr)
+    return lr
+
+
+class _Held(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose value is that of a variable."""
+
+    def __init__(self, variable: Any):
+        self.variable = variable
+
+    def __call__(self, step: Any) -> Any:
+        return self.variable.value
+
+    def get_config(self) -> dict:
+        return {}
+
+
+def _keep_keras_random(later: Later) -> None:
+    """Keras's global seed generator, for layers and operations without a seed of their own."""
+    try:
+        from keras.src.backend.common import global_state
+    except ImportError:
+        return
+    name = "global_seed_generator"
+    generator = global_state.get_global_attribute(name)
+    if generator is None:
+        later(lambda: global_state.set_global_attribute(name, None))
+    else:
+        _keep_variable(generator.state, later)
+    if keras.backend.backend() == "torch":
+        from lrrt.finder import torch_state
+
+        torch_state.keep_torch_random(later)
+
+
+def _keep_thing(thing: Any, later: Later) -> None:
+    if keep_generator(thing, later):
+        return
+    if isinstance(thing, keras.Layer):
+        for variable in thing.variables:
+            _keep_variable(variable, later)
+    elif isinstance(thing, keras.random.SeedGenerator):
+        _keep_variable(thing.state, later)
+    else:
+        raise InputError("keep", type(thing).__name__, "random generators and Keras layers")
+
+
+def _plain(array: Any) -> Any:
+    """As Keras's data adapters give it: NumPy's floats in Keras's type, others as they are."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu().numpy()
+    if isinstance(array, np.ndarray) and array.dtype == np.float64:
+        array = array.astype(keras.config.floatx())
+    return array
+
+
+class RangeTestCallback(keras.callbacks.Callback):
+    """Range tests within ``fit``, which goes on as if there had been none.
+
+    Parameters
+    ----------
+    data, batch_size, **options
+        As of :func:`lrrt.range_test`; ``fit`` does not tell a callback its data.
+    epochs : sequence of int
+        Before which epochs to test, from 0.
+    rule : str
+    set_lr : bool
+        Train on at what the rule suggests, if it suggests something.
+
+    After ``fit``, ``curves`` and ``suggestions`` hold the results by epoch.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        *,
+        epochs: Iterable[int] = (0,),
+        rule: str = DEFAULT_RULE,
+        set_lr: bool = False,
+        **options: Any,
+    ):
+        super().__init__()
+        self.data, self.batch_size, self.options = data, batch_size, options
+        self.epochs, self.rule, self.set_lr = frozenset(epochs), rule, set_lr
+        self.curves: dict[int, Curve] = {}
+        self.suggestions: dict[int, Suggestion] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch not in self.epochs:
+            return
+        from lrrt.finder.range_test import range_test
+
+        curve = range_test(self.model, data=self.data, batch_size=self.batch_size, **self.options)
+        suggestion = curve.suggest(self.rule)
+        self.curves[epoch], self.suggestions[epoch] = curve, suggestion
+        if self.set_lr and suggestion.lr is not None:
+            try:
+                self.model.optimizer.learning_rate = suggestion.lr
+            except TypeError:
+                raise InputError(
+                    "set_lr", True, "False where the optimiser has a schedule as learning rate"
+                ) from None
+            print(f"epoch {epoch}: LR {suggestion.lr:.2g} ({self.rule})", file=sys.stderr)
