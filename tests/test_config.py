@@ -144,7 +144,8 @@ def test_compose_writes_a_file_that_loads(tmp_path):
         ("model: {depth: [1]}", "depth"),
         ("study: [", "YAML"),
         ("\x00", "YAML"),
-        ("just words", "params.yaml"),
+        ("just words", "just words"),
+        ("- a list", "params.yaml"),
     ],
 )
 def test_bad_params_file_is_one_line(tmp_path, text, named):

@@ -1,7 +1,9 @@
 """The Keras backend, on TensorFlow: Keras layers, and the training step as one ``tf.function``."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,9 +24,25 @@ if "tensorflow" in sys.modules and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1
 os.environ.update(KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras import layers  # noqa: E402
+
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Drop what is written to file descriptor 2, by whatever language."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+with silenced_stderr():  # TensorFlow's C++ start-up messages obey no setting
+    import keras
+    import tensorflow as tf
+    from keras import layers
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
