@@ -109,6 +109,8 @@ def as_batches(
     """
     if data is None:
         raise InputError(key, None, ACCEPTED)
+    if batch_size is not None and key == "data" and not is_arrays(data):
+        raise InputError("batch_size", batch_size, "None, since data come in batches")
     if is_arrays(data):
         if batch_size is None:
             raise InputError(

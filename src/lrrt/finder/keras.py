@@ -170,11 +170,9 @@ class KerasSession:
             later = stack.callback
             _keep_attributes(model, later)
             metrics = model.metrics_variables
-            variables = [*model.variables, *model.optimizer.variables, *metrics]
-            if not metrics:
-                later(model.reset_metrics)  # the test may make them
-            for variable in variables:
+            for variable in [*model.variables, *model.optimizer.variables, *metrics]:
                 _keep_variable(variable, later)
+            later(model.reset_metrics)  # before that, for those that the test makes
             self.lr = _steered(model.optimizer, later)
             yield
 

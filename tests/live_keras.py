@@ -1,0 +1,309 @@
+"""The range test on live Keras models, and that it leaves no trace: run by test_finder_keras.py in
+a process of its own, since PyTorch and TensorFlow in one have crashed each other."""
+
+import os
+import random
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import lrrt  # noqa: E402
+from lrrt.errors import InputError  # noqa: E402
+from lrrt.finder.keras import RangeTestCallback  # noqa: E402
+
+FEATURES, CLASSES, SAMPLES, BATCH = 6, 3, 96, 16
+layers = keras.layers
+tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def arrays(samples=SAMPLES):
+    x = np.random.default_rng(1).normal(size=(samples, FEATURES))
+    return x, (x[:, :CLASSES] + 0.1 * x[:, CLASSES:]).argmax(1)
+
+
+def dataset(**options):
+    return tf.data.Dataset.from_tensor_slices(arrays()).shuffle(SAMPLES, **options).batch(BATCH)
+
+
+def network(inputs=True, dtype=None):
+    return keras.Sequential(
+        [keras.Input((FEATURES,))] * inputs
+        + [
+            layers.GaussianNoise(0.1),
+            layers.Dense(12, kernel_regularizer=keras.regularizers.L2(1e-3), dtype=dtype),
+            layers.BatchNormalization(dtype=dtype),
+            layers.ReLU(dtype=dtype),
+            layers.Dropout(0.3, dtype=dtype),
+            layers.Dense(CLASSES),
+        ]
+    )
+
+
+def small():
+    return keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
+
+
+def loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(optimizer=None, model=None, **options):
+    model = model or network()
+    model.compile(optimizer or keras.optimizers.SGD(0.1, momentum=0.9), loss(), **options)
+    return model
+
+
+def values(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(v).copy() for v in variables]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(map(np.array_equal, a, b))
+
+
+CASES = {
+    "sgd, arrays, amid": dict(amid=True),
+    "schedule, tf.data": dict(
+        optimizer=lambda: keras.optimizers.Adam(
+            keras.optimizers.schedules.ExponentialDecay(0.01, 5, 0.9)
+        ),
+        data=dataset, options={"validation": arrays(), "batch_size": BATCH, "validate_every": 7},
+    ),
+    "unbuilt, metrics, mixed precision": dict(
+        network=lambda: network(inputs=False, dtype="mixed_float16"),
+        optimizer=lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.01, 0.9), initial_scale=64, dynamic_growth_steps=3
+        ),
+        compile={"metrics": ["accuracy"], "run_eagerly": True},
+        data=lambda: dataset(seed=3),
+    ),
+    "accumulation, several steps at once, amid": dict(
+        optimizer=lambda: keras.optimizers.SGD(0.1, 0.9, gradient_accumulation_steps=3),
+        compile={"steps_per_execution": 2}, network=small, amid=True,
+    ),
+}  # fmt: skip
+
+
+def trained(case, test):
+    """All values after a training, and the curve of the range test before or amid it, if any."""
+    keras.utils.set_random_seed(0)
+    model = compiled(
+        case.get("optimizer", lambda: None)(), case.get("network", network)(),
+        **case.get("compile", {}),
+    )  # fmt: skip
+    data, options, curve = case.get("data", lambda: None)(), case.get("options", {}), None
+    given = {"data": arrays(), "batch_size": BATCH} if data is None else {"data": data}
+
+    def fit():
+        if data is None:
+            return model.fit(*arrays(), BATCH, verbose=0).history
+        return model.fit(data, verbose=0).history
+
+    history = [fit()] if case.get("amid") else []
+    if test:
+        before = values(model) if model.optimizer.built else None
+        function, steps = model.train_function, model.steps_per_execution
+        curve = lrrt.range_test(model, steps=12, **{**given, **options})
+        assert before is None or same(before, values(model))
+        assert model.train_function is function and model.steps_per_execution == steps
+    history += [fit()]
+    noise = [random.random(), np.random.rand(), float(tf.random.uniform(())),
+             float(keras.random.uniform(()))]  # fmt: skip
+    return values(model), history, noise, curve
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_afterwards_is_the_one_without_it(case):
+    without, afterwards = trained(CASES[case], False), trained(CASES[case], True)
+    assert len(afterwards[3]) > 5 and np.isfinite(afterwards[3].loss[:5]).all()
+    assert without[1] == afterwards[1]
+    assert same(without[0], afterwards[0])
+    assert without[2] == afterwards[2]
+
+
+def test_curve_is_the_plain_loop_with_the_penalty_apart():
+    keras.utils.set_random_seed(0)
+    (x, y), l2 = arrays(), 0.01
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(CLASSES, kernel_regularizer=keras.regularizers.L2(l2)),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1), loss(), metrics=["accuracy"], run_eagerly=True)
+    batches = [(x[i::3].astype("float32"), y[i::3]) for i in range(3)]
+    curve = lrrt.range_test(
+        model, data=batches, start=1e-3, end=1.0, steps=10, validation=batches, validate_every=10
+    )
+    kernel, bias = (tf.Variable(w) for w in model.get_weights())
+    for i, lr in enumerate(np.geomspace(1e-3, 1.0, 10)):
+        inputs, targets = batches[i % 3]
+        with tf.GradientTape() as tape:
+            logits = inputs @ kernel + bias
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+            data, penalty = tf.reduce_mean(losses), l2 * tf.reduce_sum(kernel**2)
+            total = data + penalty
+        assert curve.loss[i] == pytest.approx(float(data), rel=1e-5)
+        assert curve.penalty[i] == pytest.approx(float(penalty), rel=1e-5)
+        assert curve.lr[i] == lr
+        for variable, gradient in zip(
+            (kernel, bias), tape.gradient(total, (kernel, bias)), strict=True
+        ):
+            variable.assign_sub(lr * gradient)
+    logits = x @ kernel.numpy() + bias.numpy()
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits).numpy().mean()
+    assert curve.val_loss[-1] == pytest.approx(expected, rel=1e-4)
+    assert curve.val_accuracy[-1] == pytest.approx((logits.argmax(1) == y).mean())
+    assert np.isnan(curve.val_loss[:-1]).all() and np.isnan(curve.grad_norm).all()
+
+
+@pytest.mark.parametrize("error", [ValueError("of the data"), KeyboardInterrupt()])
+def test_put_back_after_an_error(error):
+    model = compiled(run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    before, state = values(model), random.getstate()
+
+    def broken():
+        random.random()
+        for i in range(5):
+            yield arrays()[0][i : i + 8], arrays()[1][i : i + 8]
+        raise error
+
+    with pytest.raises(type(error)):
+        lrrt.range_test(model, data=broken())
+    assert same(before, values(model)) and random.getstate() == state
+
+
+def test_custom_training_steps_and_data_by_index():
+    class Custom(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.tracker = layers.Dense(CLASSES), keras.metrics.Mean(name="loss")
+
+        def call(self, x):
+            return self.layer(x)
+
+        def train_step(self, data):
+            x, y = data  # two, as from fit
+            with tf.GradientTape() as tape:
+                value = loss()(y, self(x))
+            gradients = tape.gradient(value, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            self.tracker.update_state(value)
+            return {"loss": self.tracker.result()}
+
+    class Indexed(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            x, y = arrays()
+            return x[index::4], y[index::4]
+
+    model = Custom()
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    curve = lrrt.range_test(model, data=Indexed(), steps=20)
+    # Batch losses, no running mean: at no LR to speak of, the four batches' own, again and again.
+    assert curve.loss[:4] == pytest.approx(curve.loss[4:8], rel=1e-4)
+    assert len(set(curve.loss[:4].round(6))) == 4
+
+
+def test_augmenting_layers_are_put_back_by_keep():
+    noise = layers.GaussianNoise(0.5, seed=1)
+    data = dataset(seed=1).map(lambda x, y: (noise(x, training=True), y))
+    before = noise.seed_generator.state.numpy().copy()
+    model = compiled(run_eagerly=True)
+    lrrt.range_test(model, data=data, steps=10, keep=[noise, noise.seed_generator])
+    assert np.array_equal(before, noise.seed_generator.state.numpy())
+    with pytest.raises(InputError, match="keep"):
+        lrrt.range_test(model, data=data, keep=3)
+
+
+def test_callback_tests_within_fit_which_goes_on_as_without_it():
+    def fitted(**options):
+        keras.utils.set_random_seed(0)
+        model = compiled(metrics=["accuracy"], model=small(), run_eagerly=True)
+        callbacks = [RangeTestCallback(arrays(), BATCH, steps=15, **options)] if options else []
+        history = model.fit(*arrays(), BATCH, epochs=2, verbose=0, callbacks=callbacks).history
+        return model, history, callbacks
+
+    plain, history, _ = fitted()
+    tested, again, (callback,) = fitted(epochs=(0, 1))
+    assert history == again and same(values(plain), values(tested))
+    assert set(callback.curves) == set(callback.suggestions) == {0, 1}
+    assert not np.array_equal(callback.curves[0].loss, callback.curves[1].loss)
+    moved, _, (callback,) = fitted(epochs=(1,), set_lr=True, rule="fastai_minimum")
+    assert float(moved.optimizer.learning_rate) == pytest.approx(callback.suggestions[1].lr)
+
+
+def frozen():
+    model = compiled()
+    model.trainable = False
+    return model
+
+
+def of_another():
+    model = network()
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(network().trainable_variables)
+    return compiled(optimizer, model)
+
+
+def parameterless():
+    return compiled(model=keras.Sequential([keras.Input((FEATURES,)), layers.ReLU()]))
+
+
+x, y = arrays()
+BAD = {
+    "uncompiled": (network, {}, "model: 'Sequential'.*compile"),
+    "no parameters": (parameterless, {}, "model.*with parameters"),
+    "frozen": (frozen, {}, "model.*frozen"),
+    "another's optimizer": (of_another, {}, "optimizer: 'SGD'.*built for others"),
+    "a loss": (compiled, {"loss": loss()}, "loss.*brings its own"),
+    "an optimizer": (compiled, {"optimizer": keras.optimizers.SGD()}, "optimizer.*brings its own"),
+    "no data": (compiled, {"data": None}, "data: None"),
+    "no batch size": (compiled, {"batch_size": None}, "batch_size: None"),
+    "too large batches": (compiled, {"batch_size": 97}, "batch_size: 97"),
+    "batch size of batches": (compiled, {"data": [(x, y)] * 2}, "batch_size: 16"),
+    "empty": (compiled, {"data": [], "batch_size": None}, "data: 'no batch'"),
+    "one batch": (compiled, {"data": [(x, y)], "batch_size": None}, "data: 'one batch'"),
+    "short generator": (
+        compiled,
+        {"data": iter([(x, y)] * 7), "batch_size": None},
+        "data: '7 batches, to be read once'",
+    ),
+    "other shape midway": (
+        compiled,
+        {"data": [(x, y), (x[:, :4], y)], "batch_size": None},
+        r"data: \[\(4,\), \(\)\]",
+    ),
+    "accumulation": (compiled, {"accumulate": 2}, "accumulate: 2.*gradient_accumulation_steps"),
+    "PyTorch's options": (compiled, {"clip_norm": 1.0}, "clip_norm.*PyTorch"),
+    "PyTorch's ratios": (compiled, {"keep_ratios": False}, "keep_ratios.*PyTorch"),
+    "validation": (compiled, {"validation": []}, "batch_size|validation: 'no batch'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
+    make, options, words = BAD[case]
+    model = make()
+    model.run_eagerly = True
+    before = [w.copy() for w in model.get_weights()]
+    with pytest.raises(InputError, match=words):
+        lrrt.range_test(model, **{"data": (x, y), "batch_size": BATCH} | options)
+    assert same(before, model.get_weights())
+
+
+def test_nan_from_the_first_step_is_a_curve_that_abstains():
+    model = compiled(run_eagerly=True)
+    before = [w.copy() for w in model.get_weights()]
+    curve = lrrt.range_test(model, data=(x * np.nan, y), batch_size=BATCH)
+    assert len(curve) == 1 and np.isnan(curve.loss[0])
+    assert curve.suggest().lr is None and "nan at step 0" in curve.suggest().reason
+    assert same(before, model.get_weights())
