@@ -134,11 +134,7 @@ class KerasSession:
         with contextlib.ExitStack() as stack:
             later = stack.callback
             keep_python_random(later)
-            _keep_keras_random(later)
-            if ON_TENSORFLOW:
-                from lrrt.finder import keras_tensorflow
-
-                keras_tensorflow.keep_random(later)
+            keep_keras_random(later)
             for source in (self.data, self.validation):
                 if type(source).__module__.split(".")[0] == "torch":  # a DataLoader
                     from lrrt.finder import torch_state
@@ -299,22 +295,26 @@ class _Held(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def _keep_keras_random(later: Later) -> None:
-    """Keras's global seed generator, for layers and operations without a seed of their own."""
-    try:
-        from keras.src.backend.common import global_state
-    except ImportError:
-        return
-    name = "global_seed_generator"
-    generator = global_state.get_global_attribute(name)
-    if generator is None:
-        later(lambda: global_state.set_global_attribute(name, None))
-    else:
-        _keep_variable(generator.state, later)
-    if keras.backend.backend() == "torch":
+def keep_keras_random(later: Later) -> None:
+    """Keras's global seed generator, for operations without a seed of their own, and the global
+    random states of its backend return on leaving."""
+    if ON_TENSORFLOW:
+        from lrrt.finder import keras_tensorflow
+
+        keras_tensorflow.keep_random(later)
+    elif keras.backend.backend() == "torch":
         from lrrt.finder import torch_state
 
         torch_state.keep_torch_random(later)
+    try:
+        from keras.src.backend.common import global_state
+    except ImportError:  # no public function reads it
+        return
+    name = "global_seed_generator"
+    generator = global_state.get_global_attribute(name)
+    if generator is not None:
+        _keep_variable(generator.state, later)
+    later(global_state.set_global_attribute, name, generator)
 
 
 def _keep_thing(thing: Any, later: Later) -> None:

@@ -14,19 +14,23 @@ def keep_random(later: Later) -> None:
     """TensorFlow's global generator and the seeds of its stateful operations return on leaving."""
     generator = tf.random.get_global_generator()
     state = tf.identity(generator.state)
-    later(lambda: generator.state.assign(state))
+    later(tf.random.set_global_generator, generator)
+    later(generator.state.assign, state)
     # Each stateful operation draws its seed here; no public function reads the state of it.
     eager = context.context()
-    seeds = getattr(eager, "_rng", None)
-    if seeds is None:
+    if not hasattr(eager, "_rng") or not hasattr(eager, "_seed"):
         return
-    drawn = seeds.getstate()
+    seed, seeds = eager._seed, eager._rng
+    drawn = None if seeds is None else seeds.getstate()
 
     def put_back() -> None:
-        if seeds is eager._rng and seeds.getstate() != drawn:
+        if eager._rng is seeds and (seeds is None or seeds.getstate() == drawn):
+            return
+        eager._seed, eager._rng = seed, seeds
+        if seeds is not None:
             seeds.setstate(drawn)
-            # An operation is found again by its seed, with the state it then has: forget it.
-            eager.clear_kernel_cache()
+        # An operation is found again by its seed, in the state it then has: forget it.
+        eager.clear_kernel_cache()
 
     later(put_back)
 

@@ -16,7 +16,7 @@ from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import Batch, endless, sample_shapes
-from lrrt.finder.session import Session, Step, check_count, open_session
+from lrrt.finder.session import TORCH_ONLY, Session, Step, check_count, open_session
 
 STOP_SMOOTHING = 0.98
 
@@ -117,6 +117,17 @@ def range_test(
         autocast=autocast, scaler=scaler, clip_norm=clip_norm, keep_ratios=keep_ratios,
     )  # fmt: skip
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
+
+
+#: Parameters of :func:`range_test` that say how the rate rises; a training at one rate has none.
+OF_THE_RAMP = ("start", "end", "shape", "stop", "validate_every")
+
+
+def trial(lr: float, steps: int, **arguments: Any) -> tuple[np.ndarray, float]:
+    """:func:`train` with the arguments of :func:`range_test`."""
+    defaults = dict.fromkeys(TORCH_ONLY) | {"keep_ratios": True}
+    given = {name: value for name, value in arguments.items() if name not in OF_THE_RAMP}
+    return train(open_session(**(defaults | given)), lr, steps)
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:

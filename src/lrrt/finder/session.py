@@ -2,6 +2,7 @@
 
 import importlib
 import random
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -94,6 +95,15 @@ def keep_python_random(later: Later) -> None:
     later(lambda: np.random.set_state(numpy))
 
 
+def keep_all_random(later: Later) -> None:
+    """Those, and the global states of each framework that has been imported."""
+    keep_python_random(later)
+    if "torch" in sys.modules:
+        importlib.import_module("lrrt.finder.torch_state").keep_torch_random(later)
+    if "keras" in sys.modules:
+        importlib.import_module("lrrt.finder.keras").keep_keras_random(later)
+
+
 def keep_generator(thing: Any, later: Later) -> bool:
     """The state of a NumPy or Python generator returns on leaving; False if it is none."""
     if isinstance(thing, np.random.Generator):
@@ -109,6 +119,18 @@ def keep_generator(thing: Any, later: Later) -> bool:
     else:
         return False
     return True
+
+
+def seed_all(seed: int) -> set[str]:
+    """Seed Python, NumPy and whichever of PyTorch and Keras has been imported; their names."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    loaded = {name for name in ("torch", "keras") if name in sys.modules}
+    if "torch" in loaded:
+        sys.modules["torch"].manual_seed(seed)
+    if "keras" in loaded:
+        sys.modules["keras"].utils.set_random_seed(seed % 2**32)
+    return loaded
 
 
 def check_count(key: str, value: Any, low: int = 1) -> int:

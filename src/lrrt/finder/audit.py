@@ -1,0 +1,432 @@
+"""How far to trust a range test on a model: many of them, over weights and orders."""
+
+import contextlib
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lrrt import __version__, plugins
+from lrrt.analysis.dispersion import median_interval
+from lrrt.errors import InputError
+from lrrt.files import write_whole
+from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
+from lrrt.finder.range_test import range_test, trial
+from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
+
+#: What varies from run to run.
+VARIED = {
+    "both": "new weights and a new order of the data in each run",
+    "weights": "new weights in each run, always the same order of the data",
+    "order": "the same weights in each run, a new order of the data",
+}
+FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
+
+# The verdict's rules.
+ENOUGH_RUNS = 5
+ABSTAINS_TOO_OFTEN = 0.25  # share of runs without a suggestion
+USUAL_SHARE = 0.9  # of the runs, within the factor that a verdict names
+CLOSE, LOOSE = 3.0, 10.0  # factors
+CLEARLY_LOWER = 0.9  # a loss below this share of another is clearly lower
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short training at ``factor`` times the audit's suggestion, from one run's weights and
+    order. ``loss``: of validation data, else the mean of the last tenth of its steps; infinite if
+    a loss was not finite."""
+
+    run: int
+    factor: float
+    lr: float
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Range tests of one model over ``runs`` runs, and what they say together.
+
+    ``rule`` is the one that the verdict is about; the curves are there for any other
+    (:meth:`by_rule`). Learning rates are compared in log10.
+    """
+
+    curves: tuple[Curve, ...]
+    weights_seeds: tuple[int, ...]
+    order_seeds: tuple[int, ...]
+    rule: str = DEFAULT_RULE
+    vary: str = "both"
+    trials: tuple[Trial, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def suggestions(self) -> tuple[Suggestion, ...]:
+        """The rule's suggestion of each run."""
+        return tuple(curve.suggest(self.rule) for curve in self.curves)
+
+    @cached_property
+    def summary(self) -> "Summary":
+        return summarise(self.rule, self.suggestions)
+
+    def by_rule(self) -> list["Summary"]:
+        """The same for every rule, those of the least spread first."""
+        compared = [curve.compare() for curve in self.curves]
+        found = [summarise(rule, [c[rule] for c in compared]) for rule in compared[0]]
+        worst = math.inf
+        return sorted(
+            found, key=lambda s: (s.abstained, s.spread if s.spread == s.spread else worst)
+        )
+
+    @property
+    def lr(self) -> float | None:
+        """The suggestion: the median of the runs'."""
+        return self.summary.median
+
+    @cached_property
+    def verdict(self) -> tuple[str, ...]:
+        """What to make of it, a sentence each; the first is the verdict."""
+        return tuple(verdict(self.summary, self.trials))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain numbers, strings and lists."""
+        return {
+            "verdict": list(self.verdict),
+            "rule": self.rule,
+            "vary": self.vary,
+            "summary": self.summary.to_dict(),
+            "rules": [summary.to_dict() for summary in self.by_rule()],
+            "trials": [{**vars(t), "loss": _plain(t.loss)} for t in self.trials],
+            "runs": [
+                {
+                    "weights_seed": weights_seed,
+                    "order_seed": order_seed,
+                    "min_lr": s.min_lr,
+                    "max_lr": s.max_lr,
+                    "reason": s.reason,
+                    "curve": curve.to_dict(),
+                }
+                for weights_seed, order_seed, s, curve in zip(
+                    self.weights_seeds, self.order_seeds, self.suggestions, self.curves, strict=True
+                )
+            ],
+            "about": dict(self.about),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Audit":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        InputError
+            If ``values`` is not from there.
+        """
+        try:
+            return cls(
+                curves=tuple(Curve.from_dict(run["curve"]) for run in values["runs"]),
+                weights_seeds=tuple(run["weights_seed"] for run in values["runs"]),
+                order_seeds=tuple(run["order_seed"] for run in values["runs"]),
+                rule=values["rule"],
+                vary=values["vary"],
+                trials=tuple(Trial(**{**t, "loss": float(t["loss"])}) for t in values["trials"]),
+                about=values["about"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError("audit", "values", f"an audit of this package ({error})") from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, whole or not at all; :meth:`load` reads it."""
+        path = Path(path)
+        if path.suffix != ".json":
+            raise InputError("path", str(path), "a file name that ends in .json")
+        write_whole(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Audit":
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError("file", str(path), f"a saved audit ({error})") from None
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page, whole or not at all."""
+        path = Path(path)
+        if path.suffix not in (".html", ".htm"):
+            raise InputError("path", str(path), "a file name that ends in .html")
+        from lrrt.finder.audit_page import page
+
+        write_whole(path, page(self).encode())
+        return path
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.summary), *self.verdict])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A rule's suggestions over runs. ``values``: the learning rates of those that have one.
+
+    ``spread``: decades between the smallest and the largest; ``factor``: the factor around the
+    median that holds :data:`USUAL_SHARE` of them; ``low``, ``high``: 95 % bootstrap interval of
+    the median, in log10.
+    """
+
+    rule: str
+    runs: int
+    values: tuple[float, ...]
+    fallbacks: int
+    reasons: tuple[str, ...]  # of the abstentions
+    median: float | None
+    low: float
+    high: float
+    spread: float
+    factor: float
+
+    @property
+    def abstained(self) -> int:
+        return self.runs - len(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {name: _plain(value) for name, value in vars(self).items()}
+        return plain | {"abstained": self.abstained}
+
+    def __str__(self) -> str:
+        if self.median is None:
+            return f"{self.rule}: no suggestion in {self.runs} runs"
+        interval = "" if math.isnan(self.low) else f" [{self.low:.2g}, {self.high:.2g}]"
+        return (
+            f"{self.rule}: {self.median:.2g}{interval}, {self.spread:.2f} decades apart, "
+            f"{self.abstained} of {self.runs} runs without a suggestion"
+        )
+
+
+def summarise(rule: str, suggestions: Any) -> Summary:
+    """The :class:`Summary` of one rule's suggestions, one per run."""
+    suggestions = list(suggestions)
+    values = [s.lr for s in suggestions if s.lr is not None and 0 < s.lr < math.inf]
+    logs = np.log10(values)
+    median = float(np.median(logs)) if values else math.nan
+    low, high = median_interval(np.array(values))
+    return Summary(
+        rule=rule,
+        runs=len(suggestions),
+        values=tuple(values),
+        fallbacks=sum(s.fallback for s in suggestions),
+        reasons=tuple(s.reason for s in suggestions if s.lr is None),
+        median=10**median if values else None,
+        low=low,
+        high=high,
+        spread=float(np.ptp(logs)) if values else math.nan,
+        factor=float(10 ** np.quantile(abs(logs - median), USUAL_SHARE)) if values else math.nan,
+    )
+
+
+def verdict(summary: Summary, trials: Sequence[Trial] = ()) -> list[str]:
+    """What to make of a rule's suggestions, by the rules above: the verdict and its reasons."""
+    n, valid = summary.runs, len(summary.values)
+    if not valid:
+        return [f"Do not trust it: the rule found nothing in any of {n} runs."]
+    reasons = [
+        f"{USUAL_SHARE:.0%} of the runs lie within a factor of {summary.factor:.2g} of the "
+        f"median, {summary.median:.2g}; the furthest two are {summary.spread:.2f} decades apart."
+    ]
+    against, tried = tried_out(trials)
+    reasons += tried
+    if n < ENOUGH_RUNS:
+        return [f"Too few runs to say: {n}; a verdict needs {ENOUGH_RUNS}.", *reasons]
+    if summary.abstained > ABSTAINS_TOO_OFTEN * n:
+        found = f"Do not trust it: the rule found nothing in {summary.abstained} of {n} runs."
+    elif summary.factor > LOOSE:
+        found = (
+            f"Do not trust it: one run's suggestion may be {summary.factor:.0f} times too high or "
+            "too low."
+        )
+    elif against:
+        found = "Do not trust it: it repeats well enough, but short trainings speak against it."
+    else:
+        found = f"Trust it to within a factor of {max(summary.factor, 1.1):.2g}"
+        if summary.factor > CLOSE:
+            found = f"Trust its order of magnitude only, {found[len('Trust it ') :]}"
+        if summary.abstained:
+            found += f", where it answers: not in {summary.abstained} of {n} runs"
+        found += "."
+    if not trials:
+        reasons.append("This is how well it repeats; whether it trains well, trainings would say.")
+    return [found, *reasons]
+
+
+def tried_out(trials: Sequence[Trial]) -> tuple[bool, list[str]]:
+    """Whether short trainings at and around the suggestion speak against it, and how."""
+    losses = {f: np.array([t.loss for t in trials if t.factor == f]) for f in FACTORS}
+    at, n = losses[1.0], len(losses[1.0])
+    if not n:
+        return False, []
+    against, sentences = False, []
+    failed = int((~np.isfinite(at)).sum())
+    if failed:
+        against = failed > n / 2
+        sentences.append(
+            f"Trained at the suggestion, the loss ended up not finite in {failed} of {n} runs."
+        )
+    for factor, words, wrong in ((0.1, "a tenth of", "high"), (10.0, "ten times", "low")):
+        with np.errstate(invalid="ignore"):
+            lower = losses[factor] < at - (1 - CLEARLY_LOWER) * np.abs(at)
+        better = int((np.isfinite(losses[factor]) & (lower | ~np.isfinite(at))).sum())
+        if better > n / 2:
+            against = True
+            sentences.append(
+                f"Short trainings at {words} it reached a clearly lower loss in {better} of {n} "
+                f"runs: for them it is too {wrong}."
+            )
+    if not against:
+        sentences.append(
+            "Short trainings bear it out: neither a tenth of it nor ten times it was clearly "
+            f"better in most of {n} runs."
+        )
+    return against, sentences
+
+
+def audit(
+    make_model: Callable[..., Any],
+    make_data: Callable[..., Any],
+    *,
+    runs: int = 10,
+    rule: str = DEFAULT_RULE,
+    vary: str = "both",
+    seed: int = 0,
+    train_steps: int = 0,
+    progress: bool | None = None,
+    **options: Any,
+) -> Audit:
+    """Repeat the range test over weights and orders, and say how far to trust its answer.
+
+    Parameters
+    ----------
+    make_model : callable
+        Makes a fresh model, called once for each run, and for each short training, after Python's,
+        NumPy's and the framework's random states are seeded. Returns a compiled Keras model; or
+        for PyTorch ``(model, optimizer)``, ``(model, optimizer, loss)``, or a mapping of arguments
+        of :func:`lrrt.range_test`. If it has a parameter ``seed``, that is the run's.
+    make_data : callable
+        Makes the data, as :func:`lrrt.range_test` takes them, seeded likewise with the order's
+        seed; or a mapping with ``data`` and, say, ``validation`` and ``batch_size``. Arrays are
+        shuffled by the order's seed.
+    runs : int
+        A verdict needs at least 5.
+    rule : str
+        One of ``lrrt rules``.
+    vary : str
+        ``both``, or only ``weights`` or ``order``: the other then keeps the first seed.
+    seed : int
+        Run i has the seeds ``seed + i``.
+    train_steps : int
+        If not 0, each run also trains for so many steps at the audit's suggestion, at a tenth of it
+        and at ten times it, at a constant learning rate.
+    progress : bool, optional
+        A progress bar on standard error. Default: if that is a terminal.
+    **options
+        As of :func:`lrrt.range_test`, for all runs.
+
+    Raises
+    ------
+    InputError
+        As :func:`lrrt.range_test`.
+    """
+    check_count("runs", runs)
+    check_count("train_steps", train_steps, low=0)
+    check_count("seed", seed, low=0)
+    plugins.check("lrrt.core.rules", rule, "rule")
+    if vary not in VARIED:
+        raise InputError("vary", vary, f"one of: {', '.join(VARIED)}")
+    for key, value in (("make_model", make_model), ("make_data", make_data)):
+        if not callable(value):
+            raise InputError(key, type(value).__name__, "a function")
+    weights_seeds = tuple(seed + i * (vary != "order") for i in range(runs))
+    order_seeds = tuple(seed + i * (vary != "weights") for i in range(runs))
+    shown = sys.stderr.isatty() if progress is None else progress
+    total = runs * (1 + len(FACTORS) * bool(train_steps))
+    bar = tqdm(total=total, desc="audit", unit="run", disable=not shown, leave=False)
+    with bar, contextlib.ExitStack() as stack:
+        keep_all_random(stack.callback)
+        curves = []
+        for weights_seed, order_seed in zip(weights_seeds, order_seeds, strict=True):
+            made = _made(make_model, make_data, weights_seed, order_seed, options)
+            curves.append(range_test(**made))
+            bar.update()
+        about = {"lrrt": __version__} | _common([curve.about for curve in curves])
+        result = Audit(tuple(curves), weights_seeds, order_seeds, rule, vary, about=about)
+        if not train_steps or result.lr is None:
+            return result
+        trials = []
+        for run, seeds in enumerate(zip(weights_seeds, order_seeds, strict=True)):
+            for factor in FACTORS:
+                made = _made(make_model, make_data, *seeds, options)
+                trials.append(_trial(run, factor, result.lr * factor, train_steps, made))
+                bar.update()
+    return replace(result, trials=tuple(trials), about=about | {"train_steps": train_steps})
+
+
+def _made(
+    make_model: Callable, make_data: Callable, weights_seed: int, order_seed: int, options: Mapping
+) -> dict[str, Any]:
+    """Arguments of :func:`range_test` for one run, random states seeded for its order."""
+    made = _called(make_model, weights_seed)
+    if isinstance(made, Mapping):
+        arguments = dict(made)
+    elif isinstance(made, tuple):
+        if not 1 <= len(made) <= 3:
+            raise InputError(
+                "make_model",
+                f"{len(made)} values",
+                "(model, optimizer) or (model, optimizer, loss)",
+            )
+        arguments = dict(zip(("model", "optimizer", "loss"), made, strict=False))
+    else:
+        arguments = {"model": made}
+    framework_of(arguments.get("model"))
+    data = _called(make_data, order_seed)
+    arguments |= data if isinstance(data, Mapping) and "data" in data else {"data": data}
+    arguments = {"seed": order_seed} | arguments | dict(options) | {"progress": False}
+    unknown = sorted(set(arguments) - set(inspect.signature(range_test).parameters))
+    if unknown:
+        raise InputError("option", unknown[0], "a parameter of lrrt.range_test")
+    return arguments
+
+
+def _called(make: Callable, seed: int) -> Any:
+    """What ``make`` makes, all random states seeded; a framework that it is the first to import is
+    seeded, too."""
+    try:
+        takes_seed = "seed" in inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        takes_seed = False
+    arguments = {"seed": seed} if takes_seed else {}
+    loaded = seed_all(seed)
+    made = make(**arguments)
+    return made if seed_all(seed) == loaded else make(**arguments)
+
+
+def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any]) -> Trial:
+    losses, val_loss = trial(lr=lr, steps=steps, **made)
+    last = losses[-max(1, steps // 10) :]
+    loss = val_loss if math.isfinite(val_loss) else float(np.mean(last))
+    finite = np.isfinite(losses).all() and math.isfinite(loss)
+    return Trial(run, factor, lr, loss if finite else math.inf)
+
+
+def _common(abouts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return {k: v for k, v in abouts[0].items() if all(a.get(k) == v for a in abouts)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

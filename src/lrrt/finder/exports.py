@@ -1,0 +1,192 @@
+"""Curves recorded elsewhere: read what other finders leave behind, and undo their smoothing."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrrt.errors import InputError
+from lrrt.finder.curve import COLUMNS, Curve
+from lrrt.finder.session import check_count
+
+LR_NAMES = ("lr", "lrs", "learning_rate", "learning_rates", "lr_history")
+LOSS_NAMES = ("loss", "losses", "train_loss", "batch_loss")
+
+
+def unsmooth_ema(smoothed: np.ndarray, beta: float = 0.98, offset: int = 0) -> np.ndarray:
+    """The raw losses, (steps,), behind an EMA whose k-th value was divided by
+    ``1 - beta**(k + offset)``: the inverse of :func:`lrrt.core.smoothing.ema` for offset 0."""
+    counts = np.arange(1, len(smoothed) + 1)
+    average = smoothed * (1 - beta ** (counts + offset))
+    return (average - beta * np.concatenate([[0.0], average[:-1]])) / (1 - beta)
+
+
+def unsmooth_seeded(smoothed: np.ndarray, share: float = 0.05) -> np.ndarray:
+    """The raw losses, (steps,), behind an average that starts at the first loss and of which each
+    new one has ``share``."""
+    raw = np.array(smoothed, dtype=np.float64)
+    raw[1:] = (smoothed[1:] - (1 - share) * smoothed[:-1]) / share
+    return raw
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Another finder: what its record is called, and how to get the raw losses back."""
+
+    record: str
+    raw: Callable[[np.ndarray], np.ndarray]
+
+
+TOOLS = {
+    "raw": Tool("losses of single batches, not smoothed", np.asarray),
+    "fastai": Tool("learn.recorder.lrs and .losses", unsmooth_ema),
+    "torch_lr_finder": Tool("LRFinder.history", unsmooth_seeded),
+    "ignite": Tool("FastaiLRFinder.get_results()", unsmooth_seeded),
+    "lightning": Tool("lr_finder.results", lambda s: unsmooth_ema(s, offset=1)),
+    "ktrain": Tool("learner.lr_finder.lrs and .losses", unsmooth_ema),
+    "keras_lr_finder": Tool("LRFinder.lrs and .losses", np.asarray),
+    "keras": Tool("a CSVLogger's file with a learning rate column", np.asarray),
+}
+
+
+def load(
+    path: str | Path,
+    source: str = "raw",
+    lr: str | None = None,
+    loss: str | None = None,
+    steps: int | None = None,
+) -> Curve:
+    """Read a curve from ``.csv``, ``.tsv`` or ``.json``.
+
+    A file that :meth:`Curve.save` wrote comes back whole. Otherwise the columns are found by their
+    usual names (``lr``, ``lrs``, ``learning_rate``; ``loss``, ``losses``, ``train_loss``), or
+    given. JSON is a mapping of columns, or a list of rows.
+
+    Parameters
+    ----------
+    source : str
+        Which finder recorded it (``TOOLS``): its smoothing is undone, exactly but for rounding,
+        so that every rule starts from raw losses.
+    lr, loss : str, optional
+        The columns' names.
+    steps : int, optional
+        How many steps the test was to have, if it ended early: some rules count by it.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no curve.
+    """
+    if source not in TOOLS:
+        raise InputError("from", source, f"one of: {', '.join(TOOLS)}")
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise InputError("file", str(path), f"a readable file ({reason})") from None
+    table = _json(path, text) if path.suffix == ".json" else _csv(path, text)
+    if path.suffix == ".json" and "planned_lr" in table and "about" in table:
+        return Curve.from_dict(table)
+    lrs = _column(path, table, "lr", lr, LR_NAMES)
+    losses = _column(path, table, "loss", loss, LOSS_NAMES)
+    rest = {name: _own(path, table, name) for name in COLUMNS if name in table}
+    values = _checked(path, lrs, losses, rest)
+    raw = TOOLS[source].raw(values["loss"])
+    notes = []
+    if source == "keras" or (source == "raw" and "epoch" in table and "step" not in table):
+        notes.append("Keras logs an epoch's mean loss, with penalties: each row is an epoch.")
+    elif source == "raw" and set(table) <= {*LR_NAMES, *LOSS_NAMES, ""}:
+        notes.append(
+            "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
+            "them, they are smoothed: name it as the source."
+        )
+    planned = None if steps is None else _planned(values["lr"], check_count("steps", steps))
+    return Curve(
+        **(values | {"loss": raw}),
+        planned_lr=planned,
+        stopped="" if planned is None or len(planned) == len(raw) else "as recorded",
+        notes=tuple(notes),
+        about={"file": path.name},
+    )
+
+
+def _planned(lrs: np.ndarray, steps: int) -> np.ndarray:
+    """The ramp that begins with ``lrs``, (steps,), its last step's factor going on."""
+    missing = steps - len(lrs)
+    if missing < 0 or (missing and len(lrs) < 2):
+        raise InputError("steps", steps, f"at least the {len(lrs)} recorded")
+    if not missing:
+        return lrs
+    factors = (lrs[-1] / lrs[-2]) ** np.arange(1, missing + 1)
+    return np.concatenate([lrs, lrs[-1] * factors])
+
+
+def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dict[str, Any]:
+    if len(lrs) != len(losses):
+        raise InputError(
+            "file", str(path), f"as many losses ({len(losses)}) as learning rates ({len(lrs)})"
+        )
+    if not len(lrs):
+        raise InputError("file", str(path), "a curve of at least one step; it is empty")
+    if not (np.isfinite(lrs).all() and (lrs > 0).all()):
+        raise InputError("file", str(path), "positive, finite learning rates")
+    if (np.diff(lrs) < 0).any():
+        step = int((np.diff(lrs) < 0).argmax()) + 1
+        raise InputError("file", str(path), f"a learning rate that rises; it falls at row {step}")
+    zeros, unknown = np.zeros(len(lrs)), np.full(len(lrs), math.nan)
+    defaults = {"penalty": zeros, "grad_norm": unknown}
+    return defaults | rest | {"lr": lrs, "loss": losses}
+
+
+def _csv(path: Path, text: str) -> dict[str, list]:
+    first = text.split("\n", 1)[0]
+    delimiter = max("\t;,", key=first.count)
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    if len(rows) < 2:
+        raise InputError("file", str(path), "a header and at least one row")
+    names = [name.strip() for name in rows[0]]
+    uneven = [i for i, row in enumerate(rows) if len(row) != len(names)]
+    if uneven:
+        raise InputError("file", str(path), f"{len(names)} values in row {uneven[0]}, as named")
+    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(names)}
+
+
+def _json(path: Path, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError("file", str(path), f"JSON ({error})") from None
+    if isinstance(found, list) and found and all(isinstance(row, Mapping) for row in found):
+        found = {name: [row.get(name) for row in found] for name in found[0]}
+    if not isinstance(found, Mapping):
+        raise InputError("file", str(path), "a mapping of columns, or a list of rows")
+    return dict(found)
+
+
+def _column(
+    path: Path, table: Mapping, key: str, given: str | None, usual: tuple[str, ...]
+) -> np.ndarray:
+    by_name = {name.lower(): name for name in table}
+    names = [given] if given is not None else [by_name[n] for n in usual if n in by_name]
+    if not names or names[0] not in table:
+        raise InputError(
+            f"{key} column", given or "none found", f"one of: {', '.join(map(str, table))}"
+        )
+    return _own(path, table, names[0])
+
+
+def _own(path: Path, table: Mapping, name: str) -> np.ndarray:
+    if not isinstance(table[name], list):
+        raise InputError("file", str(path), f"a list of numbers as {name}")
+    try:
+        values = [math.nan if v in ("", None) else float(v) for v in table[name]]
+    except (TypeError, ValueError):
+        raise InputError("file", str(path), f"numbers in the column {name}") from None
+    return np.array(values, dtype=np.float64)
