@@ -415,7 +415,7 @@ def _called(make: Callable, seed: int) -> Any:
 
 
 def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any]) -> Trial:
-    losses, val_loss = trial(lr=lr, steps=steps, **made)
+    losses, val_loss = trial(made, lr, steps)
     last = losses[-max(1, steps // 10) :]
     loss = val_loss if math.isfinite(val_loss) else float(np.mean(last))
     finite = np.isfinite(losses).all() and math.isfinite(loss)

@@ -25,7 +25,7 @@ from lrrt.finder.data import (
     validation_batches,
 )
 from lrrt.finder.session import (
-    TORCH_ONLY,
+    TORCH_DEFAULTS,
     Later,
     Step,
     check_count,
@@ -68,9 +68,8 @@ def open_session(
     for key, value in (("loss", loss), ("optimizer", optimizer)):
         if value is not None:
             raise InputError(key, type(value).__name__, "None: a Keras model brings its own")
-    for key in TORCH_ONLY:
-        value = torch_only[key]
-        if value is not (True if key == "keep_ratios" else None):
+    for key, value in torch_only.items():
+        if value is not TORCH_DEFAULTS[key]:
             raise InputError(key, value, "left out: it is for PyTorch models")
     own = getattr(_inner(model.optimizer), "gradient_accumulation_steps", None) or 1
     if accumulate is not None and check_count("accumulate", accumulate) != own:

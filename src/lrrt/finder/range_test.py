@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import Batch, endless, sample_shapes
-from lrrt.finder.session import TORCH_ONLY, Session, Step, check_count, open_session
+from lrrt.finder.session import TORCH_DEFAULTS, Session, Step, check_count, open_session
 
 STOP_SMOOTHING = 0.98
 
@@ -119,15 +119,14 @@ def range_test(
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
 
 
-#: Parameters of :func:`range_test` that say how the rate rises; a training at one rate has none.
-OF_THE_RAMP = ("start", "end", "shape", "stop", "validate_every")
+#: Parameters of :func:`range_test` that a training at one rate has not.
+OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress")
 
 
-def trial(lr: float, steps: int, **arguments: Any) -> tuple[np.ndarray, float]:
+def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarray, float]:
     """:func:`train` with the arguments of :func:`range_test`."""
-    defaults = dict.fromkeys(TORCH_ONLY) | {"keep_ratios": True}
-    given = {name: value for name, value in arguments.items() if name not in OF_THE_RAMP}
-    return train(open_session(**(defaults | given)), lr, steps)
+    given = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
+    return train(open_session(**(TORCH_DEFAULTS | given)), lr, steps)
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:

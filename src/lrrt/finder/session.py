@@ -15,8 +15,10 @@ from lrrt.finder.data import Batch
 #: Framework by the root package of a model's class; the first found counts (a Keras model on
 #: Keras's PyTorch backend is a torch.nn.Module, too).
 ROOTS = {"keras": "keras", "torch": "torch"}
-#: What a live model may be given beside model, loss, data and optimiser, PyTorch only.
-TORCH_ONLY = ("batch_loss", "autocast", "scaler", "clip_norm", "keep_ratios")
+#: Parameters of :func:`lrrt.range_test` for PyTorch only, and their defaults.
+TORCH_DEFAULTS = {
+    "batch_loss": None, "autocast": None, "scaler": None, "clip_norm": None, "keep_ratios": True,
+}  # fmt: skip
 
 
 class Step(NamedTuple):
