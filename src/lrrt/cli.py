@@ -4,29 +4,33 @@ import argparse
 from pathlib import Path
 
 from lrrt import __version__
-from lrrt.errors import one_line_errors
+from lrrt.errors import InputError, one_line_errors
+from lrrt.finder import command as finder
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse ``arguments`` (default: the command line) and run the command they name."""
     parser = argparse.ArgumentParser(
-        prog="lrrt", description="A study of the learning rate range test."
+        prog="lrrt", description="Study and library of the learning rate range test."
     )
     parser.add_argument("--version", action="version", version=f"lrrt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    finder.add(commands)
     composing = commands.add_parser(
         "compose",
-        help="write params.yaml from conf/, for a plain `dvc repro`",
+        help="write the study's params.yaml from conf/, for a plain `dvc repro`",
         description="Compose conf/ with overrides (study=blog, data=cifar10, model.depth=20, "
         "sweep.runs=5, ...) into params.yaml.",
     )
     composing.add_argument("overrides", nargs="*", help="Hydra overrides, as of `dvc exp run -S`")
     composing.add_argument("--show", action="store_true", help="print it, write nothing")
-    listing = commands.add_parser("list", help="what each configuration group offers")
+    listing = commands.add_parser("list", help="what each of the study's config groups offers")
     listing.add_argument("group", nargs="?", help="one group only")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        if options.command == "compose":
+        if options.command in finder.COMMANDS:
+            finder.run(options)
+        elif options.command == "compose":
             from lrrt.compose import composed_yaml, write_params
 
             text = composed_yaml(Path("conf"), options.overrides)
@@ -39,8 +43,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _list(group: str | None) -> None:
-    from lrrt.errors import InputError
-
     groups = sorted(path.name for path in Path("conf").glob("*") if path.is_dir())
     if group is not None and group not in groups:
         raise InputError("group", group, f"one of: {', '.join(groups)}")

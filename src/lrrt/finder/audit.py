@@ -235,7 +235,7 @@ def verdict(summary: Summary, trials: Sequence[Trial] = ()) -> list[str]:
     if not valid:
         return [f"Do not trust it: the rule found nothing in any of {n} runs."]
     reasons = [
-        f"{USUAL_SHARE:.0%} of the runs lie within a factor of {summary.factor:.2g} of the "
+        f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
         f"median, {summary.median:.2g}; the furthest two are {summary.spread:.2f} decades apart."
     ]
     against, tried = tried_out(trials)
