@@ -102,12 +102,17 @@ def _decade(value: float, _position: int | None = None) -> str:
     return "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
-def log_axis(ax: Axes, which: str = "x", text: str = "learning rate") -> None:
-    """A log axis with a tick at each decade. (Plain text: mathtext would read names as TeX.)"""
+def log_axis(
+    ax: Axes, which: str = "x", text: str = "learning rate", subdivided: bool = False
+) -> None:
+    """A log axis with a tick at each decade, or ``subdivided``, at 1, 2 and 5 of each. (In plain
+    text: mathtext would read names as TeX.)"""
     axis = ax.xaxis if which == "x" else ax.yaxis
     ax.set(**{f"{which}scale": "log", f"{which}label": text})
-    axis.set_major_locator(LogLocator(10, numticks=12))
-    axis.set_major_formatter(FuncFormatter(_decade))
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if subdivided else (1,), numticks=12))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: number(value, 1)) if subdivided else FuncFormatter(_decade)
+    )
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 

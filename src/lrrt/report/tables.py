@@ -127,10 +127,11 @@ def source(data: StudyData) -> dict:
 def encode(table: Table, attrs: dict) -> dict[str, bytes]:
     """The table as ``csv`` and, carrying ``attrs``, as ``parquet``."""
     frame = table.frame.reset_index(drop=True)
-    frame.attrs = attrs
+    text = frame.to_csv(index=False).encode()
     buffer = io.BytesIO()
+    frame.attrs = attrs  # last: pandas copies them at every step
     frame.to_parquet(buffer, index=False)
-    return {"csv": frame.to_csv(index=False).encode(), "parquet": buffer.getvalue()}
+    return {"csv": text, "parquet": buffer.getvalue()}
 
 
 def cells(table: Table) -> list[list[str]]:

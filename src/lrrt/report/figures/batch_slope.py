@@ -69,7 +69,7 @@ def draw(data: StudyData) -> Figure | None:
             ]
             style.dots(ax, rows["batch_size"], rows[QUANTITY], tips, color=shade, alpha=0.8)
             style.log_axis(ax, text="batch size" if sweep == sweeps[-1] else "")
-            style.log_axis(ax, "y", "suggested max LR" if case == cases[0] else "")
+            style.log_axis(ax, "y", "suggested max LR" if case == cases[0] else "", subdivided=True)
             sizes = sorted(rows["batch_size"].unique())
             ax.set_xticks(sizes, labels=[f"{size}" for size in sizes])
             words = style.short_label(*case).replace(", ", "\n")

@@ -60,6 +60,7 @@ def draw(data: StudyData) -> Figure | None:
                 median = log_quantiles(used[quantity], [0.5])[0]
                 ax.plot(used[quantity], position + style.jitter(len(used)), "o", markersize=3.6,
                         color=shade, markerfacecolor=fill, markeredgewidth=0.7, alpha=0.8,
+                        rasterized=len(used) > style.HOVERED,
                         gid=style.tip(
                             f"{rule}, {style.name(quantity)}: median {number(median, 3)}, from "
                             f"{number(used[quantity].min(), 3)} to "
