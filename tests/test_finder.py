@@ -1,0 +1,543 @@
+"""Curves, other tools' files, audits and commands: everything of the finder but a live model."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+import lrrt
+from lrrt import cli, plugins
+from lrrt.core import rules
+from lrrt.core.smoothing import ema
+from lrrt.errors import InputError
+from lrrt.finder.audit import Audit, Trial, summarise, verdict
+from lrrt.finder.curve import Curve, Suggestion
+from lrrt.finder.data import ArrayBatches, endless
+from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
+from lrrt.finder.range_test import Ended
+
+STEPS = 100
+LR = np.geomspace(1e-7, 10, STEPS)
+
+
+def losses(seed=0, noise=0.02):
+    """A plateau, a descent to about LR 0.1, an explosion from 1 on."""
+    x = np.log10(LR)
+    loss = 2.3 - 1.5 / (1 + np.exp(-2.5 * (x + 1.7))) + np.exp(np.clip(9 * (x - 0.1), -50, 12))
+    return loss + noise * np.random.default_rng(seed).standard_normal(STEPS)
+
+
+def curve(loss=None, steps=STEPS, **more):
+    loss = losses() if loss is None else np.asarray(loss, float)
+    filled = {"penalty": np.zeros(steps), "grad_norm": np.full(steps, np.nan)}
+    return Curve(lr=LR[:steps], loss=loss[:steps], planned_lr=LR, **(filled | more))
+
+
+# ---- the package ------------------------------------------------------------------------------
+
+
+def test_import_is_quick_and_brings_no_framework():
+    code = """
+        import sys, time
+        before = time.perf_counter(); import lrrt; spent = time.perf_counter() - before
+        heavy = {"torch", "keras", "tensorflow", "pandas", "matplotlib", "scipy", "numpy"}
+        found = heavy & set(sys.modules)
+        lrrt.range_test, lrrt.audit, lrrt.Curve, lrrt.Suggestion, lrrt.load, lrrt.InputError
+        frameworks = {"torch", "keras", "tensorflow", "matplotlib"} & set(sys.modules)
+        print(spent, sorted(found), sorted(frameworks))
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    spent, rest = ran.stdout.split(" ", 1)
+    assert float(spent) < 0.3 and rest.strip() == "[] []"
+    assert {"range_test", "audit", "Curve"} <= set(dir(lrrt))
+    with pytest.raises(AttributeError, match="suggest_all"):
+        lrrt.suggest_all  # noqa: B018
+
+
+def test_help_is_quick():
+    best = math.inf
+    for _ in range(3):  # other processes may be busy
+        before = time.perf_counter()
+        ran = subprocess.run(
+            [sys.executable, "-m", "lrrt", "--help"], capture_output=True, text=True, check=True
+        )
+        best = min(best, time.perf_counter() - before)
+        if best < 0.5:
+            break
+    assert best < 0.5
+    for command in ("audit", "suggest", "compare", "rules", "compose", "list"):
+        assert command in ran.stdout
+
+
+# ---- curves -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", plugins.names("lrrt.core.rules"))
+def test_suggest_replays_the_rule_on_the_whole_curve(rule):
+    found, expected = curve().suggest(rule), rules.replay(rule, LR, losses())
+    assert (found.min_lr, found.max_lr, found.rule) == (expected.min_lr, expected.max_lr, rule)
+    lr = expected.max_lr if expected.max_lr is not None else expected.min_lr
+    assert found.lr == lr and rule in str(found) and f"{lr:.2g}" in str(found)
+
+
+@pytest.mark.parametrize("rule", plugins.names("lrrt.core.rules"))
+def test_an_early_stop_changes_no_rule_that_stops_by_then(rule):
+    whole, smoothed = curve(), ema(losses())
+    steps = ends(whole.loss) + 1
+    assert steps == int((smoothed > 4 * np.minimum.accumulate(smoothed)).argmax()) + 1 < STEPS
+    short = curve(steps=steps, stopped="it exploded")
+    lr, loss = short.recorded()
+    assert np.array_equal(lr, LR) and np.isinf(loss[steps:]).all() and len(loss) == STEPS
+    found, expected = short.suggest(rule), whole.suggest(rule)
+    assert (found.min_lr, found.max_lr) == (expected.min_lr, expected.max_lr)
+
+
+def test_a_curve_without_a_finite_loss_abstains_by_every_rule():
+    nothing = curve(np.full(1, np.nan), steps=1, stopped="the loss was nan at step 0")
+    for suggestion in nothing.compare().values():
+        assert suggestion.lr is None and "nan at step 0" in suggestion.reason
+        assert "no suggestion" in str(suggestion)
+    assert np.isnan(nothing.recorded()[1]).all()
+
+
+def test_penalty_is_added_on_request():
+    penalised = curve(penalty=np.linspace(5, 0, STEPS))
+    assert np.array_equal(penalised.recorded(penalty=True)[1], losses() + np.linspace(5, 0, STEPS))
+    assert penalised.suggest().lr == curve().suggest().lr
+    assert penalised.suggest(penalty=True).lr != curve().suggest().lr
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_saved_curves_come_back(tmp_path, suffix):
+    values = losses()
+    values[60], values[61:] = np.inf, np.nan
+    kept = curve(
+        values, steps=70, val_loss=np.full(70, 1.5), stopped="so it was",
+        notes=("of note",), about={"model": "M"},
+    )  # fmt: skip
+    path = kept.save(tmp_path / f"curve{suffix}")
+    again = load(path)
+    for name in ("lr", "loss", "penalty", "grad_norm", "val_loss"):
+        assert np.array_equal(getattr(again, name), getattr(kept, name), equal_nan=True)
+    if suffix == ".json":
+        assert (again.stopped, again.notes, again.about) == (
+            "so it was",
+            ("of note",),
+            {"model": "M"},
+        )
+        assert np.array_equal(again.planned_lr, LR) and again.compare() == kept.compare()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_bad_curves_and_names(tmp_path):
+    with pytest.raises(InputError, match="rule: 'steepest'.*fastai_valley"):
+        curve().suggest("steepest")
+    with pytest.raises(InputError, match="path.*json or .csv"):
+        curve().save(tmp_path / "curve.pkl")
+    with pytest.raises(InputError, match="curve.loss"):
+        curve(losses()[:50])
+    with pytest.raises(InputError, match="planned_lr"):
+        Curve(LR, losses(), np.zeros(STEPS), np.zeros(STEPS), planned_lr=LR[:5])
+    with pytest.raises(InputError, match="curve"):
+        Curve.from_dict({"lr": [1.0], "loss": "x"})
+
+
+def test_plot_shows_curve_and_suggestion():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    drawn = curve(val_loss=np.where(np.arange(STEPS) % 10, np.nan, 2.0))
+    ax = drawn.plot("fastai1")
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert np.array_equal(lines["loss of each batch"].get_xdata(), LR)
+    smoothed = lines["smoothed (EMA 0.98)"].get_ydata()
+    shown = smoothed < ax.get_ylim()[1]
+    assert shown.sum() > 80 and np.array_equal(smoothed[shown], ema(losses())[shown])
+    assert len(lines["validation loss"].get_xdata()) == 10
+    found = drawn.suggest("fastai1")
+    marked = {line.get_xdata()[0] for line in ax.get_lines() if len(set(line.get_xdata())) == 1}
+    assert marked == {found.min_lr, found.max_lr} and str(found) in lines
+    below_zero = curve(losses() - 5).plot(None)
+    assert below_zero.get_ylim()[0] < (losses() - 5).min() < below_zero.get_ylim()[1]
+    matplotlib.pyplot.close("all")
+
+
+# ---- when a test ends, what it trains on -----------------------------------------------------
+
+
+def ends(values, stop=4.0):
+    ended = Ended(stop)
+    for step, value in enumerate(values):
+        if ended(value):
+            return step
+    return None
+
+
+def test_end_by_hand():
+    assert ends([1.0] * 5 + [1e3]) == 5  # smoothed: (5 * .. + 1000) / 6 or so
+    assert ends([1.0, 1.0, 4.0]) is None  # smoothed 2.02
+    assert ends([1.0, np.nan]) == 1 and ends([np.inf]) == 0
+    assert ends([1.0, 1e9], stop=None) is None and ends([1.0, np.nan], stop=None) == 1
+    assert ends([2.0, 1.0, 0.5] + [9.0] * 10) == 5
+
+
+def test_a_loss_below_zero_ends_when_it_has_risen_as_far():
+    assert ends([0.0] * 50) is None and ends([-1.0] * 50) is None
+    falling = list(np.linspace(1, -3, 40))
+    assert ends(falling) is None and ends(falling + [-2.5] * 20) is None
+    assert ends(falling + [1e3] * 5) is not None
+
+
+def test_batches_of_arrays_are_whole_shuffled_and_repeatable():
+    x, y = np.arange(10), np.arange(10) * 2
+    batches = ArrayBatches(({"a": x}, y), 4, seed=3)
+    passes = [[(b[0]["a"].tolist(), b[1].tolist()) for b in batches] for _ in range(2)]
+    again = ArrayBatches(({"a": x}, y), 4, seed=3)
+    assert passes == [[(b[0]["a"].tolist(), b[1].tolist()) for b in again] for _ in range(2)]
+    assert passes[0] != passes[1] and [len(p) for p in passes] == [2, 2]
+    assert all([2 * v for v in a] == b for one in passes for a, b in one)
+    assert len({v for a, _ in passes[0] for v in a}) == 8
+
+
+def test_a_source_is_read_again_when_it_runs_out():
+    data = [1, 2, 3]
+    taken = endless(data, 7)
+    assert [next(taken) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1]
+    once = endless(iter(data), 3)
+    assert [next(once) for _ in range(3)] == data
+    with pytest.raises(InputError, match="3 batches, to be read once"):
+        next(once)
+
+
+# ---- curves recorded elsewhere ---------------------------------------------------------------
+
+
+def test_smoothing_of_other_tools_is_undone():
+    raw, counts = losses(), np.arange(1, STEPS + 1)
+    assert unsmooth_ema(ema(raw)) == pytest.approx(raw, rel=1e-9)
+    lightning = ema(raw) * (1 - 0.98**counts) / (1 - 0.98 ** (counts + 1))
+    assert unsmooth_ema(lightning, offset=1) == pytest.approx(raw, rel=1e-9)
+    seeded = [raw[0]]
+    for value in raw[1:]:
+        seeded.append(0.05 * value + 0.95 * seeded[-1])
+    assert unsmooth_seeded(np.array(seeded)) == pytest.approx(raw, rel=1e-9)
+
+
+def write(path, names, columns):
+    rows = [",".join(names)] + [",".join(map(repr, map(float, row))) for row in zip(*columns)]  # noqa: B905
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_exports_are_read_by_their_usual_names(tmp_path):
+    raw = losses()
+    files = [
+        (write(tmp_path / "fastai.csv", ["lrs", "losses"], [LR, ema(raw)]), "fastai"),
+        (write(tmp_path / "keras.csv", ["epoch", "learning_rate", "loss", "val_loss"],
+               [range(STEPS), LR, raw, raw]), "keras"),
+    ]  # fmt: skip
+    history = tmp_path / "history.json"
+    seeded = [raw[0]]
+    for value in raw[1:]:
+        seeded.append(0.05 * value + 0.95 * seeded[-1])
+    history.write_text(json.dumps({"lr": LR.tolist(), "loss": seeded}))
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps([{"lr": a, "loss": b} for a, b in zip(LR, raw, strict=True)]))
+    frame = tmp_path / "frame.tsv"  # as pandas writes it, index first
+    frame.write_text("\tLR\tLoss\n" + "".join(f"{i}\t{LR[i]}\t{raw[i]}\n" for i in range(STEPS)))
+    files += [(history, "torch_lr_finder"), (rows, "raw"), (frame, "raw")]
+    for path, source in files:
+        found = load(path, source)
+        assert found.lr == pytest.approx(LR) and found.loss == pytest.approx(raw, rel=1e-6)
+        assert found.suggest().lr == pytest.approx(curve().suggest().lr)
+    assert "taken as raw" in load(files[0][0]).notes[0] and "epoch" in load(files[1][0]).notes[0]
+    named = write(tmp_path / "own.csv", ["rate", "cost"], [LR, raw])
+    assert np.array_equal(load(named, lr="rate", loss="cost").loss, raw)
+    steps = ends(raw) + 1
+    short = write(tmp_path / "short.csv", ["lr", "loss"], [LR[:steps], raw[:steps]])
+    assert load(short, steps=STEPS).planned_lr == pytest.approx(LR)
+    assert load(short, steps=STEPS).suggest().lr == pytest.approx(curve().suggest().lr)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "header"), ("lr,loss\n", "header"), ("lr,loss\n1\n", "2 values in row 1"),
+        ("a,b\n1,2\n", "lr column.*one of: a, b"), ("lr,b\n1,2\n", "loss column"),
+        ("lr,loss\nx,2\n", "numbers in the column lr"), ("lr,loss\n0,2\n", "positive"),
+        ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 1"), ("lr,loss\n,2\n", "positive"),
+    ],
+)  # fmt: skip
+def test_bad_files(tmp_path, content, words):
+    path = tmp_path / "bad.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        load(path)
+
+
+def test_more_bad_files(tmp_path):
+    with pytest.raises(InputError, match="file.*No such file"):
+        load(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="from: 'caffe'.*fastai"):
+        load(tmp_path / "none.csv", "caffe")
+    path = tmp_path / "bad.json"
+    for text, words in (("{", "JSON"), ("3", "mapping"), ('{"lr": 1, "loss": [2]}', "list")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=words):
+            load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not text"):
+        load(path)
+    short = write(tmp_path / "short.csv", ["lr", "loss"], [LR[:9], losses()[:9]])
+    with pytest.raises(InputError, match="steps: 5"):
+        load(short, steps=5)
+
+
+# ---- audits -----------------------------------------------------------------------------------
+
+
+def said(*values, rule="r"):
+    return summarise(
+        rule, [Suggestion(None, v, rule=rule, reason="" if v else "none") for v in values]
+    )
+
+
+def test_summary_by_hand():
+    found = said(0.01, 0.1, 1.0, None, 0.1)
+    assert found.median == pytest.approx(0.1) and found.spread == pytest.approx(2)
+    assert found.abstained == 1 and found.runs == 5 and found.reasons == ("none",)
+    assert found.factor == pytest.approx(10)  # the 90 % quantile of 0, 0, 1, 1 decades
+    assert found.low <= 0.1 <= found.high
+    nothing = said(None, None)
+    assert nothing.median is None and math.isnan(nothing.spread) and "no suggestion" in str(nothing)
+
+
+def trials(tenth, at, ten):
+    return [
+        Trial(run, factor, factor, loss)
+        for run in range(5)
+        for factor, loss in ((0.1, tenth), (1.0, at), (10.0, ten))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "tried", "words"),
+    [
+        ([0.1] * 4, (), "^Too few runs to say: 4"),
+        ([None] * 5, (), "^Do not trust it: the rule found nothing in any of 5 runs"),
+        ([0.1] * 5, (), r"^Trust it to within a factor of 1\.1\."),
+        ([0.1, 0.1, 0.2, 0.05, 0.1], (), r"^Trust it to within a factor of 2\."),
+        ([0.1] * 5 + [None], (), "^Trust it.*where it answers: not in 1 of 6 runs"),
+        ([0.1] * 3 + [None] * 2, (), "^Do not trust it: the rule found nothing in 2 of 5"),
+        ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Trust its order of magnitude only, to within"),
+        ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^Do not trust it: one run's.*100 times"),
+        ([0.1] * 5, trials(1.0, 0.5, 0.9), "^Trust it.*Short trainings bear it out"),
+        ([0.1] * 5, trials(0.2, 0.5, 0.9), "^Do not trust it.*a tenth of it.*5 of 5.*too high"),
+        ([0.1] * 5, trials(1.0, 0.5, 0.3), "^Do not trust it.*ten times it.*too low"),
+        ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Do not trust it.*not finite in 5 of 5"),
+        ([0.1] * 5, trials(0.47, 0.5, math.inf), "^Trust it"),
+    ],
+)
+def test_verdict_by_the_written_rules(values, tried, words):
+    assert re.search(words, " ".join(verdict(said(*values), tried)))
+
+
+def recorded_audit(runs=6, **more):
+    curves = tuple(curve(losses(seed)) for seed in range(runs))
+    return Audit(curves, tuple(range(runs)), tuple(range(runs)), "fastai_minimum",
+                 about={"model": "<b>Net</b>"}, **more)  # fmt: skip
+
+
+def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
+    pytest.importorskip("jinja2")
+    made = recorded_audit(runs=5, trials=tuple(trials(1.0, 0.5, math.inf)))
+    made = Audit(**{**vars_of(made), "about": made.about | {"train_steps": 20}})
+    assert Audit.load(made.save(tmp_path / "a.json")).to_dict() == made.to_dict()
+    html = made.report(tmp_path / "a.html").read_text()
+    assert made.verdict[0] in html and "&lt;b&gt;Net&lt;/b&gt;" in html and "<b>Net" not in html
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", html) and "@import" not in html
+    assert "prefers-color-scheme: dark" in html and "@media print" in html
+    assert html.count("<svg") == 3 and html.count('role="img" aria-label=') == 3
+    assert "weights seed 4, order seed 4" in html
+    for name in plugins.names("lrrt.core.rules"):
+        assert f"<td>{name}</td>" in html
+    assert Audit.load(tmp_path / "a.json").report(tmp_path / "b.html").read_text() == html
+    with pytest.raises(InputError, match="html"):
+        made.report(tmp_path / "a.pdf")
+    with pytest.raises(InputError, match="json"):
+        made.save(tmp_path / "a.csv")
+    (tmp_path / "c.json").write_text('{"runs": []}')
+    with pytest.raises(InputError, match="audit"):
+        Audit.load(tmp_path / "c.json")
+
+
+def vars_of(made):
+    return {name: getattr(made, name) for name in Audit.__dataclass_fields__}
+
+
+def test_rules_are_ranked_by_failures_then_spread():
+    ranked = recorded_audit().by_rule()
+    assert [s.rule for s in ranked] != sorted(s.rule for s in ranked)
+    keys = [(s.abstained, s.spread) for s in ranked if s.values]
+    assert keys == sorted(keys) and len(ranked) == len(plugins.names("lrrt.core.rules"))
+
+
+# ---- commands ---------------------------------------------------------------------------------
+
+MODULE = """
+    import numpy as np, torch
+    torch.set_num_threads(1)
+
+    def make_model(width=8):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(6, width), torch.nn.ReLU(), torch.nn.Linear(width, 3)
+        )
+        return model, torch.optim.SGD(model.parameters(), lr=0.1), torch.nn.CrossEntropyLoss()
+
+    def make_data():
+        x = np.random.default_rng(0).normal(size=(96, 6))
+        return {"data": (x, x[:, :3].argmax(1)), "batch_size": 16}
+
+    def empty():
+        return []
+"""
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A folder with a user's module, as working directory."""
+    pytest.importorskip("torch")
+    (tmp_path / "user_module.py").write_text(textwrap.dedent(MODULE))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("user_module", None)
+
+
+def run(capsys, *arguments):
+    cli.main(list(arguments))
+    return capsys.readouterr().out
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    captured = capsys.readouterr()
+    assert ended.value.code == 2 and captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_audit_command_by_name_and_by_configuration_say_the_same(user, capsys):
+    named = json.loads(
+        run(capsys, "audit", "user_module:make_model", "--runs", "3", "--steps", "40",
+            "--save", "a.json", "--report", "a.html", "--json")
+    )  # fmt: skip
+    assert named["summary"]["runs"] == 3 and len(named["rules"]) >= 14
+    assert "Too few runs" in named["verdict"][0]
+    assert json.loads((user / "a.json").read_text()) == named and (user / "a.html").is_file()
+    (user / "audit.yaml").write_text(
+        "model: {_target_: user_module.make_model, width: 8}\n"
+        "data: {_target_: user_module.make_data}\nruns: 2\nsteps: 40\n"
+    )
+    configured = json.loads(run(capsys, "audit", "--config", "audit.yaml", "--runs", "3", "--json"))
+    assert configured == named
+    words = run(capsys, "audit", "--config", "audit.yaml", "--rule", "fastai1", "--vary", "order")
+    assert words.startswith("fastai1: ") and "Too few runs to say: 2" in words
+
+
+def test_audits_repeat_and_vary_what_they_say(user):
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    options = {"runs": 2, "steps": 30, "seed": 4}
+    first, again = lrrt.audit(make_model, make_data, **options), lrrt.audit(
+        make_model, make_data, **options
+    )  # fmt: skip
+    assert first.to_dict() == again.to_dict()
+    assert first.weights_seeds == first.order_seeds == (4, 5)
+    weights = lrrt.audit(make_model, make_data, vary="weights", **options)
+    order = lrrt.audit(make_model, make_data, vary="order", **options)
+    start = [[c.loss[0] for c in a.curves] for a in (first, weights, order)]
+    assert start[0][0] == start[1][0] == start[2][0]
+    assert len({start[0][1], start[1][1], start[2][1], start[0][0]}) == 4
+
+
+def test_audit_leaves_random_states_and_trains_shortly(user):
+    import random
+
+    import torch
+
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
+    found = lrrt.audit(
+        make_model, lambda seed: make_data() | {"validation": make_data()["data"]}, runs=2,
+        rule="fastai_minimum", train_steps=30,
+    )  # fmt: skip
+    assert states[0] == random.getstate() and torch.equal(states[1], torch.get_rng_state())
+    assert states[2] == np.random.get_state()[1].tolist()
+    assert [t.factor for t in found.trials] == [0.1, 1.0, 10.0] * 2
+    assert [t.lr for t in found.trials[:3]] == pytest.approx([found.lr * f for f in (0.1, 1, 10)])
+    losses = [t.loss for t in found.trials[:3]]
+    assert losses[1] < losses[0] < 1.3 and found.curves[0].val_loss is not None
+
+
+def test_errors_of_audit_are_one_line(user, capsys):
+    model = "user_module:make_model"
+    assert "make_model: None" in fails(capsys, "audit")
+    assert "module:function" in fails(capsys, "audit", "user_module")
+    assert "can be imported" in fails(capsys, "audit", "no_such_module:f")
+    assert "a function of user_module" in fails(capsys, "audit", "user_module:f")
+    assert "a function" in fails(capsys, "audit", "user_module:np")
+    assert "data: 'no batch'" in fails(capsys, "audit", model, "user_module:empty")
+    assert "rule: 'best'" in fails(capsys, "audit", model, "--rule", "best")
+    assert "runs: 0" in fails(capsys, "audit", model, "--runs", "0")
+    assert "vary: 'data'" in fails(capsys, "audit", model, "--vary", "data")
+    assert "--report" in fails(capsys, "audit", model, "--report", "a.pdf")
+    assert "left out" in fails(capsys, "audit", model, "--config", "a.yaml")
+    assert "an existing file" in fails(capsys, "audit", "--config", "none.yaml")
+    config = user / "a.yaml"
+    for text, words in (
+        ("a: [", "YAML"), ("3", "YAML"), ("[3]", "mapping"), ("data: 3", "model: None"),
+        ("model: {_target_: user_module.nothing}\ndata: {_target_: user_module.empty}", "_target_"),
+        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+         "speed: 3", "speed"),
+    ):  # fmt: skip
+        config.write_text(text)
+        assert words in fails(capsys, "audit", "--config", "a.yaml")
+    assert sorted(p.suffix for p in user.iterdir() if p.is_file()) == [".py", ".yaml"]
+
+
+def test_suggest_and_compare_commands(tmp_path, capsys):
+    one, two = curve().save(tmp_path / "one.csv"), curve(losses(1)).save(tmp_path / "two.json")
+    assert run(capsys, "suggest", str(one)).strip() == str(curve().suggest())
+    both = run(capsys, "suggest", str(one), str(two), "--rule", "fastai1", "--rule", "ignite")
+    assert both.count("one.csv: ") == both.count("two.json: ") == 2
+    found = json.loads(run(capsys, "suggest", str(one), "--json"))
+    assert found[str(one)]["fastai_valley"]["lr"] == curve().suggest().lr
+    table = run(capsys, "compare", str(one)).splitlines()
+    assert table[0].split() == ["rule", "min", "LR", "max", "LR"]
+    assert [row.split()[0] for row in table[1:]] == plugins.names("lrrt.core.rules")
+    table = run(capsys, "compare", str(one), str(two)).splitlines()
+    assert table[0].split() == ["rule", "one", "two"]
+    found = json.loads(run(capsys, "compare", str(two), "--json"))[str(two)]
+    assert found["fastai1"]["min_lr"] == curve(losses(1)).suggest("fastai1").min_lr
+    assert "No such file" in fails(capsys, "suggest", str(tmp_path / "none.csv"))
+    assert "rule: 'x'" in fails(capsys, "suggest", str(one), "--rule", "x")
+    assert "from: 'x'" in fails(capsys, "compare", str(one), "--from", "x")
+
+
+def test_rules_command_describes_each(capsys):
+    lines = run(capsys, "rules").splitlines()
+    assert [line.split()[0] for line in lines] == plugins.names("lrrt.core.rules")
+    assert all(len(line.split()) > 3 for line in lines)
+    assert list(json.loads(run(capsys, "rules", "--json"))) == plugins.names("lrrt.core.rules")
