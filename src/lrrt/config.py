@@ -5,11 +5,14 @@
 """
 
 import math
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from omegaconf import OmegaConf
+from omegaconf import BooleanNode, FloatNode, IntegerNode, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
 from lrrt import plugins
@@ -191,11 +194,31 @@ CHOICES = {
 }
 
 
+# Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
+# frameworks compute in.
+SMALLEST, LARGEST = 1e-30, 1e30
+# Of types: what a user is told, and what OmegaConf converts to them with.
+LEAVES = {
+    int: ("a whole number", IntegerNode),
+    float: ("a number", FloatNode),
+    bool: ("true or false", BooleanNode),
+    str: ("text", StringNode),
+}
+
+
 def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise :class:`InputError` unless ``low <= value <= high`` (NaN is never in range)."""
     if not low <= value <= high:
-        span = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high))
+        span = f"at least {low}" if high == "inf" else f"from {low} to {high}"
         raise InputError(key, value, f"a number {span}")
+
+
+def _check_names(key: str, names: Iterable[str]) -> None:
+    """Names become parts of file names, joined by hyphens, and of DVC's parameters."""
+    for name in names:
+        if not re.fullmatch("[A-Za-z0-9_]{1,64}", name):
+            raise InputError(key, name, "a name of 1 to 64 letters, digits and '_'")
 
 
 def _check_choices(prefix: str, section: Any) -> None:
@@ -208,9 +231,7 @@ def _check_choices(prefix: str, section: Any) -> None:
 def validate_ramp(prefix: str, ramp: RampConfig) -> None:
     _check_choices(prefix, ramp)
     for name in ("start", "end"):
-        value = getattr(ramp, name)
-        if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{prefix}.{name}", value, "a positive, finite learning rate")
+        check_range(f"{prefix}.{name}", getattr(ramp, name), SMALLEST, LARGEST)
     if ramp.end <= ramp.start:
         raise InputError(f"{prefix}.end", ramp.end, f"more than {prefix}.start = {ramp.start:g}")
     if ramp.steps is not None:
@@ -224,10 +245,8 @@ def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
     check_range(f"{prefix}.momentum", protocol.momentum, 0, 0.9999)
     check_range(f"{prefix}.batch_norm_momentum", protocol.batch_norm_momentum, 0, 1)
     check_range(f"{prefix}.batch_norm_epsilon", protocol.batch_norm_epsilon, 1e-12, 1)
-    if protocol.gradient_clip is not None and not 0 < protocol.gradient_clip < math.inf:
-        raise InputError(
-            f"{prefix}.gradient_clip", protocol.gradient_clip, "a positive number or null"
-        )
+    if protocol.gradient_clip is not None:
+        check_range(f"{prefix}.gradient_clip", protocol.gradient_clip, SMALLEST, LARGEST)
     _check_choices(f"{prefix}.weight_decay", protocol.weight_decay)
     for name in ("value", "conv_factor", "dense_factor", "other_factor"):
         value = getattr(protocol.weight_decay, name)
@@ -244,8 +263,10 @@ def validate(config: Config) -> Config:
         For the first key that is not; nothing has been written by then.
     """
     study = config.study
-    if not study.name or not all(c.isalnum() or c in "-_" for c in study.name):
-        raise InputError("study.name", study.name, "letters, digits, '-' and '_'")
+    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", study.name):
+        raise InputError("study.name", study.name, "1 to 64 letters, digits, '-' (not first), '_'")
+    _check_names("protocols", config.protocols)
+    _check_names("sweeps", config.sweeps)
     for key, listed, known in (
         ("study.backends", study.backends, plugins.names("lrrt.backends")),
         ("study.protocols", study.protocols, sorted(config.protocols)),
@@ -258,6 +279,8 @@ def validate(config: Config) -> Config:
                 raise InputError(key, name, f"one of: {', '.join(known)}")
     data, model = config.data, config.model
     plugins.check("lrrt.datasets", data.name, "data.name")
+    if data.path is not None and not (data.path.strip() and data.path.isprintable()):
+        raise InputError("data.path", data.path, "a path of printable characters, or null")
     check_range("data.train_images", data.train_images, 10, 1_000_000)
     check_range("data.test_images", data.test_images, 10, 1_000_000)
     check_range("data.seed", data.seed, 0, 2**63 - 1)
@@ -285,7 +308,8 @@ def validate(config: Config) -> Config:
                 whole = config.protocols[protocol_name].ramp.steps or data.train_images // size
                 if sweep.steps is None and whole < 10:
                     raise InputError(
-                        f"{prefix}.batch_sizes", size,
+                        f"{prefix}.batch_sizes",
+                        size,
                         f"at most {data.train_images // 10}: an epoch must have 10 whole batches",
                     )
         if sweep.steps is not None:
@@ -299,18 +323,27 @@ def validate(config: Config) -> Config:
     check_range("divergence.pairs_per_case", divergence.pairs_per_case, 1, 10_000)
     for policy in divergence.policies:
         plugins.check("lrrt.runs.policies", policy, "divergence.policies")
-    for pair in divergence.pairs:
+    for i, pair in enumerate(divergence.pairs):
+        if pair in divergence.pairs[:i]:
+            raise InputError("divergence.pairs", pair, "each pair once")
         if len(pair) != 2 or pair[0] not in study.backends or pair[1] not in study.protocols:
             raise InputError(
-                "divergence.pairs", list(pair),
+                "divergence.pairs",
+                list(pair),
                 "pairs [backend, protocol] of study.backends and study.protocols",
             )
     if divergence.pairs and "weights" not in study.sweeps:
-        raise InputError("study.sweeps", study.sweeps, "a list with 'weights', which divergence needs")
+        raise InputError(
+            "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
+        )
+    if not (config.report.title.strip() and config.report.title.isprintable()):
+        raise InputError("report.title", config.report.title, "a line of printable characters")
     low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
     if len(config.report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
         raise InputError(
-            "report.loss_quantiles", config.report.loss_quantiles, "two numbers, 0 <= low < high <= 1"
+            "report.loss_quantiles",
+            config.report.loss_quantiles,
+            "two numbers, 0 <= low < high <= 1",
         )
     check_range("report.dpi", config.report.dpi, 20, 1200)
     check_range("report.bootstrap_resamples", config.report.bootstrap_resamples, 100, 1_000_000)
@@ -321,19 +354,76 @@ def validate(config: Config) -> Config:
     return config
 
 
+def _check_types(key: str, value: Any, hint: Any) -> None:
+    """Raise :class:`InputError` at the first key in ``value`` that ``hint`` lacks or excludes.
+
+    OmegaConf checks the same when it merges, but does not always say where or what is allowed.
+    """
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None and NoneType in options:
+        return
+    kind, *_ = options
+    or_null = " or null" if NoneType in options else ""
+    if is_dataclass(kind):
+        known = get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise InputError(key, value, f"a section with the keys {', '.join(known)}")
+        for name, part in value.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if name not in known:
+                raise InputError(inner, part, f"no such key, but one of: {', '.join(known)}")
+            _check_types(inner, part, known[name])
+    elif get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise InputError(key, value, "a section of named sections")
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise InputError(key, name, "text as a name")
+            _check_types(f"{key}.{name}", part, get_args(kind)[1])
+    elif get_origin(kind) is list:
+        if not isinstance(value, list):
+            raise InputError(key, value, "a list")
+        for i, part in enumerate(value):
+            _check_types(f"{key}[{i}]", part, get_args(kind)[0])
+    else:
+        allowed, node = LEAVES[kind]
+        try:
+            fits = node(value)._value() is not None
+        except OmegaConfBaseException:
+            fits = False
+        if not fits:
+            raise InputError(key, value, allowed + or_null)
+
+
+def _at(values: Any, key: str) -> Any:
+    """What ``values`` hold at a dotted key; the innermost that there is."""
+    for part in re.findall(r"[^.\[\]]+", key):
+        if isinstance(values, dict) and part in values:
+            values = values[part]
+        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
+            values = values[int(part)]
+    return values
+
+
 def from_mapping(values: Any) -> Config:
-    """Turn a mapping (nested dict or OmegaConf) into a validated :class:`Config`."""
+    """Turn a mapping (nested dict or OmegaConf) into a validated :class:`Config`.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, a value of the wrong type or an impossible value.
+    """
+    raw = values
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-        missing = OmegaConf.missing_keys(merged)
-        if missing:
-            raise InputError(sorted(missing)[0], "???", "a value; it was left out")
-        config = OmegaConf.to_object(merged)
+        given = OmegaConf.create(values)
+        raw = OmegaConf.to_container(given)
+        plain = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+        _check_types("", plain, Config)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "configuration"
-        reason = str(error).splitlines()[0]
-        value = getattr(error, "value", None)
-        raise InputError(key, value, reason) from None
+        reason = (str(error).splitlines() or ["a value that can be read"])[0]
+        raise InputError(key, _at(raw, key), reason) from None
     return validate(config)
 
 
@@ -349,10 +439,18 @@ def load(path: str | Path = "params.yaml") -> Config:
 
     path = Path(path)
     try:
+        text = path.read_text(encoding="utf-8")
+        # What is written out holds none, and a few nested ones can stand for any amount of memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+            raise InputError("params.yaml", str(path), "YAML without aliases (*name)")
         values = OmegaConf.load(path)
     except FileNotFoundError:
-        raise InputError("params.yaml", str(path), "an existing file; `lrrt compose` writes it") from None
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise InputError(
+            "params.yaml", str(path), "an existing file; `lrrt compose` writes it"
+        ) from None
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         reason = str(error).splitlines()[0]
         raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
     if not OmegaConf.is_dict(values):

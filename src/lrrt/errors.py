@@ -4,13 +4,20 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+LONGEST_VALUE = 200  # characters of it that a message shows
+
 
 class InputError(ValueError):
     """Bad input: one line that names the key, the value, and what is allowed."""
 
     def __init__(self, key: str, value: object, allowed: str):
         self.key, self.value, self.allowed = key, value, allowed
-        super().__init__(f"{key}: {value!r} is not allowed; {allowed}".replace("\n", " "))
+        shown = repr(value)
+        if len(shown) > LONGEST_VALUE:
+            shown = f"{shown[: LONGEST_VALUE - 3]}..."
+        line = f"{key}: {shown} is not allowed; {allowed}"
+        # Nor may a name from a file move the cursor of a terminal, or fail to be printed.
+        super().__init__("".join(c if c.isprintable() else " " for c in line))
 
 
 @contextlib.contextmanager

@@ -11,13 +11,13 @@ from lrrt.errors import InputError
 
 
 def validate(model: ModelConfig) -> None:
-    """Raise :class:`InputError` unless depth is 6n + 2 and the width a multiple of 8.
+    """Raise :class:`InputError` unless depth is 6n + 2, 1202 at most, and width a multiple of 8.
 
     Other widths are refused because oneDNN's 1x1 convolutions on AVX2 (PyTorch 2.13) write past the
     end of their arrays in the backward pass where the input channels are no multiple of 8.
     """
-    if model.depth < 8 or (model.depth - 2) % 6 != 0:
-        raise InputError("model.depth", model.depth, "6n + 2 with n >= 1: 8, 14, 20, ..., 56, ...")
+    if not 8 <= model.depth <= 1202 or (model.depth - 2) % 6 != 0:
+        raise InputError("model.depth", model.depth, "6n + 2: 8, 14, 20, ..., 56, ..., 1202")
     if not 8 <= model.width <= 1024 or model.width % 8 != 0:
         raise InputError("model.width", model.width, "a multiple of 8 from 8 to 1024")
 
