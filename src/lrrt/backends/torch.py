@@ -54,7 +54,7 @@ class TorchNetwork:
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
         protocol = self.protocol
-        targets = torch.as_tensor(labels, device=self.device)
+        targets = torch.tensor(labels, device=self.device)
         loss = F.cross_entropy(self._logits(images, _train_batch_norm), targets)
         gradients = list(torch.autograd.grad(loss, self.trained))
         with torch.no_grad():
@@ -90,7 +90,7 @@ class TorchNetwork:
         size = EVALUATION_BATCH[statistics]
         loss, correct = 0.0, 0
         for start in range(0, len(images), size):
-            targets = torch.as_tensor(labels[start : start + size], device=self.device)
+            targets = torch.tensor(labels[start : start + size], device=self.device)
             logits = network._logits(images[start : start + size], batch_norm)
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += (logits.argmax(1) == targets).sum().item()
