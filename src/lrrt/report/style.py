@@ -85,7 +85,7 @@ def applied() -> Iterator[None]:
 
 
 def axes(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 4.0), **options
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.8), **options
 ) -> tuple[Figure, np.ndarray]:
     """A new figure and its axes, shape (rows, columns); ``size`` in inches."""
     figure = Figure(figsize=size)

@@ -48,7 +48,7 @@ def draw(data: StudyData, sweep: str, case: Case) -> Figure | None:
     rows = rows[rows["batch_size"] == batch_size]
     shade = style.colour(*case)
     low, high = data.config.report.loss_quantiles
-    figure, grid = style.axes(2, 1, (7.2, 4.9), sharex=True, height_ratios=[3, 1.1])
+    figure, grid = style.axes(2, 1, (6.4, 4.7), sharex=True, height_ratios=[3, 1.1])
     upper, lower = grid[:, 0]
     top = style.loss_axis(upper, [trace.smoothed[0] for trace in traces])
     upper.fill_between(band["lr"], style.below(band["low"], top), style.below(band["high"], top),

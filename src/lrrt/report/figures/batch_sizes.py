@@ -59,7 +59,7 @@ def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
     groups = _by_size(data, case)
     if len(groups) < 2:
         return None
-    figure, grid = style.axes(1, 2, (9.4, 3.7), sharex=True, sharey=True)
+    figure, grid = style.axes(1, 2, (8.6, 3.6), sharex=True, sharey=True)
     starts = [trace.loss[0] for traces in groups.values() for trace in traces]
     top = style.loss_axis(grid[0, 0], starts, 1.4)
     rows = data.suggested(case[0], case[1:])

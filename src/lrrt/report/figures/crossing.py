@@ -56,7 +56,7 @@ def draw(data: StudyData) -> Figure | None:
         for case in _cells.cases(data, rows)
         for pair in dict.fromkeys(of_case(rows, case)["pair"])
     ]
-    figure, grid = style.axes(1, 1, (7.6, 1.5 + 0.42 * len(pairs)))
+    figure, grid = style.axes(1, 1, (7, 1.5 + 0.42 * len(pairs)))
     ax = grid[0, 0]
     labels = []
     for position, (case, pair) in enumerate(pairs):

@@ -34,7 +34,7 @@ def draw(data: StudyData) -> Figure | None:
     if len({backend for backend, _ in cases}) < 2:
         return None
     low, high = data.config.report.loss_quantiles
-    figure, grid = style.axes(len(cases), 1, (7.2, 0.9 + 0.95 * len(cases)), sharex=True)
+    figure, grid = style.axes(len(cases), 1, (6.4, 0.9 + 0.95 * len(cases)), sharex=True)
     for ax, case in zip(grid[:, 0], cases, strict=True):
         rows = data.suggested(SWEEP, case)
         shade = style.colour(*case)

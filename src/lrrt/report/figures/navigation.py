@@ -41,7 +41,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure:
-    figure, grid = style.axes(1, 3, (9, 3.1), sharex=True, sharey=True)
+    figure, grid = style.axes(1, 3, (8.6, 3.0), sharex=True, sharey=True)
     x, y = np.meshgrid(np.linspace(-10.5, 5, 60), np.linspace(-6, 6, 60))
     surface = loss(x, y)
     levels = np.geomspace(0.5, 300, 9)

@@ -61,7 +61,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     if len(traces) < 2:
         return None
     pair = data.pairs["-".join(case)]
-    figure, grid = style.axes(2, 1, (7.2, 4.6), sharex=True, height_ratios=[3.4, 1])
+    figure, grid = style.axes(2, 1, (6.4, 4.4), sharex=True, height_ratios=[3.4, 1])
     upper, lower = grid[:, 0]
     top = style.loss_axis(upper, [trace.loss[0] for trace in traces.values()])
     for position, (letter, trace) in enumerate(reversed(traces.items())):

@@ -32,7 +32,7 @@ def draw(data: StudyData) -> Figure | None:
     table = data.published
     if not len(table):
         return None
-    figure, grid = style.axes(1, 1, (7.6, 1.1 + 0.5 * len(table)))
+    figure, grid = style.axes(1, 1, (7, 1.1 + 0.5 * len(table)))
     ax = grid[0, 0]
     labels = []
     for position, row in enumerate(table.itertuples()):

@@ -44,7 +44,7 @@ def draw(data: StudyData) -> Figure | None:
     columns = min(2, len(cases))
     lines = -(-len(cases) // columns)
     figure, grid = style.axes(
-        lines, columns, (9.4, 0.8 + lines * (0.5 + 0.23 * len(rules))), sharex=True, sharey=True
+        lines, columns, (8.6, 0.8 + lines * (0.5 + 0.23 * len(rules))), sharex=True, sharey=True
     )
     for ax in grid.flat[len(cases) :]:
         ax.set_visible(False)

@@ -50,7 +50,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     if not len(rows):
         return None
     weights = sorted(rows["weights"].unique())
-    figure, grid = style.axes(len(PANELS), len(weights), (9.4, 5.2), sharex=True, sharey="row")
+    figure, grid = style.axes(len(PANELS), len(weights), (8.6, 5.0), sharex=True, sharey="row")
     lrs = np.sort(rows["lr"].unique())
     shades = dict(zip(lrs, style.SCALE(np.linspace(0, 1, len(lrs))), strict=True))
     firsts = rows.loc[rows["epoch"] == 1, "train_loss"]

@@ -51,7 +51,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     if not runs:
         return None
     first_sweep, first = next(iter(runs.items()))
-    figure, grid = style.axes(1, 2, (9.4, 3.7), sharex=True, sharey=True)
+    figure, grid = style.axes(1, 2, (8.6, 3.6), sharex=True, sharey=True)
     left, right = grid[0]
     top = style.loss_axis(left, [trace.loss[0] for trace in first], 2.0)
     for i, trace in enumerate(first):
