@@ -116,7 +116,7 @@ class SweepConfig:
     batch_sizes: list[int] = field(default_factory=lambda: [128])
     steps: int | None = None  # overrides the protocol's; null keeps it
     validation: str = "none"  # none | running | batch: statistics used by batch norm
-    precision: str = "float32"  # float32 | bfloat16
+    precision: str = "float32"  # float32 | tfloat32 (on a GPU) | bfloat16
     seed: int = 0  # first seed
 
 
@@ -159,11 +159,14 @@ class ReportConfig:
 
 @dataclass
 class LauncherConfig:
-    """Where runs execute; never changes a result. ``workers: null`` means the cores."""
+    """Where runs execute. ``workers: null`` means the cores, or the GPUs. ``options`` are the
+    launcher's own (its module names them). Of a run's key are ``threads`` and ``device`` alone."""
 
     name: str = "local"
     workers: int | None = None
     threads: int = 1
+    device: str = "cpu"  # cpu | cuda
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -190,7 +193,8 @@ CHOICES = {
     "kind": ("none", "l2", "decoupled"),
     "weights": ("he_uniform", "he_normal", "glorot_uniform", "keras_default", "torch_default"),
     "validation": ("none", "running", "batch"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "tfloat32", "bfloat16"),
+    "device": ("cpu", "cuda"),
 }
 
 
@@ -314,6 +318,16 @@ def validate(config: Config) -> Config:
                     )
         if sweep.steps is not None:
             check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+        if (
+            sweep.precision == "tfloat32"
+            and config.launcher.device != "cuda"
+            and name in study.sweeps
+        ):
+            raise InputError(
+                f"{prefix}.precision",
+                "tfloat32",
+                "float32 or bfloat16 where launcher.device is cpu",
+            )
     divergence = config.divergence
     check_range("divergence.epochs", divergence.epochs, 1, 10_000)
     check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
@@ -350,7 +364,11 @@ def validate(config: Config) -> Config:
     if config.launcher.workers is not None:
         check_range("launcher.workers", config.launcher.workers, 1, 4096)
     check_range("launcher.threads", config.launcher.threads, 1, 1024)
+    _check_choices("launcher", config.launcher)
     plugins.check("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+    if config.launcher.options:
+        launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+        launcher.validate(config.launcher)
     return config
 
 
@@ -363,6 +381,8 @@ def _check_types(key: str, value: Any, hint: Any) -> None:
     if value is None and NoneType in options:
         return
     kind, *_ = options
+    if kind is Any:
+        return
     or_null = " or null" if NoneType in options else ""
     if is_dataclass(kind):
         known = get_type_hints(kind)
@@ -451,7 +471,7 @@ def load(path: str | Path = "params.yaml") -> Config:
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
     if not OmegaConf.is_dict(values):
         raise InputError("params.yaml", str(path), "a mapping of sections")

@@ -58,6 +58,7 @@ def sweep_specs(
                 validation=sweep.validation,
                 precision=sweep.precision,
                 threads=config.launcher.threads,
+                device=config.launcher.device,
             )
             for i in range(runs)
         ]
@@ -125,6 +126,7 @@ def training_specs(
             steps=settings.steps_per_epoch or config.data.train_images // int(run["batch_size"]),
             precision=config.sweeps["weights"].precision,
             threads=config.launcher.threads,
+            device=config.launcher.device,
             lr=settings.reference_lr if lr_of == "reference" else _lr(pair[lr_of], kind),
             epochs=settings.epochs,
         )

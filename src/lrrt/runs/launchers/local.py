@@ -4,27 +4,28 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
-import threading
-import traceback
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lrrt.config import LauncherConfig
 from lrrt.errors import InputError
+from lrrt.runs.launchers._common import (
+    ATTEMPTS,
+    POLL_SECONDS,
+    Sweep,
+    check_options,
+    environment,
+    group,
+    in_one_line,
+    worker_variables,
+)
 from lrrt.runs.lifetime import die_with_parent
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
-
-ATTEMPTS = 3  # of one run whose worker is killed (out of memory, mostly)
-SIGNAL_POLL_SECONDS = 0.5
 
 
 def usable_cores() -> int:
@@ -34,49 +35,50 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` lists, else the numbers of the driver's GPUs."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name for name in listed.split(",") if name not in ("", "-1")]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+
+
+def validate(launcher: LauncherConfig) -> None:
+    """Raise :class:`InputError` for an option: there are none."""
+    check_options(launcher, {})
+
+
 def run(
     specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherConfig
 ) -> None:
     """Carry out the ``specs`` that ``store`` lacks; each worker stores its results itself.
 
-    Nothing is started where nothing is missing. A worker serves one backend only. A run whose
-    worker is killed is repeated, at most three times in all; a run that raises is reported in one
-    line, and the others go on.
+    Nothing is started where nothing is missing. A worker serves one backend only; on a GPU there
+    are as many workers as GPUs, each with its own, unless ``launcher.workers`` says otherwise. A
+    run whose worker is killed is repeated, at most three times in all; a run that raises is
+    reported in one line, and the others go on.
 
     Raises
     ------
+    InputError
+        For a GPU where there is none.
     SystemExit
         With one line and status 1 if a run failed; with status 130 (Ctrl-C) or 143 (SIGTERM),
         after one line that says how many runs are kept.
     """
-    wanted = {spec.key: spec for spec in specs}
-    waiting = [spec for key, spec in wanted.items() if not store.has(key)]
-    if not waiting:
+    carry_out(Sweep(specs, store), dataset_path, launcher)
+
+
+def carry_out(sweep: Sweep, dataset_path: str | Path, launcher: LauncherConfig) -> None:
+    """What :func:`run` does, with the runs that wait in ``sweep``."""
+    if not sweep.waiting:
         return
-    waiting.sort(key=_group)  # stable: within a group, in the order given
-    count = launcher.workers or max(1, usable_cores() // launcher.threads)
-    bar = tqdm(
-        total=len(wanted), initial=len(wanted) - len(waiting), desc="runs", unit="run",
-        file=sys.stderr, disable=not sys.stderr.isatty(),
-    )
-    with bar, _noted_signals() as received:
-        failed = _run_all(waiting, Path(dataset_path), store, count, bar, received)
-    if received:
-        kept = sum(store.has(key) for key in wanted)
-        name = signal.Signals(received[0]).name
-        print(
-            f"stopped by {name}: {kept} of {len(wanted)} runs are kept; "
-            "the same command does the rest", file=sys.stderr,
-        )
-        raise SystemExit(128 + received[0])
-    if failed:
-        names = ", ".join(key[:12] for key in failed)
-        raise SystemExit(f"error: {len(failed)} of {len(wanted)} runs failed: {names}")
-
-
-def _group(spec: RunSpec) -> tuple[str, str, int]:
-    """What a worker process is set up for: it cannot change it afterwards."""
-    return spec.backend, spec.device, spec.threads
+    gpus = visible_gpus() if any(spec.device == "cuda" for spec in sweep.waiting) else None
+    if gpus == []:
+        raise InputError("launcher.device", "cuda", "cpu on a machine without a visible NVIDIA GPU")
+    count = launcher.workers or (len(gpus) if gpus else max(1, usable_cores() // launcher.threads))
+    with sweep:
+        _run_all(sweep, Path(dataset_path), count, gpus)
 
 
 @dataclass
@@ -84,21 +86,19 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     group: tuple[str, str, int]
+    gpu: str | None
     spec: RunSpec | None = None  # what it works on
 
 
-def _run_all(
-    waiting: list[RunSpec], dataset_path: Path, store: Store, count: int, bar: tqdm,
-    received: list[int],
-) -> list[str]:
-    """Do all of ``waiting`` on ``count`` workers; the keys of the runs that failed."""
+def _run_all(sweep: Sweep, dataset_path: Path, count: int, gpus: list[str] | None) -> None:
+    """Do all that waits, on ``count`` workers."""
+    waiting = sweep.waiting
     workers: list[_Worker] = []
     deaths: Counter[str] = Counter()
-    failed: list[str] = []
     try:
-        while not received:
+        while not sweep.received:
             for worker in [w for w in workers if w.spec is None]:
-                worker.spec = next((s for s in waiting if _group(s) == worker.group), None)
+                worker.spec = next((s for s in waiting if group(s) == worker.group), None)
                 if worker.spec is None:
                     _end(worker)  # nothing left for its framework: make room for another
                     workers.remove(worker)
@@ -107,12 +107,13 @@ def _run_all(
                     with contextlib.suppress(OSError):  # if it has died: seen below
                         worker.connection.send(worker.spec)
             if waiting and len(workers) < count:
-                workers.append(_start(_group(waiting[0]), dataset_path, store))
+                gpu = min(gpus, key=[w.gpu for w in workers].count) if gpus else None
+                workers.append(_start(group(waiting[0]), dataset_path, sweep.store, gpu))
                 continue
             if not workers:
                 break
             by_connection = {worker.connection: worker for worker in workers}
-            for connection in wait(by_connection, timeout=SIGNAL_POLL_SECONDS):
+            for connection in wait(by_connection, timeout=POLL_SECONDS):
                 worker = by_connection[connection]
                 key = worker.spec.key
                 try:
@@ -127,31 +128,19 @@ def _run_all(
                     code = worker.process.exitcode
                     problem = f"its worker died {ATTEMPTS} times, the last with exit code {code}"
                 worker.spec = None
-                bar.update()
-                if problem is not None:
-                    failed.append(key)
-                    bar.write(f"run {key[:12]} failed: {problem}", file=sys.stderr)
+                sweep.ended(key, problem)
     finally:
         for worker in workers:
             _end(worker)
-    return failed
 
 
-def _start(group: tuple[str, str, int], dataset_path: Path, store: Store) -> _Worker:
-    backend, device, threads = group
-    variables = {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        # Keep the memory of activations between operations instead of handing it back to the
-        # system and clearing it again: up to 1.7 times as fast in the first stage.
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "KERAS_BACKEND": "tensorflow",
-    }
-    if device == "cpu":
-        variables["CUDA_VISIBLE_DEVICES"] = "-1"
+def _start(
+    purpose: tuple[str, str, int], dataset_path: Path, store: Store, gpu: str | None
+) -> _Worker:
+    backend, device, threads = purpose
+    variables = worker_variables(backend, device, threads)
+    if device == "cuda":
+        variables["CUDA_VISIBLE_DEVICES"] = gpu
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
@@ -163,12 +152,12 @@ def _start(group: tuple[str, str, int], dataset_path: Path, store: Store) -> _Wo
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _environment(variables):
+        with environment(variables):
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-    return _Worker(process, ours, group)
+    return _Worker(process, ours, purpose, gpu)
 
 
 def _end(worker: _Worker) -> None:
@@ -200,39 +189,5 @@ def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
                 raise InputError("dataset", digest, f"the run's is {spec.data_digest}")
             store.put(spec, execute(spec, dataset))
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(frame.filename).name}:{frame.lineno}"
-            problem = " ".join(f"{type(error).__name__}: {error} ({place})".split())
+            problem = in_one_line(error)
         connection.send(problem)
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM are added to, instead of interrupting just anywhere."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # handlers belong to the main thread
-        return
-    before = {
-        number: signal.signal(number, lambda caught, _: received.append(caught))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

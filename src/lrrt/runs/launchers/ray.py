@@ -1,0 +1,144 @@
+"""Tasks on an existing Ray cluster. Nothing is shared with its machines but the network."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lrrt.config import LauncherConfig
+from lrrt.datasets import Dataset, open_dataset
+from lrrt.errors import InputError
+from lrrt.runs.execute import execute
+from lrrt.runs.launchers._common import (
+    ATTEMPTS,
+    POLL_SECONDS,
+    Sweep,
+    check_options,
+    in_one_line,
+    worker_variables,
+)
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Result, Store
+
+OPTIONS = {
+    "address": "address: of the cluster, host:port or ray://host:port; null: RAY_ADDRESS, else the "
+    "cluster that runs on this machine",
+}
+
+
+def validate(launcher: LauncherConfig) -> None:
+    """Raise :class:`InputError` for an option that is not of :data:`OPTIONS`."""
+    check_options(launcher, OPTIONS)
+
+
+def run(
+    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherConfig
+) -> None:
+    """Carry out on a Ray cluster the ``specs`` that ``store`` lacks; this process stores results.
+
+    The cluster's machines need this package and its frameworks, of the same versions, and no
+    shared folder: the data set goes there once through Ray's object store. ``launcher.workers``
+    limits the runs at a time; null leaves it to the cluster. A worker process serves one backend
+    only. A run whose worker or machine is lost is repeated, at most three times in all; one that
+    raises is reported in one line, and the others go on. When this process ends, however it does,
+    Ray ends the runs.
+
+    Raises
+    ------
+    InputError
+        If Ray is not installed, no cluster answers, or the data set is not the runs'.
+    SystemExit
+        As of :func:`lrrt.runs.launchers.local.run`.
+    """
+    validate(launcher)
+    sweep = Sweep(specs, store)
+    if not sweep.waiting:
+        return
+    dataset = open_dataset(dataset_path)
+    for spec in sweep.waiting:
+        if spec.data_digest != dataset.digest:
+            raise InputError("dataset", dataset.digest, f"the run's is {spec.data_digest}")
+    with _cluster(launcher.options.get("address")) as ray:
+        data = ray.put(dataset)
+        with sweep:
+            _run_all(ray, sweep, partial(_submit, ray, data), launcher.workers)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[Any]:
+    """The ``ray`` module, connected; disconnected afterwards unless it was connected before."""
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "launcher.name", "ray", "installed packages: pip install 'lrrt[cluster]'"
+        ) from None
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            "launcher.options.address",
+            address,
+            f"the address of a running Ray cluster (`ray start --head`); {reason}",
+        ) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _run_all(ray: Any, sweep: Sweep, submit: Any, limit: int | None) -> None:
+    """Keep up to ``limit`` runs submitted until all have ended or a signal arrives."""
+    submitted: dict[Any, RunSpec] = {}
+    waiting = iter(sweep.waiting)
+    limit = limit or len(sweep.waiting)
+    try:
+        while not sweep.received:
+            while len(submitted) < limit and (spec := next(waiting, None)) is not None:
+                submitted[submit(spec)] = spec
+            if not submitted:
+                break
+            done, _ = ray.wait(list(submitted), num_returns=1, timeout=POLL_SECONDS)
+            for reference in done:
+                spec = submitted.pop(reference)
+                try:
+                    outcome = ray.get(reference)
+                except ray.exceptions.RayError as error:  # the worker was lost for the last time
+                    reason = str(error).strip().split("\n")[0]
+                    outcome = f"its worker died {ATTEMPTS} times, the last: {reason}"
+                if isinstance(outcome, Result):
+                    sweep.store.put(spec, outcome)
+                    outcome = None
+                sweep.ended(spec.key, outcome)
+    finally:
+        for reference in submitted:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.cancel(reference, force=True)
+
+
+def _submit(ray: Any, data: Any, spec: RunSpec) -> Any:
+    # A worker process is used again only for tasks of equal variables, so for one backend.
+    variables = worker_variables(spec.backend, spec.device, spec.threads)
+    if spec.device == "cuda":
+        variables.pop("CUDA_VISIBLE_DEVICES", None)  # Ray's to set
+    task = ray.remote(_execute).options(
+        name=f"{spec.backend} {spec.key[:12]}",
+        num_cpus=spec.threads,
+        num_gpus=int(spec.device == "cuda"),
+        max_retries=ATTEMPTS - 1,
+        runtime_env={"env_vars": variables},
+    )
+    return task.remote(spec, data)
+
+
+def _execute(spec: RunSpec, dataset: Dataset) -> Result | str:
+    """On the cluster: the result, or what went wrong in a line."""
+    try:
+        return execute(spec, dataset)
+    except Exception as error:
+        return in_one_line(error)
