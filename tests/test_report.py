@@ -1,5 +1,6 @@
 """The report, on a study made from formulas."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -19,11 +20,11 @@ import pandas as pd
 import pytest
 import synthetic_study
 import yaml
+from omegaconf import OmegaConf
 
-from lrrt import config as configuration
 from lrrt import plugins
 from lrrt.analysis.tables import by_own_rule
-from lrrt.config import from_mapping
+from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
 from lrrt.report import study, style
 from lrrt.report.build import build, params_yaml, write
@@ -60,19 +61,32 @@ def lines(ax, gid: str) -> list:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """A study with all sweeps and policies, its protocol and texts as hostile as they can be."""
-    root = tmp_path_factory.mktemp("study")
-    config = synthetic_study.config(
+def config() -> Config:
+    """All sweeps, two policies."""
+    return synthetic_study.config(
         "study.sweeps=[weights,order,batch_size,validation,validation_batch]",
         "sweeps.order.crossed_runs=0", "sweeps.validation.crossed_runs=0",
         "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
     )  # fmt: skip
-    config.report.title = EVIL
-    config.protocols[EVIL_PROTOCOL] = dataclasses.replace(config.protocols["blog_fastai"])
-    config.study.protocols.append(EVIL_PROTOCOL)
-    synthetic_study.write(root, config)
+
+
+@pytest.fixture(scope="module")
+def hostile(config) -> Config:
+    """The same with a title and a protocol that no validation would let pass."""
+    hostile = copy.deepcopy(config)
+    hostile.report.title = EVIL
+    hostile.protocols[EVIL_PROTOCOL] = copy.deepcopy(config.protocols["blog_fastai"])
+    hostile.study.protocols.append(EVIL_PROTOCOL)
+    return hostile
+
+
+@pytest.fixture(scope="module")
+def root(config, hostile, tmp_path_factory) -> Path:
+    """A folder with the hostile study, whose params.yaml is sound."""
+    root = tmp_path_factory.mktemp("study")
+    synthetic_study.write(root, hostile)
+    (root / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     description = root / "data" / "synthetic" / "dataset.json"
     described = json.loads(description.read_text()) | {"description": EVIL}
     description.write_text(json.dumps(described))
@@ -80,8 +94,8 @@ def root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(root) -> study.StudyData:
-    return study.load(configuration.load(root / "params.yaml"), root)
+def data(root, hostile) -> study.StudyData:
+    return study.load(hostile, root)
 
 
 @pytest.fixture(scope="module")
@@ -451,12 +465,11 @@ def test_dvc_declares_what_the_stage_writes(files):
     assert users == ["report"]
 
 
-def test_parameters_are_kept_without_local_paths(data, files, tmp_path):
-    data_config = dataclasses.replace(data.config.data, path="/somewhere/private/cifar10")
-    config = dataclasses.replace(data.config, data=data_config)
-    text = params_yaml(config)
-    assert "private" not in text and "path: cifar10" in text
-    assert from_mapping(yaml.safe_load(files["params.yaml"])) == data.config
+def test_parameters_are_kept_without_local_paths(config):
+    path = dataclasses.replace(config.data, path="/somewhere/private/cifar10")
+    assert "private" not in params_yaml(dataclasses.replace(config, data=path))
+    assert "path: cifar10" in params_yaml(dataclasses.replace(config, data=path))
+    assert from_mapping(yaml.safe_load(params_yaml(config))) == config
 
 
 # ---- the page ---------------------------------------------------------------------------------

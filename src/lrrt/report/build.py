@@ -62,7 +62,7 @@ def params_yaml(config: Config) -> str:
     Of a local data path only the last name is kept.
     """
     values = OmegaConf.to_container(OmegaConf.structured(config))
-    values["launcher"] = {"threads": config.launcher.threads}
+    values["launcher"] = {"threads": config.launcher.threads, "device": config.launcher.device}
     if config.data.path:
         values["data"]["path"] = Path(config.data.path).name
     return OmegaConf.to_yaml(OmegaConf.create(values))
