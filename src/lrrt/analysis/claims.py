@@ -151,27 +151,32 @@ MISSING_RUNS = Finding("No weights sweep of a home case with suggestions.", UNDE
 
 @claim("The loss starts with a plateau, descends to a minimum and finally explodes.")
 def typical_shape(study: Study) -> Finding:
-    """Holds if in every home case most range tests of the weights sweep show all three: over the
-    first tenth of the steps the raw loss (running median of five) stays within 10 % of its median
-    there, the level; the smoothed loss falls at least 10 % below its own level; after its minimum
-    it rises above that level, or is not finite. Most: the interval of the share lies above one
-    half; does not hold if it lies below in a case."""
+    """Holds if in every home case most range tests of the weights sweep show all three in the raw
+    loss (running median of five): over the first tenth of the steps it stays within 10 % of its
+    median there, the level; its minimum lies at least 10 % below the level; after that it rises
+    above the level, or is not finite. Most: the interval of the share lies above one half; does
+    not hold if it lies below in a case."""
     counts: dict[Case, tuple[int, int]] = {}
+    seen = np.zeros(3, dtype=int)
     for trace in study.traces("weights"):
-        start, raw_level = slice(_tenth(trace)), _level(trace)
-        flat = np.abs(trace.steady[start] - raw_level).max() <= PLATEAU_TOLERANCE * raw_level
-        smoothed = np.where(np.isfinite(trace.smoothed), trace.smoothed, np.inf)
-        level, lowest = np.median(smoothed[start]), int(np.argmin(smoothed))
-        falls = smoothed[lowest] <= (1 - DESCENT_SHARE) * level
-        explodes = smoothed[lowest:].max() > level
+        level, lowest = _level(trace), int(np.argmin(trace.steady))
+        start = trace.steady[: _tenth(trace)]
+        three = np.array([
+            np.abs(start - level).max() <= PLATEAU_TOLERANCE * level,
+            trace.steady[lowest] <= (1 - DESCENT_SHARE) * level,
+            trace.steady[lowest:].max() > level,
+        ])  # fmt: skip
+        seen += three
         shown, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = shown + bool(flat and falls and explodes), total + 1
+        counts[trace.case] = shown + bool(three.all()), total + 1
     if not counts:
         return MISSING_RUNS
     verdict, interval = _worst_share(counts)
     return Finding(
-        f"Plateau, descent and explosion in {_listed(counts)} range tests. Interval: the share, "
-        "in the case where it is lowest.", verdict, interval,
+        f"Plateau, descent and explosion, all three, in {_listed(counts)} range tests; of all "
+        f"{sum(total for _, total in counts.values())}, {seen[0]} have a plateau, {seen[1]} a "
+        f"descent, {seen[2]} an explosion. Interval: the share, in the case where it is lowest.",
+        verdict, interval,
     )  # fmt: skip
 
 
@@ -348,8 +353,8 @@ def disjoint_ranges(study: Study) -> Finding:
 
     found = any(matrix.any() for matrix in gaps)
     enough = all(len(matrix) >= ALL_OVERLAP_RUNS for matrix in gaps)
-    interval = None
-    if all(len(matrix) >= MINIMUM_RUNS for matrix in gaps):
+    interval = None  # of none disjoint, resampling would make a share of exactly 0
+    if found and all(len(matrix) >= MINIMUM_RUNS for matrix in gaps):
         runs = [np.arange(len(matrix)) for matrix in gaps]
         resamples = study.config.report.bootstrap_resamples
         interval = bootstrap_interval(runs, share, resamples=resamples, vectorized=False)
@@ -364,10 +369,14 @@ def transfer_harms(study: Study) -> Finding:
     weights B at A's maximum LR that diverge or overfit lies above one half; does not hold if below.
     (Outcomes by the definitions of the divergence stage; no run is in two pairs.)"""
     disjoint = _disjoint_pairs(study)
-    cells = study.cells(weights="B", lr_of="A", lr_kind="max")
-    cells = cells[cells["pair"].isin(disjoint)]
+    transfers = study.cells(weights="B", lr_of="A", lr_kind="max")
+    cells = transfers[transfers["pair"].isin(disjoint)]
     if not len(cells):
-        return Finding("No pair with disjoint ranges was trained.", UNDECIDED)
+        others = counted(transfers["outcome"], OUTCOMES)
+        return Finding(
+            "No pair with disjoint ranges was trained; weights B at A's maximum LR of pairs that "
+            f"overlap: {others}.", UNDECIDED,
+        )  # fmt: skip
     control = study.cells(weights="B", lr_of="B", lr_kind="max")
     control = control[control["pair"].isin(disjoint)]
     harmed = int(cells["outcome"].isin(HARMED).sum())
@@ -392,12 +401,13 @@ def _disjoint_pairs(study: Study) -> list[str]:
 
 @claim("Use the same initial weights for the finder and for the training that follows.")
 def same_weights(study: Study) -> Finding:
-    """Over all weights of pairs with disjoint ranges that were trained both at their own maximum LR
-    and at the other run's: holds if the interval of the share that reaches the lower validation
-    loss at its own maximum (after equally many epochs; a loss that is not finite is the worst)
-    lies above one half; does not hold if below."""
+    """Over all weights, A or B of any pair, that were trained both at their own maximum LR and at
+    the other run's: holds if the interval of the share that reaches the lower validation loss at
+    its own maximum (after equally many epochs; a loss that is not finite is the worst) lies above
+    one half; does not hold if below."""
     better = total = 0
-    for pair, weights in itertools.product(_disjoint_pairs(study), ("AB", "BA")):
+    trained = sorted(set(study.cells(lr_kind="max")["pair"]))
+    for pair, weights in itertools.product(trained, ("AB", "BA")):
         cells = [
             study.cells(pair=pair, weights=weights[0], lr_of=lr_of, lr_kind="max")["training"]
             for lr_of in weights  # its own, then the other's
@@ -423,7 +433,7 @@ def same_weights(study: Study) -> Finding:
         else ""
     )
     if not total:
-        return Finding(f"No pair with disjoint ranges was trained both ways.{order}", UNDECIDED)
+        return Finding(f"No weights were trained at both maximum LRs.{order}", UNDECIDED)
     interval = share_interval(better, total)
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
@@ -438,22 +448,17 @@ def torch_is_lower(study: Study) -> Finding:
     """Between the weights sweeps of (torch, blog_fastai) and (keras, blog_keras): holds if for the
     minimum and for the maximum LR a two-sided Mann-Whitney test gives p < 0.05 and fastai's is the
     lower; does not hold if for one of them it gives p < 0.05 and fastai's is the higher. The
-    interval is of the probability that a fastai run has the lower maximum LR than a Keras run, by
-    resampling runs."""
-    resamples = study.config.report.bootstrap_resamples
+    interval is of the ratio of the median maximum LRs, fastai's over Keras's, by resampling runs in
+    log10."""
     ours, theirs = study.ranges("weights", FASTAI), study.ranges("weights", KERAS)
     if min(len(ours), len(theirs)) < 2:
         return Finding("Weights sweeps of both home cases are needed.", UNDECIDED)
 
-    def lower(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-        x, y = x[..., :, None], y[..., None, :]
-        return ((x < y) + 0.5 * (x == y)).mean(axis=(-2, -1))
-
     results, parts = {}, []
     for quantity in ("min_lr", "max_lr"):
         x, y = (np.log10(rows[quantity].to_numpy(np.float64)) for rows in (ours, theirs))
-        chance = float(lower(x, y))
-        p = float(stats.mannwhitneyu(x, y).pvalue)
+        test = stats.mannwhitneyu(x, y)
+        chance, p = 1 - float(test.statistic) / (len(x) * len(y)), float(test.pvalue)
         results[quantity] = chance, p, x, y
         parts.append(
             f"{quantity}: medians {number(10 ** np.median(x))} and {number(10 ** np.median(y))}, "
@@ -462,7 +467,14 @@ def torch_is_lower(study: Study) -> Finding:
     decided = {chance > 0.5 for chance, p, *_ in results.values() if p < 0.05}
     sure = all(p < 0.05 for _, p, *_ in results.values())
     verdict = DOES_NOT_HOLD if False in decided else HOLDS if sure else UNDECIDED
-    interval = bootstrap_interval(results["max_lr"][2:], lower, resamples=resamples)
+
+    def difference(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(x, axis=axis) - np.median(y, axis=axis)
+
+    decades = bootstrap_interval(
+        results["max_lr"][2:], difference, resamples=study.config.report.bootstrap_resamples
+    )
+    interval = 10 ** decades[0], 10 ** decades[1]
     crossed = []
     for case in ((FASTAI[0], KERAS[1]), (KERAS[0], FASTAI[1])):
         rows = study.ranges("weights", case)
@@ -472,7 +484,7 @@ def torch_is_lower(study: Study) -> Finding:
     tail = f" Crossed, which tells protocol from framework: {'; '.join(crossed)}."
     return Finding(
         f"fastai (n = {len(ours)}) beside Keras (n = {len(theirs)}), {'; '.join(parts)}."
-        f"{tail if crossed else ''}", verdict, interval,
+        f"{tail if crossed else ''} Interval: ratio of the median maximum LRs.", verdict, interval,
     )  # fmt: skip
 
 
@@ -539,10 +551,10 @@ def unsafe_without_smoothing(study: Study) -> Finding:
 @claim("Validating at every step makes the range test impractical: 33 times as long.")
 def validation_cost(study: Study) -> Finding:
     """Ratio of wall-clock times, start-up included: a validated range test over the median of those
-    that do not validate and are alike in backend, protocol, batch size, steps and precision. Holds
-    if all such ratios are at least 10; does not hold if all are below; undecided otherwise or
-    without kept times. The interval is from the least ratio to the largest. Beside it, from counts
-    of images alone, a training step being three times a forward pass."""
+    that do not validate and are alike in backend, protocol, batch size, steps and precision. At
+    the post's scale, holds if all such ratios are at least 10, does not hold if all are below;
+    undecided otherwise or without kept times. The interval is from the least ratio to the largest.
+    Beside it, from counts of images alone, a training step being three times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
     alike = ["backend", "protocol", "batch_size", "steps", "precision"]
@@ -567,13 +579,16 @@ def validation_cost(study: Study) -> Finding:
         return Finding(f"No times are kept of range tests with and without. {count}", UNDECIDED)
     low, high = min(ratios), max(ratios)
     verdict = HOLDS if low >= IMPRACTICAL else DOES_NOT_HOLD if high < IMPRACTICAL else UNDECIDED
-    return Finding(
+    evidence = (
         f"{number(low)} to {number(high)} times as long (n = {len(ratios)} validated range tests); "
-        f"the post: {number(VALIDATION_COST)}. {count}", verdict, (low, high),
-    )  # fmt: skip
+        f"the post: {number(VALIDATION_COST)}. {count}"
+    )
+    if not study.at_the_posts_scale:
+        return Finding(f"{evidence} Not the post's scale.", UNDECIDED, (low, high))
+    return Finding(evidence, verdict, (low, high))
 
 
-@claim("The minimum LR, at the steepest descent, is reasonable and safe.")
+@claim("The minimum LR, at the steepest descent, is safe to train at.")
 def minimum_is_safe(study: Study) -> Finding:
     """Over all trainings at a minimum LR (of A and of B, on either's weights): holds if the
     interval of the share that diverges or overfits lies below one third; does not hold if it lies
@@ -636,8 +651,8 @@ def flattening(study: Study) -> Finding:
     size with one intercept per home case, in the sweep over one epoch each, else in that with fixed
     steps. Holds if the smoothed slope's interval lies below 0 and the raw slope's above
     half the smoothed slope: less than half of the flattening is in the raw loss. Does not hold if
-    the raw slope's interval lies below that half, or the smoothed slope's above 0. The interval is
-    the raw slope's."""
+    the smoothed slope's lies below 0 and the raw slope's below that half. Undecided otherwise: if
+    nothing flattens, there is nothing to explain. The interval is the raw slope's."""
     for sweep in ("batch_size_epoch", "batch_size"):
         traces = study.traces(sweep)
         if len({trace.batch_size for trace in traces}) > 1:
@@ -658,14 +673,15 @@ def flattening(study: Study) -> Finding:
     if smoothed is None or raw is None:
         return Finding("More runs over batch sizes are needed.", UNDECIDED)
     (falling, (_, smoothed_high), n), (steady, interval, _) = smoothed, raw
-    if smoothed[1][0] > 0 or (smoothed_high < 0 and interval[1] < falling / 2):
-        verdict = DOES_NOT_HOLD
-    else:
-        verdict = HOLDS if smoothed_high < 0 and interval[0] > falling / 2 else UNDECIDED
+    verdict, half = UNDECIDED, falling / 2
+    if smoothed_high < 0:
+        verdict = HOLDS if interval[0] > half else DOES_NOT_HOLD if interval[1] < half else verdict
     return Finding(
         f"With ten times the batch the fall of the smoothed loss changes by {falling:+.3f} of the "
         f"level [{smoothed[1][0]:+.3f}, {smoothed_high:+.3f}], that of the raw loss by "
-        f"{steady:+.3f} (n = {n} runs of sweep {sweep}). Interval: the latter.", verdict, interval,
+        f"{steady:+.3f} (n = {n} runs of sweep {sweep}). Interval: the latter."
+        f"{'' if smoothed_high < 0 else ' The smoothed loss does not clearly fall less.'}",
+        verdict, interval,
     )  # fmt: skip
 
 
