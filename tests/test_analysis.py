@@ -449,19 +449,18 @@ def test_transfer_harms(outcomes, expected):
 
 
 @pytest.mark.parametrize("own, other, expected", [
-    ([0.5, 0.4], [0.6, 0.6, 0.1], HOLDS),  # compared after the second epoch
-    ([0.5, 0.7], [0.6, 0.6, 9.0], DOES_NOT_HOLD),
-    ([0.5, 9.0], [0.6, math.nan, math.nan], HOLDS),
-    ([0.5, math.nan], [0.6, math.nan, math.nan], UNDECIDED),  # both worst: a tie
+    ([0.3, 0.6], [0.2, 0.5, 0.9], HOLDS),  # compared after the second epoch
+    ([0.3, 0.4], [0.2, 0.5, 0.1], DOES_NOT_HOLD),
+    ([0.3, 0.1], [0.2, math.nan, math.nan], HOLDS),
+    ([0.3, math.nan], [0.2, math.nan, math.nan], UNDECIDED),  # both stopped: a tie
 ])  # fmt: skip
 def test_same_weights(own, other, expected):
     cells = []
     for name in names(6):
-        for lr_of, losses in (("B", own), ("A", other)):
-            cells.append({"pair": name, "lr_of": lr_of, "val_loss": losses,
-                          "val_accuracy": [0.5] * len(losses)})  # fmt: skip
-    frames = {"pairs": pairs(*[True] * 6)} | trained(*cells)
-    assert verdict_of(judged.same_weights, **frames) == expected
+        for lr_of, accuracies in (("B", own), ("A", other)):
+            cells.append({"pair": name, "lr_of": lr_of, "val_accuracy": accuracies,
+                          "val_loss": [1.0] * len(accuracies)})  # fmt: skip
+    assert verdict_of(judged.same_weights, **trained(*cells)) == expected
 
 
 def test_torch_is_lower():

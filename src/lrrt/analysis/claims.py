@@ -402,9 +402,9 @@ def _disjoint_pairs(study: Study) -> list[str]:
 @claim("Use the same initial weights for the finder and for the training that follows.")
 def same_weights(study: Study) -> Finding:
     """Over all weights, A or B of any pair, that were trained both at their own maximum LR and at
-    the other run's: holds if the interval of the share that reaches the lower validation loss at
-    its own maximum (after equally many epochs; a loss that is not finite is the worst) lies above
-    one half; does not hold if below."""
+    the other run's: holds if the interval of the share that reaches the higher validation accuracy
+    at its own maximum (after equally many epochs; 0 for a training that stopped) lies above one
+    half; does not hold if below."""
     better = total = 0
     trained = sorted(set(study.cells(lr_kind="max")["pair"]))
     for pair, weights in itertools.product(trained, ("AB", "BA")):
@@ -416,10 +416,9 @@ def same_weights(study: Study) -> Finding:
             continue
         names = [cell.iloc[0] for cell in cells]
         epoch = min(map(study.epochs_of, names))
-        losses = [study.at_epoch(name, epoch, "val_loss") for name in names]
-        losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
-        if losses[0] != losses[1]:
-            better, total = better + (losses[0] < losses[1]), total + 1
+        own, other = (study.accuracy(name, epoch) for name in names)
+        if own != other:
+            better, total = better + (own > other), total + 1
     spreads = []
     for case in study.home_cases("order"):
         rows = study.ranges("order", case)
@@ -438,8 +437,8 @@ def same_weights(study: Study) -> Finding:
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"{better} of {total} weights reach the lower validation loss at their own maximum LR than "
-        f"at the other's.{order} Interval: the share.{missing}", verdict, interval,
+        f"{better} of {total} weights reach a higher validation accuracy at their own maximum LR "
+        f"than at the other's.{order} Interval: the share.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -729,8 +728,7 @@ def policies_help(study: Study) -> Finding:
         for name, lr_of in itertools.product((policy, "constant"), "AB"):
             cell = study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=name)
             if len(cell):
-                found = study.at_epoch(cell["training"].iloc[0], epochs, "val_accuracy")
-                accuracies[name, lr_of] = found if math.isfinite(found) else 0.0
+                accuracies[name, lr_of] = study.accuracy(cell["training"].iloc[0], epochs)
         if len(accuracies) < 4:
             continue
         spread, constant = (

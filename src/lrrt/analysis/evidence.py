@@ -128,11 +128,11 @@ class Study:
         """How many epochs a training was given."""
         return int(self.trainings.loc[self.trainings["training"] == training, "epoch"].max())
 
-    def at_epoch(self, training: str, epoch: int, name: str) -> float:
-        """A column of a training after ``epoch`` epochs; NaN where it had stopped before."""
+    def accuracy(self, training: str, epoch: int) -> float:
+        """Validation accuracy after ``epoch`` epochs; 0 where the training had stopped before."""
         rows = self.trainings
-        found = rows[(rows["training"] == training) & (rows["epoch"] == epoch)][name]
-        return float(found.iloc[0]) if len(found) else math.nan
+        found = rows[(rows["training"] == training) & (rows["epoch"] == epoch)]["val_accuracy"]
+        return float(found.fillna(0.0).iloc[0]) if len(found) else 0.0
 
     @property
     def scale(self) -> str:
