@@ -1,0 +1,201 @@
+"""docs/moving_over.md: its right-hand sides run; both sides agree where the other is installed."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import lrrt
+from lrrt.core.smoothing import ema
+from lrrt.finder.exports import unsmooth_ema
+
+PAGE = Path(__file__).parents[1] / "docs" / "moving_over.md"
+
+
+def rows(section: str) -> list[str]:
+    """The code of the right-hand side of each row of the section's table."""
+    text = PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    table = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(table) >= 3 and all(line.count(" | ") == 1 for line in table)
+    return ["\n".join(re.findall(r"`([^`]+)`", line.split(" | ")[1])) for line in table]
+
+
+@pytest.fixture
+def names():
+    """What the tables take for granted: a model, its loss and optimiser, loaders."""
+    torch = pytest.importorskip("torch")
+    import matplotlib
+
+    matplotlib.use("agg")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x = torch.randn(96, 6)
+    data = torch.utils.data.TensorDataset(x, x[:, :3].argmax(1))
+    loader = torch.utils.data.DataLoader(data, 16)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3))
+    yield {
+        "lrrt": lrrt,
+        "torch": torch,
+        "model": model,
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        "trainloader": loader,
+        "valloader": loader,
+        "scaler": torch.amp.GradScaler("cpu"),
+    }
+    matplotlib.pyplot.close("all")
+
+
+def run(section, names):
+    for code in rows(section):
+        exec(compile(code, f"{PAGE.name}, {section}", "exec"), names)
+    return names["curve"]
+
+
+def test_fastai(names):
+    dls = SimpleNamespace(train=names["trainloader"])
+    names["learn"] = SimpleNamespace(model=names["model"], loss_func=names["criterion"], dls=dls)
+    assert len(run("fastai 2", names)) > 50
+
+
+@pytest.mark.parametrize("section", ["torch-lr-finder", "Ignite"])
+def test_torch(names, section):
+    assert len(run(section, names)) > 50
+
+
+def test_lightning(names):
+    torch, inner = names["torch"], names["model"]
+
+    class Module(torch.nn.Module):  # as much of a LightningModule as the table uses
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def training_step(self, batch, batch_index):
+            return names["criterion"](self.inner(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    names["model"] = Module()
+    if not find_spec("pytorch_lightning") and not find_spec("lightning"):
+        lacking = rows("Lightning")[-1]  # run by test_finder_lightning.py, too
+        assert "RangeTestCallback" in lacking
+        names["curve"] = None
+        for code in rows("Lightning")[:-1]:
+            exec(code, names)
+        assert len(names["curve"]) > 50
+    else:
+        run("Lightning", names)
+
+
+KERAS = """
+    import os
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import matplotlib; matplotlib.use("agg")
+    import keras, lrrt, numpy as np
+    x = np.random.default_rng(0).normal(size=(96, 6)); y = x[:, :3].argmax(1)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    def batches():
+        while True:
+            yield x[:16], y[:16]
+    generator = batches()
+"""
+
+
+@pytest.mark.skipif(not find_spec("tensorflow"), reason="needs TensorFlow")
+def test_keras():
+    code = textwrap.dedent(KERAS) + "\n".join(rows("Keras: keras_lr_finder and callbacks"))
+    ran = subprocess.run(
+        [sys.executable, "-c", code + "\nassert len(curve) > 50"],
+        capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+# ---- both sides -------------------------------------------------------------------------------
+
+
+def test_torch_lr_finder_sees_the_same_losses(names):
+    package = pytest.importorskip("torch_lr_finder")
+    model, optimizer, criterion = names["model"], names["optimizer"], names["criterion"]
+    ours = lrrt.range_test(
+        model, criterion, names["trainloader"], optimizer, start=1e-5, end=10, stop=None
+    )
+    finder = package.LRFinder(model, optimizer, criterion)
+    finder.range_test(
+        names["trainloader"], start_lr=1e-5, end_lr=10, num_iter=100, smooth_f=0, diverge_th=1e9
+    )
+    assert finder.history["lr"] == pytest.approx(ours.lr, rel=1e-6)
+    assert np.allclose(finder.history["loss"][: len(ours)], ours.loss, rtol=1e-5)
+
+
+def test_fastai_sees_the_same_losses(names):
+    learner = pytest.importorskip("fastai.learner")
+    pytest.importorskip("fastai.callback.schedule")  # adds lr_find
+    from fastai.data.core import DataLoaders
+    from fastai.optimizer import OptimWrapper
+
+    torch, model = names["torch"], names["model"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    end = 1e-7 * 1e8 ** (99 / 100)  # fastai's ramp would reach its end one step later
+    ours = lrrt.range_test(
+        model, names["criterion"], names["trainloader"], optimizer, end=end, stop=None
+    )
+    made = learner.Learner(
+        DataLoaders(names["trainloader"], names["valloader"], device="cpu"), model,
+        loss_func=names["criterion"], wd=0.0,
+        opt_func=lambda p, **_: OptimWrapper(p, torch.optim.SGD, momentum=0.9),
+    )  # fmt: skip
+    with made.no_bar(), made.no_logging():
+        found = made.lr_find(show_plot=False, stop_div=False)
+    assert np.asarray(made.recorder.lrs) == pytest.approx(ours.lr, rel=1e-5)
+    assert np.allclose(np.asarray(made.recorder.losses), ema(ours.loss), rtol=1e-4)
+    assert found.valley == pytest.approx(ours.suggest("fastai_valley").lr, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_sees_the_same_losses(names, tmp_path, monkeypatch):
+    lightning = pytest.importorskip("pytorch_lightning")
+    from pytorch_lightning.tuner import Tuner
+
+    torch, criterion, inner = names["torch"], names["criterion"], names["model"]
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.lr = inner, 0.1
+
+        def training_step(self, batch, batch_index):
+            return criterion(self.inner(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+    module = Module()
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=100, default_root_dir=tmp_path,
+    )  # fmt: skip
+    finder = Tuner(trainer).lr_find(
+        module, names["trainloader"], early_stop_threshold=None, update_attr=False
+    )
+    raw = unsmooth_ema(np.array(finder.results["loss"]), offset=1)
+    lrs = np.array(finder.results["lr"])
+    # Its ramp takes two steps at once after the first.
+    monkeypatch.setattr("lrrt.finder.range_test.grid", lambda ramp, steps: lrs)
+    ours = lrrt.range_test(
+        module, data=names["trainloader"], optimizer=module.configure_optimizers(), stop=None,
+        batch_loss=lambda model, batch: model.training_step(batch, 0), steps=len(lrs),
+    )  # fmt: skip
+    assert len(lrs) == 100 and np.allclose(raw, ours.loss, rtol=1e-3)
+    assert finder.suggestion() == pytest.approx(ours.suggest("lightning").lr, rel=1e-5)
