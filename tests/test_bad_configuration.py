@@ -1,0 +1,466 @@
+"""Bad configuration, over every key: one line with key, value, what is allowed; or a correct run.
+
+``CASES`` are the hand-picked wrong values of each key, Hypothesis adds its own.
+"""
+
+import ast
+import copy
+import dataclasses
+import datetime
+import itertools
+import os
+import string
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lrrt import cli
+from lrrt.compose import composed_yaml
+from lrrt.config import Config, DataConfig, from_mapping, load
+from lrrt.core import ramp
+from lrrt.datasets import Dataset
+from lrrt.datasets import load as load_dataset
+from lrrt.errors import InputError, one_line_errors
+from lrrt.runs.execute import execute
+from lrrt.runs.plan import sweep_specs, training_specs
+
+ROOT = Path(__file__).parents[1]
+BASE = {
+    "study": {"name": "s", "backends": ["torch"], "protocols": ["p"], "sweeps": ["weights"]},
+    "model": {"depth": 8, "width": 8},
+    "protocols": {"p": {}},
+    "sweeps": {"weights": {}},
+    "divergence": {"pairs": [["torch", "p"]]},
+}
+NAN, INF = float("nan"), float("inf")
+tried = partial(
+    settings, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def keys(hint: type = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
+    """Every key of the configuration with its type; ``p`` and ``weights`` stand for all names."""
+    for name, kind in get_type_hints(hint).items():
+        if get_origin(kind) is dict and dataclasses.is_dataclass(get_args(kind)[1]):
+            path_of_one = (*path, name, "p" if name == "protocols" else "weights")
+            yield from keys(get_args(kind)[1], path_of_one)
+        elif dataclasses.is_dataclass(kind):
+            yield from keys(kind, (*path, name))
+        else:
+            yield (*path, name), kind
+
+
+def changed(*changes: tuple[tuple[str, ...], Any]) -> dict:
+    """``BASE`` with values put at paths."""
+    values = copy.deepcopy(BASE)
+    for path, value in changes:
+        section = values
+        for part in path[:-1]:
+            section = section.setdefault(part, {})
+        section[path[-1]] = value
+    return values
+
+
+def refusal(values: Any) -> str:
+    """The message about ``values``, which must be one line that can be printed."""
+    with pytest.raises(InputError) as caught:
+        from_mapping(values)
+    message = str(caught.value)
+    assert message.isprintable() and len(message) < 1000
+    assert " is not allowed; " in message and message.split("is not allowed; ")[1].strip()
+    return message
+
+
+# --- wrong values of every key
+
+CONTAINERS = [[None], {"_target_": "os.system"}]
+WRONG = {  # of a type, whatever the key
+    int: [2.5, "many", True, NAN, INF, 10**30, -1, "${nothing}", "???", []],
+    float: ["fast", True, NAN, INF, -INF, -1, 1e308, "", "${nothing}", "???", []],
+    bool: ["maybe", 2.5, "${oc.env:NO_SUCH_VARIABLE}", "???", []],
+    str: ["", "  ", "a\nb", "\x00", "\x1b[2J", "\ud800", "${", "???", b"bytes", []],
+    list: ["torch", 1, NAN, [[]], [{}], [""], ["\x00"], ["???"], ["${nothing}"], {}],
+    dict: ["x", 1, [], {1: 1}, {"unknown": 1}],
+}
+
+
+def cases() -> Iterator[tuple[tuple, Any]]:
+    for path, kind in keys():
+        kind, *others = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        kind = get_origin(kind) or kind
+        values = WRONG[kind] + CONTAINERS + ([] if NoneType in others else [None])
+        yield from ((path, value) for value in values)
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize("path", dict.fromkeys(path for path, _ in CASES), ids=".".join)
+def test_wrong_values_are_named_in_one_line(path):
+    for value in [value for other, value in CASES if other == path]:
+        message = refusal(changed((path, value)))
+        assert message.startswith(".".join(path)), (value, message)
+        inner = value.values() if isinstance(value, dict) else value
+        shown = [repr(value), *map(repr, inner if isinstance(inner, Iterable) else [])]
+        assert any(text in message for text in shown), (value, message)
+
+
+def test_every_key_has_cases():
+    assert {path for path, _ in CASES} == {path for path, _ in keys()}
+    assert len(CASES) > 600 and len(dict(keys())) > 55
+
+
+DEEP = [
+    (("modle",), 1, "modle: 1"),
+    (("model", "dept"), 8, "no such key, but one of: name, depth, width"),
+    (("model",), None, "a section with the keys"),
+    (("protocols",), {1: {}}, "protocols: 1"),
+    (("protocols",), {}, "study.protocols: 'p'"),
+    (("protocols", "../up"), {}, "protocols: '../up'"),
+    (("protocols", "a-b"), {}, "protocols: 'a-b'"),  # names are joined by hyphens
+    (("protocols", "a.b"), {}, "protocols: 'a.b'"),  # and dots part DVC's parameters
+    (("protocols", "<script>"), {}, "protocols: '<script>'"),
+    (("protocols", "a" * 65), {}, "1 to 64 letters"),
+    (("protocols", "\u00e9"), {}, "protocols: '\u00e9'"),
+    (("sweeps", ""), {}, "sweeps: ''"),
+    (("sweeps", "x y"), {}, "sweeps: 'x y'"),
+    (("study", "name"), "..", "study.name: '..'"),
+    (("study", "name"), "a/b", "study.name: 'a/b'"),
+    (("study", "name"), "-rf", "study.name: '-rf'"),
+    (("study", "name"), "s" * 65, "study.name"),
+    (("study", "name"), "\u0661", "study.name"),  # a digit, elsewhere
+    (("study", "backends"), ["torch", "torch"], "none twice"),
+    (("study", "backends"), ["os"], "one of: keras, torch"),
+    (("study", "sweeps"), ["order"], "study.sweeps: 'order'"),
+    (("study", "name"), "${study.name}", "Recursive interpolation"),
+    (("model", "depth"), 9, "6n + 2"),
+    (("model", "depth"), 6 * 2**61 + 2, "1202"),
+    (("model", "width"), 12, "a multiple of 8"),
+    (("data", "train_images"), 9, "from 10 to 1000000"),
+    (("data", "seed"), 2**63, "from 0 to 9223372036854775807"),
+    (("data", "seed"), datetime.date(2020, 1, 1), "datetime.date"),
+    (("sweep", "batch_size"), 12801, "from 1 to 12800"),
+    (("sweeps", "weights", "batch_sizes"), [12801], "from 1 to 12800"),
+    (("sweeps", "weights", "batch_sizes"), [1281], "10 whole batches"),
+    (("protocols", "p", "ramp", "end"), 1e-7, "more than protocols.p.ramp.start"),
+    (("protocols", "p", "ramp", "start"), 5e-324, "from 1e-30 to 1e+30"),
+    (("protocols", "p", "ramp", "start"), 1e31, "from 1e-30 to 1e+30"),
+    (("protocols", "p", "ramp", "steps"), 9, "from 10 to 100000"),
+    (("protocols", "p", "momentum"), 1, "from 0 to 0.9999"),
+    (("protocols", "p", "batch_norm_momentum"), 1.01, "from 0 to 1"),
+    (("protocols", "p", "gradient_clip"), 0, "from 1e-30 to 1e+30"),
+    (("divergence", "pairs"), [["torch", "p"], ["torch", "p"]], "each pair once"),
+    (("divergence", "pairs"), [["torch"]], "pairs [backend, protocol]"),
+    (("divergence", "pairs"), [["keras", "p"]], "of study.backends"),
+    (("divergence", "policies"), ["os"], "one_cycle"),
+    (("divergence", "reference_lr"), 0, "divergence.reference_lr: 0.0"),
+    (("report", "loss_quantiles"), [0.9, 0.1], "0 <= low < high <= 1"),
+    (("report", "loss_quantiles"), [NAN, NAN], "0 <= low < high <= 1"),
+    (("report", "loss_quantiles"), [0.1], "two numbers"),
+    (("report", "title"), "x" * 10_000 + "\n", "..."),
+    (("launcher", "name"), "os", "local"),
+]
+
+
+@pytest.mark.parametrize("path, value, part", DEEP)
+def test_impossible_values_are_named_in_one_line(path, value, part):
+    assert part in refusal(changed((path, value)))
+
+
+def test_divergence_needs_the_weights_sweep():
+    values = changed((("sweeps", "order"), {}), (("study", "sweeps"), ["order"]))
+    assert "which divergence needs" in refusal(values)
+    from_mapping(values | {"divergence": {"pairs": []}})
+
+
+@pytest.mark.parametrize("values", [None, 1, "words", [], [1], b"x", object()])
+def test_what_is_no_mapping(values):
+    if values is not None:
+        refusal(values)
+    else:
+        with pytest.raises(InputError):
+            from_mapping(values)
+
+
+# --- whatever Hypothesis thinks of
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary(max_size=3)
+    | st.text("${}:.ab_", max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def planned(config: Config) -> None:
+    """What a valid configuration promises: every run of the study can be specified."""
+    for case in itertools.product(
+        *(getattr(config.study, n) for n in ("backends", "protocols", "sweeps"))
+    ):
+        for spec in sweep_specs(config, "0" * 64, *case)[:2]:
+            assert len(spec.key) == 40 and 0 <= spec.weights_seed < 2**63
+            grid = ramp.grid(spec.protocol.ramp, spec.steps)
+            assert grid.shape == (spec.steps,) and grid[0] == spec.protocol.ramp.start
+            assert np.isfinite(grid).all() and (np.diff(grid) >= 0).all() and spec.steps >= 10
+    run = {"weights_seed": 0, "order_seed": 0, "batch_size": 10, "min_lr": 0.1, "max_lr": 1.0}
+    for backend, protocol in config.divergence.pairs:
+        trainings = training_specs(config, "0" * 64, backend, protocol, "x", {"A": run, "B": run})
+        assert len({training.spec.key for training in trainings}) > 1
+
+
+@tried(max_examples=150)
+@given(st.sampled_from(list(keys())), anything)
+def test_any_value_is_refused_in_one_line_or_can_be_run(key, value):
+    path, _ = key
+    try:
+        config = from_mapping(changed((path, value)))
+    except InputError as error:
+        assert str(error).isprintable() and str(error).startswith(path[0])
+    else:
+        planned(config)
+
+
+def near(kind: Any, path: tuple[str, ...]) -> st.SearchStrategy:
+    """Values that are mostly possible, at their ends too."""
+    kind, *others = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    found = {
+        int: st.sampled_from([0, 1, 8, 10, 16, 100, 100_000, 1_000_000, 2**62, 2**63]),
+        float: st.sampled_from([1e-30, 1e-12, 1e-5, 0.1, 0.5, 0.9999, 1.0, 10.0, 1e6, 1e30]),
+        bool: st.booleans(),
+        str: st.sampled_from(CHOSEN.get(path[-1], ["p"])),
+    }.get(kind, st.sampled_from([[1], [0.1, 0.9], [12800], ["weights"], [["torch", "p"]], []]))
+    return found | st.none() if others else found
+
+
+CHOSEN = {
+    "name": ["digits", "resnet", "local", "cifar10"],
+    "rule": ["blog_keras", "ktrain", "lightning"],
+    "home": ["keras", "torch"],
+    "shape": ["linear", "exponential"],
+    "end_at": ["last", "after_last"],
+    "pairing": ["before", "after"],
+    "validation": ["none", "running", "batch"],
+    "kind": ["none", "l2", "decoupled"],
+}
+
+
+@tried(max_examples=150)
+@given(st.data())
+def test_what_is_valid_can_be_run(data):
+    chosen = data.draw(
+        st.lists(st.sampled_from(list(keys())), max_size=4, unique_by=lambda k: k[0])
+    )
+    changes = [(path, data.draw(near(kind, path))) for path, kind in chosen]
+    try:
+        config = from_mapping(changed(*changes))
+    except InputError as error:
+        assert str(error).isprintable()
+    else:
+        planned(config)
+
+
+@tried(max_examples=100)
+@given(st.text(string.printable) | st.text() | st.binary().map(lambda b: b.decode("latin1")))
+def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "params.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError) as caught:
+        load(file)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "content, part",
+    [
+        (b"", "study"),
+        (b"\xff\xfe\x00", "readable YAML"),
+        (b"data: {seed: " + b"1" * 5000 + b"}", "readable YAML"),
+        (b"[" * 2000, "readable YAML"),
+        (b"a: &a [1]\nb: *a\n", "without aliases"),
+        (b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i)
+                                       for i in range(97, 121)), "without aliases"),
+        (b"data: {seed: 1}\ndata: {seed: 2}\n", "duplicate"),
+        (b"data: !!python/object/apply:os.system ['touch hacked']", "readable YAML"),
+        (b"data: !!python/name:os.system", "readable YAML"),
+        (b"--- {}\n--- {}\n", "readable YAML"),
+    ],
+)  # fmt: skip
+def test_hostile_params_file(tmp_path, monkeypatch, content, part):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(content)
+    if content == b"":
+        with pytest.raises(InputError):
+            load()
+        return
+    with pytest.raises(InputError, match=part) as caught:
+        load()
+    assert str(caught.value).isprintable()
+    assert os.listdir() == ["params.yaml"]
+
+
+def test_params_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="Is a directory"):
+        load(tmp_path)
+
+
+# --- through Hydra
+
+OVERRIDES = [
+    ("data._target_=os.system", "_target_"),
+    ("+data._target_=os.system", "_target_"),
+    ("+_target_=os.system", "_target_"),
+    ("+data.path2=x", "path2"),
+    ("~data.seed", "data.seed"),
+    ("sweep.runs=${sweep.runs}", "Recursive"),
+    ("sweep.runs=${nothing}", "nothing"),
+    ("report.title=${oc.env:NO_SUCH_VARIABLE}", "NO_SUCH_VARIABLE"),
+    ("study.name='<script>alert(1)</script>'", "study.name"),
+    ("sweeps.weights=null", "sweeps.weights"),
+    ("data=../../etc/passwd", "data"),
+    ("=", "="),
+    ("\x00", "overrides"),
+]
+
+
+@pytest.mark.parametrize("override, part", OVERRIDES)
+def test_bad_override_of_hydra(override, part):
+    with pytest.raises(InputError) as caught:
+        composed_yaml(ROOT / "conf", [override])
+    assert str(caught.value).isprintable() and part in str(caught.value)
+
+
+def test_configuration_is_data_only():
+    """Nothing in the package builds objects or commands from text."""
+    forbidden = {
+        "eval", "exec", "compile", "pickle", "cPickle", "dill", "joblib", "marshal", "shelve",
+        "system", "popen", "instantiate", "unsafe_load", "full_load", "allow_pickle", "shell",
+    }  # fmt: skip
+    methods = {"compile", "eval"}  # of regular expressions and models: only bare calls count
+    # The one exception: what the user names in a file of their own, for the finder (SECURITY.md).
+    expected = {("command.py", "instantiate")}
+    found = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = {
+                ast.Import: lambda n: [part for a in n.names for part in a.name.split(".")],
+                ast.ImportFrom: lambda n: [
+                    *(n.module or "").split("."),
+                    *(a.name for a in n.names),
+                ],
+                ast.Name: lambda n: [n.id],
+                ast.Attribute: lambda n: [n.attr] if n.attr not in methods else [],
+                ast.keyword: lambda n: [n.arg],
+            }.get(type(node), lambda n: [])(node)
+            found |= {(file.name, name) for name in names if name in forbidden}
+    assert found == expected
+
+
+# --- nothing is written
+
+STAGES = {
+    "data": [], "sweep": ["torch", "p", "weights"], "suggest": [], "divergence": [], "report": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "path, value",
+    [(("model", "depth"), 9), (("data", "name"), "os"), (("study", "name"), "../x"), (("x",), 1)],
+)
+def test_stage_says_it_in_one_line_and_writes_nothing(
+    stage, path, value, tmp_path, monkeypatch, capsys
+):
+    module = __import__(f"lrrt.stages.{stage}", fromlist=["main"])
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(changed((path, value))))
+    with pytest.raises(SystemExit) as caught:
+        module.main(STAGES[stage])
+    captured = capsys.readouterr()
+    assert caught.value.code == 2 and captured.out == ""
+    assert captured.err.startswith(f"error: {'.'.join(path)}: ") and captured.err.count("\n") == 1
+    assert os.listdir() == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    "config, part",
+    [
+        (DataConfig(name="cifar10", path="no/such/folder"), "no/such/folder"),
+        (DataConfig(name="cifar10", path="x" * 5000), "data.path"),
+        (DataConfig(name="cifar10", path="/dev/null"), "/dev/null"),
+        (DataConfig(name="cifar10", path="."), "data.path"),
+        (DataConfig(name="cifar10", path=".", train_images=50_001), "at most 50000"),
+        (DataConfig(name="digits", path="."), "null"),
+    ],
+)
+def test_data_that_cannot_be(config, part, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught, one_line_errors():
+        load_dataset(config)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1 and part in error
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("arguments", [["compose", "model.depth=9"], ["list", "nope"]])
+def test_commands_write_nothing(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(ROOT / "conf", "conf")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    assert os.listdir() == ["conf"]
+
+
+# --- odd, but allowed: a correct run
+
+ODD = {
+    "as it is": {},
+    "smallest": {"gradient_clip": 1e-30, "batch_norm_momentum": 0.0, "momentum": 0.0},
+    "largest": {"gradient_clip": 1e30, "batch_norm_momentum": 1.0, "momentum": 0.9999},
+    "decay": {"weight_decay": {"kind": "decoupled", "value": 1e6}},
+    "penalty": {"weight_decay": {"kind": "l2", "value": 1e6}},
+    "whole range": {"ramp": {"start": 1e-30, "end": 1e30}},
+    "numbers as text": {"momentum": "0.5", "batch_norm_epsilon": "1e-3", "flip": "no"},
+    "linear": {"ramp": {"shape": "linear", "end_at": "after_last", "pairing": "after"}},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    labels = random.integers(0, 10, 200)
+    half = np.full(3, 0.5)
+    return Dataset(images, labels, images[:10], labels[:10], half, half, tuple("0123456789"), "")
+
+
+def test_odd_but_allowed_values_run(dataset):
+    pytest.importorskip("torch")
+    first_losses = {}
+    for name, protocol in ODD.items():
+        values = changed((("protocols", "p"), {"augmentation": "none", "flip": False, **protocol}))
+        values["data"] = {"train_images": 200, "test_images": 10}
+        values["sweeps"]["weights"] = {"runs": 1, "batch_sizes": [16], "steps": 10}
+        (spec,) = sweep_specs(from_mapping(values), dataset.digest, "torch", "p", "weights")
+        curve = execute(spec, dataset).arrays
+        assert all(array.shape == (10,) for array in curve.values())
+        assert np.array_equal(curve["lr"], ramp.training_lrs(spec.protocol.ramp, 10))
+        first_losses[name] = curve["loss"][0]
+    # Before the first update nothing of all this matters but the constants of batch norm.
+    del first_losses["numbers as text"]
+    assert np.ptp(list(first_losses.values())) < 1e-6 and 2 < first_losses["as it is"] < 10
