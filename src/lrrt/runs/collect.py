@@ -55,8 +55,9 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
         if result.record["versions"] not in versions:
             versions.append(result.record["versions"])
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-    types = {name: "str" if name in TEXT else "int64" if name in WHOLE else "float64"
-             for name in COLUMNS}
+    types = {
+        name: "str" if name in TEXT else "int64" if name in WHOLE else "float64" for name in COLUMNS
+    }
     table = table.astype(types)
     table.attrs = {
         "data_digests": sorted({spec.data_digest for spec in specs}),
