@@ -22,7 +22,7 @@ from lrrt.errors import InputError
 from lrrt.runs.collect import curve_table
 from lrrt.runs.execute import execute
 from lrrt.runs.launchers import local
-from lrrt.runs.plan import sweep_specs
+from lrrt.runs.plan import rounds, sweep_specs
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
@@ -240,6 +240,20 @@ def test_sweep_specs():
     assert config.protocols["p"].ramp.steps is None
     assert len(sweep_specs(config, "d", "fake", "crossed", "s")) == 2
     assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "same")] == [15]
+
+
+def test_rounds_take_every_case_in_turn():
+    config = plan_config()
+    config.study.backends, config.study.protocols = ["fake", "doubling"], ["p"]
+    config.study.sweeps = ["s", "same"]
+    config.sweeps["s"].crossed_runs = 2
+    found = rounds(config, "d")
+    assert [len(specs) for specs in found] == [6, 4, 2]
+    assert [(s.backend, s.batch_size, s.order_seed) for s in found[0]] == [
+        ("fake", 16, 7), ("fake", 32, 7), ("doubling", 16, 7), ("doubling", 32, 7),
+        ("fake", 128, 0), ("doubling", 128, 0),
+    ]
+    assert [(s.backend, s.order_seed) for s in found[2]] == [("fake", 9), ("fake", 9)]
 
 
 @pytest.mark.parametrize(

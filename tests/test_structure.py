@@ -14,8 +14,8 @@ FRAMEWORKS = {"torch", "keras", "tensorflow"}
 GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins"}
 PLUGINS = {
     "lrrt.runs.execute": ["lrrt.core.networks", "lrrt.runs.policies"],
-    "lrrt.stages.sweep": ["lrrt.runs.launchers"],
-    "lrrt.stages.divergence": ["lrrt.runs.launchers", "lrrt.backends"],
+    "lrrt.runs.study": ["lrrt.runs.launchers"],
+    "lrrt.stages.divergence": ["lrrt.backends"],
     "lrrt.stages.suggest": ["lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
 }

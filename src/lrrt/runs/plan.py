@@ -66,6 +66,27 @@ def sweep_specs(
     return list({spec.key: spec for spec in specs}.values())
 
 
+def rounds(config: Config, dataset_digest: str) -> list[list[RunSpec]]:
+    """All range tests of a study: run i of every sweep, case and batch size, for each i in turn.
+
+    Within a round in the order of ``study.sweeps``; protocols on the backend that the post ran
+    them on come before the others.
+    """
+    found: dict[int, list[RunSpec]] = {}
+    cases = [
+        (config.protocols[protocol].home != backend, backend, protocol)
+        for backend in config.study.backends
+        for protocol in config.study.protocols
+    ]
+    for sweep in config.study.sweeps:
+        for _, backend, protocol in sorted(cases):
+            counts: dict[int, int] = {}
+            for spec in sweep_specs(config, dataset_digest, backend, protocol, sweep):
+                i = counts[spec.batch_size] = counts.get(spec.batch_size, -1) + 1
+                found.setdefault(i, []).append(spec)
+    return [found[i] for i in sorted(found)]
+
+
 class Training(NamedTuple):
     """One training of a pair A, B, and what it is for.
 

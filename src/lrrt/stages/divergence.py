@@ -2,20 +2,17 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import pandas as pd
 
 from lrrt import config as configuration
-from lrrt import plugins
 from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
 from lrrt.analysis.tables import SUGGESTION_TYPES, by_own_rule, read_table
-from lrrt.datasets import open_dataset
-from lrrt.errors import InputError, one_line_errors
+from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
+from lrrt.runs import study
 from lrrt.runs.collect import training_table, write_table
 from lrrt.runs.plan import training_specs
-from lrrt.runs.store import Store
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,13 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder = Path("data") / config.study.name
-        dataset_path = folder / "dataset.safetensors"
-        if not dataset_path.is_file():
-            raise InputError(
-                "dataset", str(dataset_path), "a file; `python -m lrrt.stages.data` writes it"
-            )
-        dataset = open_dataset(dataset_path)
+        folder, dataset = study.folder(config), study.dataset(config)
         suggestions = by_own_rule(
             read_table(
                 folder / "suggestions.parquet",
@@ -54,14 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
             for pair_name, pair in pairs_of(name, chosen[name]).items():
                 identity = (dataset.digest, backend, protocol, pair_name)
                 planned.append(training_specs(config, *identity, pair, grid=pair_name == name))
-        store = Store(folder / "store")
-        launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
         # What matters most of every pair comes first, for whoever stops the study half-way.
         ranked = sorted(
             ((rank, training.spec) for pair in planned for rank, training in enumerate(pair)),
             key=lambda item: item[0],
         )
-        launcher.run([spec for _, spec in ranked], dataset_path, store, config.launcher)
+        store = study.carry_out(config, [spec for _, spec in ranked])
         trainings = training_table([training for pair in planned for training in pair], store)
         write_table(folder / "trainings.parquet", trainings)
         write_table(folder / "outcomes.parquet", outcome_table(trainings, len(dataset.classes)))

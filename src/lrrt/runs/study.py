@@ -1,0 +1,35 @@
+"""Where a study's files lie, and how its stages carry out runs."""
+
+from pathlib import Path
+
+from lrrt import plugins
+from lrrt.config import Config
+from lrrt.datasets import Dataset, open_dataset
+from lrrt.errors import InputError
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Store
+
+
+def folder(config: Config) -> Path:
+    """``data/<study>``, relative to the working directory."""
+    return Path("data") / config.study.name
+
+
+def dataset_path(config: Config) -> Path:
+    return folder(config) / "dataset.safetensors"
+
+
+def dataset(config: Config) -> Dataset:
+    """The study's data set; :class:`InputError`, naming the command that writes it, without one."""
+    path = dataset_path(config)
+    if not path.is_file():
+        raise InputError("dataset", str(path), "a file; `python -m lrrt.stages.data` writes it")
+    return open_dataset(path)
+
+
+def carry_out(config: Config, specs: list[RunSpec]) -> Store:
+    """The study's store, once the configured launcher has added the ``specs`` it lacked."""
+    store = Store(folder(config) / "store")
+    launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+    launcher.run(specs, dataset_path(config), store, config.launcher)
+    return store
