@@ -528,7 +528,7 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
     for run in data.recorded("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
-    assert "the median suggested max LR is" in text
+    assert "the suggested range is, in the median," in text
 
 
 # ---- writing ----------------------------------------------------------------------------------

@@ -139,8 +139,8 @@ def brief(data: StudyData, claims: list[dict]) -> list[str]:
                 f"{harmed['A']} trainings; at the one suggested for B itself, in {harmed['B']}."
             )
     verdicts = _counts(claim["verdict"] for claim in claims)
-    words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "are undecided"}
-    listed = ", ".join(f"{verdicts[name]} {words[name]}" for name in words if name in verdicts)
+    words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "undecided"}
+    listed = ", ".join(f"{words[name]}: {verdicts[name]}" for name in words if name in verdicts)
     if listed:
         sentences.append(f"The post's {len(claims)} claims, judged on these runs: {listed}.")
     return [sentence for sentence in sentences if sentence]
@@ -161,18 +161,23 @@ def _crossed(data: StudyData) -> str:
 
 
 def _spread(data: StudyData, case: Case) -> str:
-    """How far apart the max LRs of one case are, with new and with the same weights."""
+    """The range of one case, and how far its maximum moves with new and with the same weights."""
     parts = []
     for sweep, words in (
-        ("weights", "New weights and batch orders move it from"),
-        ("order", "With the same weights and new batch orders it goes from"),
+        ("weights", "New weights and batch orders move its maximum from"),
+        ("order", "With the same weights, new batch orders alone move it from"),
     ):
-        values = data.suggested(sweep, case)["max_lr"].dropna()
+        rows = data.suggested(sweep, case)
+        values = rows["max_lr"].dropna()
         if len(values) < 2:
             continue
-        low, median, high = log_quantiles(values, [0.1, 0.5, 0.9])
         if not parts:
-            parts.append(f"{style.label(*case)}: the median suggested max LR is {number(median)}.")
+            low, high = (log_quantiles(rows[name], [0.5])[0] for name in ("min_lr", "max_lr"))
+            parts.append(
+                f"{style.label(*case)}: the suggested range is, in the median, {number(low)} to "
+                f"{number(high)}."
+            )
+        low, high = log_quantiles(values, [0.1, 0.9])
         parts.append(
             f"{words} {number(low)} to {number(high)} (10 to 90 % of {len(values)} runs), a factor "
             f"of {number(high / low)}."
