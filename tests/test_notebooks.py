@@ -44,7 +44,7 @@ def test_the_posts_figures_are_redrawn_without_training(tmp_path):
 
 
 @pytest.mark.skipif(
-    not (ROOT / "data" / "blog" / "curves").is_dir(),
+    not (ROOT / "data/blog/curves").is_dir() or not (ROOT / "reports/blog/params.yaml").is_file(),
     reason="the study at the post's scale is not here",
 )
 def test_the_posts_figures_are_redrawn_from_the_committed_study():
