@@ -10,6 +10,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+import test_moving_over  # noqa: E402
 
 import lrrt  # noqa: E402
 from lrrt.errors import InputError  # noqa: E402
@@ -307,3 +308,39 @@ def test_nan_from_the_first_step_is_a_curve_that_abstains():
     assert len(curve) == 1 and np.isnan(curve.loss[0])
     assert curve.suggest().lr is None and "nan at step 0" in curve.suggest().reason
     assert same(before, model.get_weights())
+
+
+def test_moving_over_from_other_finders():
+    import matplotlib
+
+    matplotlib.use("agg")
+
+    def batches():
+        while True:
+            yield x[:BATCH].astype("float32"), y[:BATCH]
+
+    names = {"lrrt": lrrt, "model": compiled(model=small()), "x": x, "y": y, "generator": batches()}
+    for code in test_moving_over.rows("Keras: keras_lr_finder and callbacks"):
+        exec(compile(code, "moving_over.md", "exec"), names)
+    assert len(names["curve"]) > 50
+
+
+def test_audit_of_a_keras_model():
+    def make_model():
+        return compiled(model=small(), run_eagerly=True)
+
+    tf.random.set_seed(5)
+    noise = float(tf.random.uniform(()))
+    tf.random.set_seed(5)
+    state = random.getstate()
+    found = lrrt.audit(
+        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=3
+    )
+    again = lrrt.audit(
+        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=3
+    )
+    assert found.to_dict() == again.to_dict() and random.getstate() == state
+    assert float(tf.random.uniform(())) == noise
+    assert found.curves[0].loss[0] != found.curves[1].loss[0]
+    assert len(found.trials) == 6 * (found.lr is not None)
+    assert found.about["framework"].endswith("on tensorflow")

@@ -168,6 +168,8 @@ class KerasSession:
             for variable in [*model.variables, *model.optimizer.variables, *metrics]:
                 _keep_variable(variable, later)
             later(model.reset_metrics)  # before that, for those that the test makes
+            for name in ("_compile_loss", "_compile_metrics"):
+                _keep_unbuilt(getattr(model, name, None), later)
             self.lr = _steered(model.optimizer, later)
             yield
 
@@ -179,10 +181,7 @@ class KerasSession:
             logs = self._run("train", batch)
             if "loss" not in logs:
                 raise InputError("model", sorted(logs), "one whose train_step returns a 'loss'")
-            loss = np.asarray(keras.ops.convert_to_numpy(logs["loss"]))
-            if loss.size != 1:
-                raise InputError("loss", f"of shape {loss.shape}", "a scalar")
-            total += float(loss.reshape(()))
+            total += _number(logs["loss"])
             penalties += penalty
         count = len(batches)
         return Step((total - penalties) / count, penalties / count, math.nan)
@@ -192,7 +191,7 @@ class KerasSession:
         weights = [w for w in self.model.trainable_weights if w.regularizer is not None]
         if not weights:
             return 0.0
-        return float(sum(keras.ops.sum(weight.regularizer(weight)) for weight in weights))
+        return sum(_number(weight.regularizer(weight)) for weight in weights)
 
     def _run(self, kind: str, batch: Batch) -> dict[str, Any]:
         """Logs of one ``train`` or ``test`` step: of this batch alone, since Keras's are running
@@ -215,7 +214,7 @@ class KerasSession:
                 _keep_variable(variable, stack.callback)
             penalty = self._penalty()
             for batch in limited(self.validation):
-                logs = {name: float(value) for name, value in self._run("test", batch).items()}
+                logs = {name: _number(value) for name, value in self._run("test", batch).items()}
                 size = batch_length(self._unpacked(batch)[0])
                 loss += (logs["loss"] - penalty) * size
                 right += next((logs[name] for name in logs if "acc" in name), math.nan) * size
@@ -228,6 +227,10 @@ class KerasSession:
             "model": type(self.model).__name__,
             "optimizer": type(_inner(self.model.optimizer)).__name__,
         }
+
+
+def _number(value: Any) -> float:
+    return float(np.sum(keras.ops.convert_to_numpy(value)))
 
 
 def _inner(optimizer: Any) -> Any:
@@ -263,6 +266,25 @@ def _keep_attributes(model: keras.Model, later: Later) -> None:
             later(setattr, model, name, before)
             if name != "stop_training":
                 setattr(model, name, value)
+
+
+def _keep_unbuilt(part: Any, later: Later) -> None:
+    """What compiling left to be built by the first batch is to be built by the first of ``fit``:
+    that draws random numbers on some backends."""
+    if part is None or getattr(part, "built", True):
+        return
+    attributes = vars(part)
+    before = {k: (v, list(v) if isinstance(v, list) else None) for k, v in attributes.items()}
+
+    def put_back() -> None:
+        attributes.clear()
+        for name, (value, items) in before.items():
+            attributes[name] = value
+            if items is not None:
+                list.clear(value)
+                list.extend(value, items)
+
+    later(put_back)
 
 
 def _keep_variable(variable: Any, later: Later) -> None:
