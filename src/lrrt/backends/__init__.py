@@ -3,6 +3,11 @@
 A backend is a module named after its framework with one function
 ``build(nodes, protocol, weights, *, precision="float32", threads=1, device="cpu") -> Network`` and
 one, ``versions() -> dict[str, str]``. No study logic in them.
+
+A network on an accelerator may also have ``resident(images, labels, mean, std, plan, lrs)``, which
+puts the data and the batch plan there and gives a function ``train(first, last)``: it trains those
+steps, counted from 0 and in order, and gives an iterable of their :class:`Step` values. It stands
+for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply`).
 """
 
 from typing import NamedTuple, Protocol

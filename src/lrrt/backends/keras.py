@@ -45,7 +45,7 @@ with silenced_stderr():  # TensorFlow's C++ start-up messages obey no setting
     from keras import layers
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES = {"float32": "float32", "tfloat32": "float32", "bfloat16": "mixed_bfloat16"}
 # Keras's name of each array of a layer, by its kind (lrrt.core.network.Parameter).
 ATTRIBUTES = {
     "conv": "kernel",
@@ -85,6 +85,8 @@ def build(
         except RuntimeError:
             running = threading.get_intra_op_parallelism_threads()
             raise InputError("threads", threads, f"{running}, as TensorFlow began with") from None
+    if device == "cuda":  # where TensorFlow's default is on, which is not float32
+        tf.config.experimental.enable_tensor_float_32_execution(precision == "tfloat32")
     with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
         return KerasNetwork(nodes, protocol, weights, POLICIES[precision])
 

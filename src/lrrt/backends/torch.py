@@ -10,9 +10,11 @@ from torch import Tensor
 from lrrt.backends import Step
 from lrrt.config import ProtocolConfig
 from lrrt.core.network import Node, Parameter, fold, parameters
+from lrrt.errors import InputError
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16}  # of autocast; None: off
+# Of autocast; None: off. (tfloat32: on a GPU, convolutions and products in TF32.)
+DTYPES = {"float32": None, "tfloat32": None, "bfloat16": torch.bfloat16}
 
 
 def build(
@@ -24,8 +26,22 @@ def build(
     threads: int = 1,
     device: str = "cpu",
 ) -> "TorchNetwork":
-    """A network with ``weights`` (canonical names and layouts), ready to train by ``protocol``."""
+    """A network with ``weights`` (canonical names and layouts), ready to train by ``protocol``.
+
+    On a GPU it also trains whole range tests there: :mod:`lrrt.backends._torch_cuda`.
+
+    Raises
+    ------
+    InputError
+        For a GPU that PyTorch does not see, and for TF32 without one.
+    """
     torch.set_num_threads(threads)
+    if device == "cuda":
+        from lrrt.backends import _torch_cuda  # which builds upon this module
+
+        return _torch_cuda.build(nodes, protocol, weights, DTYPES[precision], precision)
+    if precision == "tfloat32":
+        raise InputError("precision", precision, "float32 or bfloat16 on a CPU")
     return TorchNetwork(nodes, protocol, weights, DTYPES[precision], torch.device(device))
 
 
@@ -35,6 +51,8 @@ def versions() -> dict[str, str]:
 
 class TorchNetwork:
     """See :class:`lrrt.backends.Network`."""
+
+    evaluation_batch = EVALUATION_BATCH
 
     def __init__(self, nodes, protocol, weights, autocast_dtype, device):
         self.nodes, self.protocol, self.device = nodes, protocol, device
@@ -53,8 +71,12 @@ class TorchNetwork:
         ]
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
+        taken = self._train(images, torch.tensor(labels, device=self.device), lr)
+        return Step(*(value.item() for value in taken))
+
+    def _train(self, images, targets: Tensor, lr) -> tuple[Tensor, Tensor, Tensor]:
+        """One step; loss, penalty and gradient norm before the update."""
         protocol = self.protocol
-        targets = torch.tensor(labels, device=self.device)
         loss = F.cross_entropy(self._logits(images, _train_batch_norm), targets)
         gradients = list(torch.autograd.grad(loss, self.trained))
         with torch.no_grad():
@@ -67,16 +89,20 @@ class TorchNetwork:
                 # norm - norm: a norm that is not finite makes all gradients NaN, as in TensorFlow.
                 scale = protocol.gradient_clip / norm.clamp(min=protocol.gradient_clip)
                 torch._foreach_mul_(gradients, scale + (norm - norm))
-            if protocol.weight_decay.kind == "decoupled":
-                torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
-            torch._foreach_mul_(self.velocity, protocol.momentum)
-            if protocol.momentum_form == "lr_inside":
-                torch._foreach_add_(self.velocity, gradients, alpha=-lr)
-                torch._foreach_add_(self.trained, self.velocity)
-            else:
-                torch._foreach_add_(self.velocity, gradients)
-                torch._foreach_add_(self.trained, self.velocity, alpha=-lr)
-        return Step(loss.item(), penalty.item(), norm.item())
+            self._update(gradients, lr)
+        return loss, penalty, norm
+
+    def _update(self, gradients: list[Tensor], lr: float) -> None:
+        protocol = self.protocol
+        if protocol.weight_decay.kind == "decoupled":
+            torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
+        torch._foreach_mul_(self.velocity, protocol.momentum)
+        if protocol.momentum_form == "lr_inside":
+            torch._foreach_add_(self.velocity, gradients, alpha=-lr)
+            torch._foreach_add_(self.trained, self.velocity)
+        else:
+            torch._foreach_add_(self.velocity, gradients)
+            torch._foreach_add_(self.trained, self.velocity, alpha=-lr)
 
     @torch.inference_mode()
     def evaluate(
@@ -87,7 +113,7 @@ class TorchNetwork:
             folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
             network, batch_norm = copy.copy(self), _running_statistics
             network.nodes, network.tensors = folded[0], _tensors(*folded, self.device)
-        size = EVALUATION_BATCH[statistics]
+        size = self.evaluation_batch[statistics]
         loss, correct = 0.0, 0
         for start in range(0, len(images), size):
             targets = torch.tensor(labels[start : start + size], device=self.device)

@@ -3,13 +3,14 @@
 import math
 import platform
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
 
 from lrrt import __version__, plugins
-from lrrt.backends import Network
+from lrrt.backends import Network, Step
 from lrrt.core import batches, ramp, weights
 from lrrt.datasets import Dataset
 from lrrt.runs.lifetime import die_with_parent
@@ -115,6 +116,21 @@ class _Batches:
         return batches.prepare(images, self.protocol, data.mean, data.std), np.asarray(labels)
 
 
+def _steps(
+    dataset: Dataset, network: Network, feed: _Batches, lrs: np.ndarray
+) -> Callable[[int, int], Iterable[Step]]:
+    """``train(first, last)``: those steps, in order, on the device where the network can."""
+    if hasattr(network, "resident"):
+        data = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
+        return network.resident(*data, feed.plan, lrs)
+
+    def train(first: int, last: int) -> Iterator[Step]:
+        for step in range(first, last):
+            yield network.step(*feed.train(step), float(lrs[step]))
+
+    return train
+
+
 def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
     feed = _Batches(spec, dataset)
     lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)
@@ -124,10 +140,13 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
         names += ["val_loss", "val_accuracy"]
         test = feed.evaluation(dataset.test_images, dataset.test_labels)
     rows = np.empty((spec.steps, len(names)))
-    for step, lr in enumerate(lrs):
-        rows[step, :3] = network.step(*feed.train(step), float(lr))
+    train = _steps(dataset, network, feed, lrs)
+    at_a_time = 1 if validating else spec.steps
+    for first in range(0, spec.steps, at_a_time):
+        for step, taken in enumerate(train(first, first + at_a_time), first):
+            rows[step, :3] = taken
         if validating:
-            rows[step, 3:] = network.evaluate(*test, statistics=spec.validation)
+            rows[first, 3:] = network.evaluate(*test, statistics=spec.validation)
     arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
     arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
     return arrays, {}
@@ -144,10 +163,11 @@ def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, 
     rows[:, 0] = np.arange(1, spec.epochs + 1)
     rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]
     record = {"stopped_at_step": None, "initial_loss": None, "peak_loss": None}
+    steps = _steps(dataset, network, feed, lrs)
     for epoch in range(spec.epochs):
-        losses = []
-        for step in range(epoch * spec.steps, (epoch + 1) * spec.steps):
-            losses.append(network.step(*feed.train(step), float(lrs[step])).loss)
+        losses, first = [], epoch * spec.steps
+        for step, taken in enumerate(steps(first, first + spec.steps), first):
+            losses.append(taken.loss)
             if not math.isfinite(losses[-1]):
                 return _columns(rows), record | {"stopped_at_step": step}
             if step == 0:
