@@ -1,6 +1,7 @@
 """Tasks on an existing Ray cluster. Nothing is shared with its machines but the network."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from lrrt.runs.launchers._common import (
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
+ANSWER_SECONDS = 10
 OPTIONS = {
     "address": "address: of the cluster, host:port or ray://host:port; null: RAY_ADDRESS, else the "
     "cluster that runs on this machine",
@@ -78,6 +80,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
+        _check_answers(address)
         ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
@@ -90,6 +93,13 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raise OSError if nothing does at host:port: Ray itself would try for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
 
 
 def _run_all(ray: Any, sweep: Sweep, submit: Any, limit: int | None) -> None:
