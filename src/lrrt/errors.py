@@ -1,10 +1,16 @@
 """The one error a user's mistake raises, and how a command shows it."""
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 
 LONGEST_VALUE = 200  # characters of it that a message shows
+# What the machine refuses, through no fault of the program.
+REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 class InputError(ValueError):
@@ -22,9 +28,17 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print an :class:`InputError` as one line on standard error and exit with status 2."""
+    """Print an :class:`InputError` as one line on standard error and exit with status 2.
+
+    With status 1 for a disk that is full, cannot be written or read, and the like.
+    """
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

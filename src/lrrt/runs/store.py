@@ -1,9 +1,12 @@
 """Results by key: one safetensors file per run, written whole or not at all, verified when read."""
 
+import errno
 import hashlib
 import json
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,11 @@ from lrrt.files import write_whole
 from lrrt.runs.spec import RunSpec
 
 FORMAT_VERSION = "1"
+# From an older format version to the next: the bytes of a sound entry of that version to those of
+# the same entry in the next; ValueError, saying what is wrong, for one that is damaged. An entry is
+# brought up to date each time it is read, and stays as it is on disk. Every version keeps its
+# number in the metadata under ``format_version``.
+MIGRATIONS: dict[str, Callable[[bytes], bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -45,21 +53,32 @@ def _checksum(spec_json: str, record_json: str, arrays: dict[str, np.ndarray]) -
     return digest.hexdigest()
 
 
+def _metadata(content: bytes) -> dict[str, str]:
+    header_length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + header_length])["__metadata__"]
+
+
 def _parse(content: bytes, key: str) -> Result:
     """The result in ``content``; ValueError, naming what is wrong, unless it is sound."""
     if not content:
         raise ValueError("it is empty")
     try:
-        header_length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + header_length])
-        metadata = header["__metadata__"]
-        version = metadata["format_version"]
-        if version != FORMAT_VERSION:
-            raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
+        while (version := _metadata(content)["format_version"]) != FORMAT_VERSION:
+            if version not in MIGRATIONS:
+                raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
+            content = MIGRATIONS[version](content)
+        metadata = _metadata(content)
         arrays = parse_arrays(content)
         spec_json, record_json = metadata["spec"], metadata["record"]
         intact = _checksum(spec_json, record_json, arrays) == metadata["sha256"]
-    except (SafetensorError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+    except (
+        SafetensorError,
+        LookupError,
+        TypeError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        RecursionError,
+    ):
         raise ValueError("it is cut or unreadable") from None
     if not intact:
         raise ValueError("its checksum does not match its content")
@@ -71,8 +90,9 @@ def _parse(content: bytes, key: str) -> Result:
 class Store:
     """A folder of results, ``<path>/<key[:2]>/<key>.safetensors``. Several processes may share it.
 
-    An entry that is cut, empty, altered or of another format version is named on standard error,
-    moved to ``<path>/damaged/`` and from then on missing, so that the run is repeated.
+    An entry that is cut, empty, altered or of an unknown format version is named on standard
+    error, moved to ``<path>/damaged/`` (where the store can be written) and from then on missing,
+    so that the run is repeated.
     """
 
     def __init__(self, path: str | Path):
@@ -86,23 +106,46 @@ class Store:
         return self.get(key) is not None
 
     def get(self, key: str) -> Result | None:
-        """The verified result, or None where there is none."""
+        """The verified result, or None where there is none.
+
+        Raises
+        ------
+        OSError
+            For an entry that may not be read.
+        """
         file = self.file(key)
         try:
-            content = file.read_bytes()
+            return _parse(file.read_bytes(), key)
         except FileNotFoundError:
             return None
-        try:
-            return _parse(content, key)
         except ValueError as damage:
-            aside = self.path / "damaged" / file.name
+            self._put_aside(file, str(damage))
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EISDIR):
+                raise
+            self._put_aside(file, error.strerror)
+        return None
+
+    def _put_aside(self, file: Path, damage: str) -> None:
+        aside = self.path / "damaged" / file.name
+        try:
             aside.parent.mkdir(exist_ok=True)
-            try:
-                os.replace(file, aside)
-            except FileNotFoundError:
-                pass  # another process has just moved it
-            print(f"store: {file} is damaged ({damage}); moved to {aside}", file=sys.stderr)
-            return None
+            os.replace(file, aside)
+        except FileNotFoundError:
+            pass  # another process has just moved it
+        except OSError as error:
+            print(f"store: {file} is damaged ({damage}) and stays: {error}", file=sys.stderr)
+            return
+        print(f"store: {file} is damaged ({damage}); moved to {aside}", file=sys.stderr)
+
+    def check_writable(self) -> None:
+        """Raise OSError, naming the folder, if no result can be written: before it takes hours."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(bytes(4096))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def put(self, spec: RunSpec, result: Result) -> None:
         """Store ``result`` under the key of ``spec``."""

@@ -73,9 +73,12 @@ class Sweep:
 
     Raises
     ------
+    OSError
+        On entering, if the store cannot be written.
     SystemExit
-        On leaving, with one line and status 1 if a run failed; with status 130 (Ctrl-C) or 143
-        (SIGTERM), after one line that says how many runs are kept.
+        On leaving, with one line and status 1 if a run failed or the store can no longer be
+        written (an OSError); with status 130 (Ctrl-C) or 143 (SIGTERM). The lines other than that
+        of failed runs say how many are kept.
     """
 
     def __init__(self, specs: list[RunSpec], store: Store):
@@ -86,6 +89,7 @@ class Sweep:
         self.received: list[int] = []
 
     def __enter__(self) -> "Sweep":
+        self.store.check_writable()
         done = len(self.keys) - len(self.waiting)
         self.bar = tqdm(
             total=len(self.keys), initial=done, desc="runs", unit="run", file=sys.stderr,
@@ -109,20 +113,21 @@ class Sweep:
         self.bar.close()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        if isinstance(error, OSError):
+            raise SystemExit(f"error: {error}; {self._kept()}") from None
         if error is not None:
             return
         if self.received:
-            kept = sum(self.store.has(key) for key in self.keys)
             name = signal.Signals(self.received[0]).name
-            print(
-                f"stopped by {name}: {kept} of {len(self.keys)} runs are kept; "
-                "the same command does the rest",
-                file=sys.stderr,
-            )
+            print(f"stopped by {name}: {self._kept()}", file=sys.stderr)
             raise SystemExit(128 + self.received[0])
         if self.failed:
             names = ", ".join(key[:12] for key in self.failed)
             raise SystemExit(f"error: {len(self.failed)} of {len(self.keys)} runs failed: {names}")
+
+    def _kept(self) -> str:
+        kept = sum(self.store.has(key) for key in self.keys)
+        return f"{kept} of {len(self.keys)} runs are kept; the same command does the rest"
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ def _run_all(sweep: Sweep, dataset_path: Path, count: int, gpus: list[str] | Non
                         continue
                     code = worker.process.exitcode
                     problem = f"its worker died {ATTEMPTS} times, the last with exit code {code}"
+                if isinstance(problem, OSError):
+                    raise problem
                 worker.spec = None
                 sweep.ended(key, problem)
     finally:
@@ -168,7 +170,8 @@ def _end(worker: _Worker) -> None:
 
 
 def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
-    """In a worker: carry out the specs that arrive; answer None, or what went wrong in a line."""
+    """In a worker: carry out the specs that arrive; answer None, or what went wrong in a line, or
+    the OSError of a store that cannot be written."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from lrrt.datasets import open_dataset
@@ -187,7 +190,11 @@ def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
                 digest = dataset.digest
             if digest != spec.data_digest:
                 raise InputError("dataset", digest, f"the run's is {spec.data_digest}")
-            store.put(spec, execute(spec, dataset))
+            result = execute(spec, dataset)
+            try:
+                store.put(spec, result)
+            except OSError as error:
+                problem = error  # nor could any other run be kept
         except Exception as error:
             problem = in_one_line(error)
         connection.send(problem)

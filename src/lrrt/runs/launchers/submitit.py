@@ -152,7 +152,9 @@ def carry_out(specs: list[RunSpec], *, dataset_path: Path, store_path: Path) -> 
     launcher = LauncherConfig(workers=1, threads=specs[0].threads)
     try:
         local.carry_out(sweep, dataset_path, launcher)
-    except SystemExit:
+    except SystemExit as end:
         if sweep.received:
             raise
-    return sweep.failed
+        keys = [spec.key for spec in specs if not sweep.store.has(spec.key)]
+        return {key: sweep.failed.get(key, str(end)) for key in keys}
+    return {}
