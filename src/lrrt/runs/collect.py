@@ -1,9 +1,11 @@
 """From stored results to tables."""
 
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lrrt.core.curve import COLUMNS
@@ -14,6 +16,11 @@ from lrrt.runs.store import Store, write_whole
 
 TEXT = ("run", "backend", "protocol", "sweep")
 WHOLE = ("weights_seed", "order_seed", "batch_size", "step")
+MEASURED = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
+
+
+def _column(name: str, values: list) -> np.ndarray:
+    return np.array(values, dtype=object if name in TEXT else np.int64)
 
 
 def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) -> pd.DataFrame:
@@ -36,29 +43,33 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
     InputError
         For a run that the store lacks.
     """
-    parts, versions = [], []
+    arrays, versions = {name: [] for name in MEASURED}, []
     for spec in specs:
         result = store.get(spec.key)
         if result is None:
             raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
-        part = pd.DataFrame(result.arrays).assign(
-            run=spec.key[:12],
-            backend=spec.backend,
-            protocol=names["protocol"],
-            sweep=names["sweep"],
-            weights_seed=spec.weights_seed,
-            order_seed=spec.order_seed,
-            batch_size=spec.batch_size,
-            step=range(spec.steps),
-        )
-        parts.append(part.reindex(columns=COLUMNS))
+        for name, parts in arrays.items():
+            parts.append(result.arrays.get(name, np.full(spec.steps, np.nan)))
         if result.record["versions"] not in versions:
             versions.append(result.record["versions"])
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-    types = {
-        name: "str" if name in TEXT else "int64" if name in WHOLE else "float64" for name in COLUMNS
+    steps = [spec.steps for spec in specs]
+    labels = {
+        "run": [spec.key[:12] for spec in specs],
+        "backend": [spec.backend for spec in specs],
+        "protocol": [names["protocol"]] * len(specs),
+        "sweep": [names["sweep"]] * len(specs),
+        "weights_seed": [spec.weights_seed for spec in specs],
+        "order_seed": [spec.order_seed for spec in specs],
+        "batch_size": [spec.batch_size for spec in specs],
     }
-    table = table.astype(types)
+    # Whole columns: a table for each run would take minutes for ten thousand of them.
+    columns = {name: np.repeat(_column(name, values), steps) for name, values in labels.items()}
+    columns["step"] = np.concatenate([np.arange(count) for count in steps] or [[]])
+    for name, parts in arrays.items():
+        columns[name] = np.concatenate(parts or [[]])
+    table = pd.DataFrame({name: columns[name] for name in COLUMNS})
+    types = {**dict.fromkeys(TEXT, "str"), **dict.fromkeys(WHOLE, "int64")}
+    table = table.astype({**types, **dict.fromkeys(MEASURED, "float64")})
     table.attrs = {
         "data_digests": sorted({spec.data_digest for spec in specs}),
         "versions": versions,
@@ -166,8 +177,30 @@ def kept_seconds(runs: Iterable[str], store: Store) -> dict[str, float]:
     return seconds
 
 
+def table_checksum(table: pd.DataFrame) -> str:
+    """SHA-256 (hex) of the names, kinds and values of the columns of ``table``.
+
+    Equal before and after a way through Parquet, which makes one missing value of another and
+    checks nothing: a flipped bit would become another number.
+    """
+    digest = hashlib.sha256(str(len(table)).encode())
+    for name in table:
+        column, absent = table[name], table[name].isna()
+        kind = "str"
+        if pd.api.types.is_numeric_dtype(column):
+            kind = "float64" if pd.api.types.is_float_dtype(column) else "int64"
+        digest.update(f"{name}:{kind}:".encode())
+        digest.update(absent.to_numpy().tobytes())
+        values = column.where(~absent, "" if kind == "str" else 0).astype(kind)
+        content = "\0".join(values).encode() if kind == "str" else values.to_numpy().tobytes()
+        digest.update(content)
+    return digest.hexdigest()
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write ``table`` as Parquet, whole or not at all."""
+    """Write ``table`` as Parquet with its checksum, whole or not at all."""
+    table = table.copy(deep=False)
+    table.attrs = table.attrs | {"sha256": table_checksum(table)}
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     write_whole(path, buffer.getvalue())

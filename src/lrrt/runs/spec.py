@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lrrt.config import ModelConfig, ProtocolConfig
 
@@ -47,7 +48,7 @@ class RunSpec:
             del values["protocol"]["ramp"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """40 hexadecimal digits that name the result in the store."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:40]
