@@ -1,0 +1,32 @@
+"""The notebooks on your own model and on extending run, and show what they promise."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import jupytext
+import nbclient
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def executed(name: str, folder: Path) -> tuple[str, int]:
+    """Run a notebook in ``folder``; what it prints, and its number of pictures."""
+    notebook = jupytext.read(NOTEBOOKS / f"{name}.py")
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return "".join(output.get("text", "") for output in outputs), len(pictures)
+
+
+@pytest.mark.skipif(
+    not all(map(find_spec, ("torchvision", "keras"))), reason="needs torchvision and Keras"
+)
+def test_audits_of_three_models(tmp_path):
+    text, pictures = executed("your_model", tmp_path)
+    assert pictures == 4
+    assert text.count("fastai_valley: ") >= 5 and text.count("of the runs lie within") == 3
+    assert "weights: " in text and "order: " in text
