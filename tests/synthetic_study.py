@@ -10,12 +10,14 @@ import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
 
+from lrrt.analysis.attribution import effects, readings
 from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
 from lrrt.analysis.tables import by_own_rule, suggestion_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
 from lrrt.runs.collect import curve_table, training_table
+from lrrt.runs.ladder import rungs, specs_of
 from lrrt.runs.plan import sweep_specs, training_specs
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
@@ -92,7 +94,8 @@ def training(spec: RunSpec) -> tuple[dict, dict]:
 
 
 def frames(config: Config) -> dict:
-    """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs."""
+    """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs, and the
+    attribution's effects."""
     study = config.study
     curves = {}
     for case in itertools.product(study.backends, study.protocols, study.sweeps):
@@ -115,7 +118,10 @@ def frames(config: Config) -> dict:
                 config, DIGEST, backend, protocol, pair_name, pair, grid=pair_name == name
             )
     trainings = training_table(planned, Formulas([plan.spec for plan in planned]))
+    ladder = rungs(config, DIGEST)
+    attribution = effects(readings(ladder, Formulas(specs_of(ladder))), resamples=100)
     return {
+        "attribution": attribution,
         "curves": curves, "suggestions": suggestions, "trainings": trainings,
         "outcomes": outcome_table(trainings, 10), "pairs": chosen,
     }  # fmt: skip
@@ -128,7 +134,7 @@ def write(root: Path, config: Config) -> None:
     made = frames(config)
     for case, table in made["curves"].items():
         table.to_parquet(folder / "curves" / f"{'-'.join(case)}.parquet", index=False)
-    for name in ("suggestions", "trainings", "outcomes"):
+    for name in ("attribution", "suggestions", "trainings", "outcomes"):
         made[name].to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "pairs.json").write_text(json.dumps(made["pairs"]))
     described = {

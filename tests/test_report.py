@@ -29,6 +29,7 @@ from lrrt.errors import InputError
 from lrrt.report import study, style
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (
+    attribution,
     batch_sizes,
     batch_slope,
     crossing,
@@ -68,6 +69,7 @@ def config() -> Config:
         "sweeps.order.crossed_runs=0", "sweeps.validation.crossed_runs=0",
         "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
+        "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
     )  # fmt: skip
 
 
@@ -349,6 +351,24 @@ def test_every_figure_module_keeps_the_contract():
         assert hasattr(module, "cases") == hasattr(module, "title")
 
 
+def test_attribution_shows_every_effect_with_its_interval(data):
+    table = data.attribution
+    assert set(table["design"]) == {"all", "alone", "sequence", "shapley", "unexplained"}
+    figure = drawn(attribution, data)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["all factors", "gradient clip", "rule", "weight decay", "not named"]
+    for ax, quantity in zip(figure.axes, ("min_lr", "max_lr"), strict=True):
+        rows = table[(table["quantity"] == quantity) & (table["design"] != "sequence")]
+        assert len(lines(ax, "decades")) == len(rows) == 2 + 3 * 3
+        whole = table[(table["quantity"] == quantity) & (table["design"] == "all")]
+        assert lines(ax, "all: ")[0].get_xdata()[0] == whole["effect"].item()
+        # Turned round: an effect is on the same side whichever end it is measured from.
+        clip = [line.get_xdata()[0] for line in lines(ax, "gradient clip: ")]
+        assert len(clip) == 3 and (np.array(clip) > 0).all()
+    caption = attribution.caption(data)
+    assert "n = 2 runs each side" in caption and "not named" in caption
+
+
 # ---- a study that lacks most of it -----------------------------------------------------------
 
 
@@ -356,6 +376,7 @@ def test_what_is_missing_is_named(tmp_path):
     config = synthetic_study.config(
         "study.sweeps=[weights]", "study.backends=[torch]", "study.protocols=[blog_fastai]",
         "divergence.pairs=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
+        "attribution.runs=0",
     )  # fmt: skip
     synthetic_study.write(tmp_path, config)
     made = build(study.load(config, tmp_path))
@@ -421,7 +442,10 @@ def test_claims_are_listed_with_evidence_verdict_and_interval(files, html):
 
 def test_tables_name_what_they_come_from(data, files, tmp_path):
     names = {Path(name).stem for name in files if name.startswith("tables/")}
-    assert names == {"published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims"}
+    assert names == {
+        "published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims",
+        "attribution", "attribution_rule",
+    }  # fmt: skip
     for name in names:
         (tmp_path / "table.parquet").write_bytes(files[f"tables/{name}.parquet"])
         table = pd.read_parquet(tmp_path / "table.parquet")

@@ -15,6 +15,7 @@ GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins"}
 PLUGINS = {
     "lrrt.runs.execute": ["lrrt.core.networks", "lrrt.runs.policies"],
     "lrrt.runs.study": ["lrrt.runs.launchers"],
+    "lrrt.stages.attribution": ["lrrt.backends", "lrrt.core.rules"],
     "lrrt.stages.divergence": ["lrrt.backends"],
     "lrrt.stages.suggest": ["lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
@@ -78,7 +79,9 @@ def closure(graph, module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["data", "sweep", "suggest", "divergence", "report"])
+@pytest.mark.parametrize(
+    "stage", ["data", "sweep", "suggest", "attribution", "divergence", "report"]
+)
 def test_stage_depends_on_all_it_imports(graph, stage):
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
     missing = []

@@ -105,6 +105,30 @@ class ProtocolConfig:
     ramp: RampConfig = field(default_factory=RampConfig)
 
 
+# What can be exchanged between two protocols: the fields (dotted) that move together. ``recorded``
+# and ``rule`` only read the finished curve, so that to exchange them takes no run. A rule brings
+# its stop factor, its trim and its fallback along.
+FACTORS = {
+    "gradient_clip": ("gradient_clip",),
+    "momentum_form": ("momentum", "momentum_form"),
+    "padding": ("padding",),
+    "weight_decay": tuple(
+        f"weight_decay.{name}"
+        for name in ("kind", "value", "conv_factor", "dense_factor", "other_factor")
+    ),
+    "batch_norm": ("batch_norm_momentum", "batch_norm_epsilon", "batch_norm_unbiased"),
+    "input_scaling": ("normalise",),
+    "augmentation": ("augmentation", "flip"),
+    "weights": ("weights",),
+    "dense_bias": ("dense_bias",),
+    "ramp": ("ramp.start", "ramp.end", "ramp.shape"),
+    "steps": ("ramp.steps", "ramp.end_at"),
+    "pairing": ("ramp.pairing",),
+    "recorded": ("weight_decay.recorded",),
+    "rule": ("rule",),
+}
+
+
 @dataclass
 class SweepConfig:
     """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home."""
@@ -150,6 +174,24 @@ class DivergenceConfig:
 
 
 @dataclass
+class AttributionConfig:
+    """Which of the ``factors`` (:data:`FACTORS`) make the ranges of two protocols differ.
+
+    Each alone, from both ends, and all of them one after the other in as many random ``orders``
+    (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
+    Batch size, steps and first seed are those of ``sweep``, so that a protocol as it is shares its
+    runs with the weights sweep.
+    """
+
+    backend: str = "torch"
+    start: str = "blog_fastai"
+    end: str = "blog_keras"
+    factors: list[str] = field(default_factory=lambda: list(FACTORS))
+    runs: int = 0
+    orders: int = 0
+
+
+@dataclass
 class ReportConfig:
     title: str = "How reliable is the learning-rate finder?"
     dpi: int = 110
@@ -178,6 +220,7 @@ class Config:
     sweep: SweepDefaults = field(default_factory=SweepDefaults)
     sweeps: dict[str, SweepConfig] = field(default_factory=dict)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
 
@@ -256,6 +299,34 @@ def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
         value = getattr(protocol.weight_decay, name)
         check_range(f"{prefix}.weight_decay.{name}", value, 0, 1e6)
     validate_ramp(f"{prefix}.ramp", protocol.ramp)
+
+
+def validate_attribution(config: Config) -> None:
+    """The protocols need to exist, and an epoch to have 10 batches, only where there are runs."""
+    attribution, prefix = config.attribution, "attribution"
+    plugins.check("lrrt.backends", attribution.backend, f"{prefix}.backend")
+    check_range(f"{prefix}.runs", attribution.runs, 0, 100_000)
+    check_range(f"{prefix}.orders", attribution.orders, 0, 1000)
+    factors = attribution.factors
+    if not factors or len(set(factors)) != len(factors) or set(factors) - FACTORS.keys():
+        raise InputError(
+            f"{prefix}.factors", factors, f"at least one, none twice, of: {', '.join(FACTORS)}"
+        )
+    for name in ("start", "end"):
+        key, protocol = f"{prefix}.{name}", getattr(attribution, name)
+        _check_names(key, [protocol])
+        if attribution.runs == 0:
+            continue
+        if protocol not in config.protocols:
+            raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
+        whole = config.data.train_images // config.sweep.batch_size
+        if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
+            raise InputError(
+                f"{prefix}.runs", attribution.runs,
+                "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
+            )  # fmt: skip
+    if attribution.runs and attribution.start == attribution.end:
+        raise InputError(f"{prefix}.end", attribution.end, f"another than {prefix}.start")
 
 
 def validate(config: Config) -> Config:
@@ -350,6 +421,7 @@ def validate(config: Config) -> Config:
         raise InputError(
             "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
         )
+    validate_attribution(config)
     if not (config.report.title.strip() and config.report.title.isprintable()):
         raise InputError("report.title", config.report.title, "a line of printable characters")
     low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.attribution import EFFECT_TYPES
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, running_median
@@ -51,10 +52,14 @@ class Recorded(NamedTuple):
 class StudyData(Study):
     """A study's frames and what they came from.
 
+    ``attribution``: of :func:`lrrt.analysis.attribution.effects`, empty without runs of its own.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     """
 
+    attribution: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
+    )
     dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -191,6 +196,11 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         trainings=table("trainings.parquet", tuple(TRAINING_TYPES)),
         outcomes=table("outcomes.parquet", OUTCOMES),
         pairs=mapping("pairs.json"),
+        **(
+            {"attribution": table("attribution.parquet", tuple(EFFECT_TYPES))}
+            if config.attribution.runs  # nothing is read of a study that asks for none
+            else {}
+        ),
         dataset=mapping("dataset.json"),
         samples=content("samples.png"),
         files=files,

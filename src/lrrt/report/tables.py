@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.attribution import fired
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
 from lrrt.report import style
@@ -36,6 +37,7 @@ BARS = (
     "The 10 and 90 % quantiles describe the runs; the interval is a bootstrap, in log10, and needs "
     "six runs or more to be worth its name."
 )
+STEEPEST = "blog_fastai"
 
 
 def pair_table(data: StudyData) -> pd.DataFrame:
@@ -106,6 +108,28 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "rules", "All rules on the weights sweep", BARS, every,
             columns("backend", "protocol", "rule", "quantity") | RANGE,
+        ),
+        Table(
+            "attribution", "Factors between the two protocols, in decades of the suggested LR",
+            "The protocol origin with one factor of the target: alone, or after those before it in "
+            "a sequence; shapley: the mean over sequences. Effect: mean log10 difference of n runs "
+            "paired by seed, with its bootstrap interval (95 %). Before and after: geometric "
+            "means. Abstained: pairs in which a rule suggests nothing.",
+            data.attribution,
+            columns("design", "order", "step", "factor", "origin", "target", "quantity", "n",
+                    "before", "after")
+            | {"effect, decades": ("effect", "low", "high")}
+            | columns("abstained", "fallbacks"),
+        ),
+        Table(
+            "attribution_rule", "Where a rule fell back to a tenth of its max LR",
+            f"Medians of min LR. Share with its 95 % Wilson interval. Steepest: {STEEPEST}'s rule, "
+            "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
+            "protocol's own rule on the runs in which it found a descent.",
+            fired(data.suggestions, data.own, STEEPEST),
+            case | columns("n", "fallbacks") | {"share": ("share", "low", "high")}
+            | {"min LR where it fell back": ("fell_back",), "steepest": ("steepest",),
+               "otherwise": ("found",)},
         ),
         Table("claims", "Claims", "", judged, {}),
     ]  # fmt: skip

@@ -1,0 +1,115 @@
+"""Which factor moves the range from one protocol's to the other's, in decades."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.analysis.attribution import SHAPLEY, UNEXPLAINED, oriented
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.report import style
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+from lrrt.runs.ladder import ALL, ALONE
+
+ORDER = 65
+SECTION = "Initial weights and batch order"
+TITLE = "From one protocol's range to the other's, factor by factor"
+NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
+WHOLE, REST = "all factors", "not named"
+
+
+def _words(factor: str) -> str:
+    return factor.replace("_", " ")
+
+
+def _ends(rows: pd.DataFrame) -> tuple[str, str]:
+    whole = rows[rows["design"] == ALL].iloc[0]
+    return whole["origin"], whole["target"]
+
+
+def _looks(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each kind of dot, by its legend."""
+    start, end = _ends(rows)
+    alone = rows["design"] == ALONE
+    found = {
+        f"alone, from {style.name(start)}": rows[alone & (rows["origin"] == start)],
+        f"alone, from {style.name(end)}": rows[alone & (rows["origin"] == end)],
+        "mean over sequences": rows[rows["design"] == SHAPLEY],
+    }
+    return {text: kind for text, kind in found.items() if len(kind)}
+
+
+def caption(data: StudyData) -> str:
+    start, end = _ends(data.attribution)
+    parts = []
+    for quantity in QUANTITIES:
+        rows = oriented(data.attribution, quantity)
+        whole = rows[rows["design"] == ALL].iloc[0]
+        words = f"{style.name(quantity)}: {_decades(whole)} in all"
+        singles = rows[rows["design"] == ALONE].dropna(subset=["effect"])
+        if len(singles):
+            largest = singles.loc[singles["effect"].abs().idxmax()]
+            words += (
+                f", the largest single one {_decades(largest)} ({_words(largest['factor'])}, "
+                f"exchanged in {style.name(largest['origin'])})"
+            )
+        rest = rows[rows["design"] == UNEXPLAINED]
+        if len(rest) and whole["effect"]:
+            words += f"; not named: {abs(rest['effect'].iloc[0] / whole['effect']):.0%} of it"
+        parts.append(words)
+    counts = data.attribution["n"]
+    n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    return (
+        f"Effect of each factor on the suggested LR, in decades, on the way from "
+        f"{style.name(start)} to {style.name(end)} ({style.name(data.config.attribution.backend)}, "
+        f"n = {n} runs each side, paired by seed): mean log10 difference; bars: its 95 % bootstrap "
+        f"interval, worth its name from six runs on. Effects measured from the other end are "
+        f"turned round. {'; '.join(parts)}."
+    )
+
+
+def _decades(row: pd.Series) -> str:
+    text = f"{row['effect']:+.2f}"
+    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
+
+
+def draw(data: StudyData) -> Figure | None:
+    table = data.attribution
+    if not len(table) or not np.isfinite(table["effect"].astype(float)).any():
+        return None
+    rest = [REST] if (table["design"] == UNEXPLAINED).any() else []
+    factors = [name for name in dict.fromkeys(table["factor"]) if name]
+    lines = [WHOLE, *factors, *rest]
+    figure, grid = style.axes(
+        1, len(QUANTITIES), (8.6, 1.7 + 0.38 * len(lines)), sharex=True, sharey=True
+    )
+    looks = (("o", style.TRAIN_COLOUR, -0.2), ("o", "white", 0.2), ("D", style.INK, 0.0))
+    for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
+        rows = oriented(table, quantity)
+        ax.axvline(0, color=style.MUTED, linewidth=0.8)
+        for design, line in ((ALL, 0), (UNEXPLAINED, len(lines) - 1)):
+            for row in rows[rows["design"] == design].to_dict("records"):
+                _dot(ax, row, line, marker="s", color=style.INK)
+        for (text, found), (marker, fill, side) in zip(_looks(rows).items(), looks, strict=False):
+            shade = style.TRAIN_COLOUR if fill == "white" else fill
+            for row in found.to_dict("records"):
+                line = lines.index(row["factor"])
+                _dot(ax, row, line + side, marker=marker, color=shade, markerfacecolor=fill)
+            ax.plot([], [], marker, color=shade, markerfacecolor=fill, label=text)
+        ax.set(
+            yticks=range(len(lines)), yticklabels=[_words(line) for line in lines],
+            ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
+        )  # fmt: skip
+        ax.set_title(style.name(quantity))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), fontsize=8)
+    return figure
+
+
+def _dot(ax, row: dict, line: float, *, color: str, **looks) -> None:
+    words = f"{_words(row['factor']) or row['design']}: {_decades(pd.Series(row))} decades"
+    words += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
+    ax.plot([row["low"], row["high"]], [line, line], color=color, linewidth=1.2)
+    ax.plot([row["effect"]], [line], color=color, markersize=6, linestyle="none",
+            gid=style.tip(words), **looks)  # fmt: skip

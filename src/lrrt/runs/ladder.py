@@ -1,0 +1,135 @@
+"""From one protocol to another, factor by factor: the range tests of an attribution."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from lrrt.config import FACTORS, Config, ProtocolConfig
+from lrrt.errors import InputError
+from lrrt.runs.spec import RunSpec
+
+ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
+
+
+def exchanged(
+    protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable[str]
+) -> ProtocolConfig:
+    """``protocol`` with the fields of ``factors`` (:data:`lrrt.config.FACTORS`) of ``other``.
+
+    All factors exchanged give ``other``, but for ``home``, which changes no number.
+
+    Raises
+    ------
+    InputError
+        For a factor that does not exist.
+    """
+    for factor in factors:
+        if factor not in FACTORS:
+            raise InputError("factor", factor, f"one of: {', '.join(FACTORS)}")
+        for path in FACTORS[factor]:
+            section, _, name = path.rpartition(".")
+            if section:
+                theirs = getattr(getattr(other, section), name)
+                inner = dataclasses.replace(getattr(protocol, section), **{name: theirs})
+                protocol = dataclasses.replace(protocol, **{section: inner})
+            else:
+                protocol = dataclasses.replace(protocol, **{name: getattr(other, name)})
+    return protocol
+
+
+def differing(protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable[str]) -> list[str]:
+    """Those of ``factors`` whose exchange changes ``protocol``."""
+    return [name for name in factors if exchanged(protocol, other, [name]) != protocol]
+
+
+class Rung(NamedTuple):
+    """A step on the way from one protocol to the other, with its paired runs.
+
+    ``design``: ``alone`` (one factor exchanged in a protocol as it is), ``sequence`` (one more
+    factor, those before it exchanged already) or ``all`` (the whole way). ``order`` and ``step``:
+    of a sequence, from 0; -1 elsewhere. ``factor``: empty for ``all``. ``origin`` and ``target``:
+    the protocol that is changed, and the one that it is changed towards. ``before`` and ``after``:
+    specifications, run i of each with the same seeds; a specification's own protocol reads it.
+    """
+
+    design: str
+    order: int
+    step: int
+    factor: str
+    origin: str
+    target: str
+    before: tuple[RunSpec, ...]
+    after: tuple[RunSpec, ...]
+
+
+def rungs(config: Config, dataset_digest: str) -> list[Rung]:
+    """What ``config.attribution`` asks for; nothing where it has no runs.
+
+    A factor in which the two protocols agree is left out. What a rung shares with another, or with
+    the weights sweep, is one run: keys are equal where only the reading differs.
+    """
+    settings = config.attribution
+    if settings.runs == 0:
+        return []
+    ends = {name: config.protocols[name] for name in (settings.start, settings.end)}
+
+    def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
+        protocol = exchanged(ends[origin], ends[target], factors)
+        whole_batches = config.data.train_images // config.sweep.batch_size
+        steps = config.sweep.steps or protocol.ramp.steps or whole_batches
+        ramp = dataclasses.replace(protocol.ramp, steps=steps)
+        return tuple(
+            RunSpec(
+                kind="range_test",
+                backend=settings.backend,
+                protocol=dataclasses.replace(protocol, ramp=ramp),
+                model=config.model,
+                data_digest=dataset_digest,
+                weights_seed=config.sweep.seed + i,
+                order_seed=config.sweep.seed + i,
+                batch_size=config.sweep.batch_size,
+                steps=steps,
+                threads=config.launcher.threads,
+                device=config.launcher.device,
+            )
+            for i in range(settings.runs)
+        )
+
+    start, end = settings.start, settings.end
+    factors = differing(ends[start], ends[end], settings.factors)
+    made = [Rung(ALL, -1, -1, "", start, end, specs(start, end, []), specs(end, start, []))]
+    for origin, target in ((start, end), (end, start)):
+        made += [
+            Rung(ALONE, -1, -1, factor, origin, target,
+                 specs(origin, target, []), specs(origin, target, [factor]))
+            for factor in factors
+        ]  # fmt: skip
+    for number, order in enumerate(orders(factors, settings.orders, config.sweep.seed)):
+        for i, factor in enumerate(order):
+            before, after = (specs(start, end, order[:count]) for count in (i, i + 1))
+            made.append(Rung(SEQUENCE, number, i, factor, start, end, before, after))
+    return made
+
+
+def orders(factors: list[str], count: int, seed: int) -> list[list[str]]:
+    """The listed order, then random ones, each the reverse of the one before it in turn.
+
+    A permutation and its reverse together vary less than two independent ones do (antithetic
+    sampling of Shapley values; Mitchell et al., 2022).
+    """
+    random = np.random.default_rng([seed, len(factors)])
+    found: list[list[str]] = []
+    for i in range(count):
+        if i % 2:
+            found.append(found[-1][::-1])
+        else:
+            found.append(list(factors) if i == 0 else [str(f) for f in random.permutation(factors)])
+    return found
+
+
+def specs_of(rungs: Iterable[Rung]) -> list[RunSpec]:
+    """The runs behind ``rungs``, no run twice."""
+    found = [spec for rung in rungs for spec in (*rung.before, *rung.after)]
+    return list({spec.key: spec for spec in found}.values())

@@ -1,0 +1,218 @@
+"""Factors between two protocols: exchanged, planned as runs, and their effects in decades."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+
+from lrrt.analysis.attribution import (
+    EFFECT_TYPES,
+    READING_TYPES,
+    effects,
+    fired,
+    oriented,
+    readings,
+)
+from lrrt.config import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.errors import InputError
+from lrrt.runs.ladder import differing, exchanged, orders, rungs, specs_of
+from lrrt.runs.plan import sweep_specs
+
+DIGEST = synthetic_study.DIGEST
+
+
+@pytest.fixture(scope="module")
+def config():
+    return synthetic_study.config(
+        f"attribution.factors=[{','.join(FACTORS)}]", "attribution.runs=3", "attribution.orders=3"
+    )
+
+
+# --- exchange
+
+
+def test_all_factors_exchanged_are_the_other_protocol(config):
+    keras, fastai = config.protocols["blog_keras"], config.protocols["blog_fastai"]
+    for one, other in ((keras, fastai), (fastai, keras)):
+        assert dataclasses.replace(exchanged(one, other, FACTORS), home=other.home) == other
+        assert exchanged(one, other, []) == one
+        assert exchanged(one, one, FACTORS) == one
+
+
+def test_every_field_that_changes_a_number_is_of_one_factor():
+    sections = {"weight_decay": WeightDecayConfig, "ramp": RampConfig}
+    fields = []
+    for field in dataclasses.fields(ProtocolConfig):
+        inner = dataclasses.fields(sections[field.name]) if field.name in sections else []
+        fields += [f"{field.name}.{each.name}" for each in inner] or [field.name]
+    named = list(itertools.chain.from_iterable(FACTORS.values()))
+    assert len(named) == len(set(named))
+    assert set(fields) - set(named) == {"home"} and set(named) <= set(fields)
+
+
+def test_one_factor_changes_its_fields_only(config):
+    keras, fastai = config.protocols["blog_keras"], config.protocols["blog_fastai"]
+    unclipped = exchanged(keras, fastai, ["gradient_clip"])
+    assert unclipped == dataclasses.replace(keras, gradient_clip=None)
+    decayed = exchanged(keras, fastai, ["weight_decay"]).weight_decay
+    assert (decayed.kind, decayed.other_factor, decayed.recorded) == ("decoupled", 1.0, True)
+    assert keras.gradient_clip == 1.0 and keras.weight_decay.kind == "l2"
+    assert differing(keras, fastai, ["weights", "rule", "ramp", "padding"]) == ["rule", "padding"]
+    with pytest.raises(InputError, match="gradient_clip"):
+        exchanged(keras, fastai, ["clip"])
+
+
+# --- plan
+
+
+def test_the_ladder_goes_from_one_protocol_to_the_other(config):
+    ladder = rungs(config, DIGEST)
+    factors = differing(*(config.protocols[n] for n in ("blog_fastai", "blog_keras")), FACTORS)
+    assert "gradient_clip" in factors and "weights" not in factors
+    whole, *others = ladder
+    assert whole.design == "all"
+    alone = [rung for rung in others if rung.design == "alone"]
+    assert [(rung.origin, rung.factor) for rung in alone] == [
+        (origin, factor) for origin in ("blog_fastai", "blog_keras") for factor in factors
+    ]
+    for rung in alone:
+        assert rung.before == (whole.before if rung.origin == "blog_fastai" else whole.after)
+    for number in range(3):
+        sequence = [rung for rung in others if rung.order == number]
+        assert sorted(rung.factor for rung in sequence) == sorted(factors)
+        assert [rung.step for rung in sequence] == list(range(len(factors)))
+        assert sequence[0].before == whole.before
+        assert all(a.after == b.before for a, b in itertools.pairwise(sequence))
+        # With all factors exchanged the runs are those of the other protocol.
+        assert [s.key for s in sequence[-1].after] == [s.key for s in whole.after]
+    for rung in ladder:
+        assert [s.weights_seed for s in rung.before] == [s.weights_seed for s in rung.after]
+        assert {s.backend for s in (*rung.before, *rung.after)} == {"torch"}
+
+
+def test_runs_are_shared_with_the_weights_sweep_and_reading_takes_none(config):
+    ladder = rungs(config, DIGEST)
+    swept = {
+        spec.key
+        for protocol in ("blog_fastai", "blog_keras")
+        for spec in sweep_specs(config, DIGEST, "torch", protocol, "weights")
+    }
+    assert {spec.key for side in (ladder[0].before, ladder[0].after) for spec in side} <= swept
+    for rung in ladder:
+        same = [s.key for s in rung.before] == [s.key for s in rung.after]
+        # Steps are fixed at 60 here, so that of the steps only where the grid ends changes.
+        assert same == (rung.factor in ("rule", "recorded"))
+    keys = [spec.key for spec in specs_of(ladder)]
+    assert len(keys) == len(set(keys))
+
+
+def test_no_runs_no_ladder(config):
+    off = dataclasses.replace(config, attribution=dataclasses.replace(config.attribution, runs=0))
+    assert rungs(off, DIGEST) == []
+    table = effects(readings([], synthetic_study.Formulas([])))
+    assert len(table) == 0 and list(table) == list(EFFECT_TYPES)
+
+
+def test_orders_are_the_listed_one_and_seeded_permutations_with_their_reverse():
+    found = orders(["a", "b", "c", "d", "e"], 4, seed=0)
+    assert found[0] == ["a", "b", "c", "d", "e"] and found[1] == found[0][::-1]
+    assert sorted(found[2]) == found[0] and found[3] == found[2][::-1] and found[2] != found[0]
+    assert found == orders(["a", "b", "c", "d", "e"], 4, seed=0)
+    assert orders(["a"], 0, seed=0) == []
+
+
+# --- effects
+
+
+def made_up(rows) -> pd.DataFrame:
+    """Readings of (design, order, step, factor, origin, target, seed, LR before, after)."""
+    table = pd.DataFrame(
+        [
+            (*row[:6], row[6], row[6], "x", "y", row[7], row[7], row[8], row[8], False, False)
+            for row in rows
+        ],
+        columns=list(READING_TYPES),
+    )
+    return table.astype(READING_TYPES)
+
+
+def test_effects_on_made_up_numbers():
+    ends = ("p", "q")
+    table = effects(made_up([
+        ("all", -1, -1, "", *ends, 0, 0.001, 0.1), ("all", -1, -1, "", *ends, 1, 0.001, 1.0),
+        ("alone", -1, -1, "a", "q", "p", 0, 0.1, 0.01),
+        ("alone", -1, -1, "a", "q", "p", 1, 1, np.nan),
+        # a then b: 1 and 0.5 decades; b then a: 0 and 1.5.
+        *(("sequence", 0, 0, "a", *ends, s, 0.001, 0.01) for s in (0, 1)),
+        *(("sequence", 0, 1, "b", *ends, s, 0.01, 10**-1.5) for s in (0, 1)),
+        *(("sequence", 1, 0, "b", *ends, s, 0.001, 0.001) for s in (0, 1)),
+        *(("sequence", 1, 1, "a", *ends, s, 0.001, 10**-1.5) for s in (0, 1)),
+    ]))  # fmt: skip
+    rows = table[table["quantity"] == "max_lr"].set_index(["design", "factor"])
+    whole = rows.loc[("all", "")]
+    assert whole["effect"] == pytest.approx(2.5) and whole["n"] == 2
+    assert whole["after"] == pytest.approx(10**-0.5)  # geometric mean
+    assert (whole["low"], whole["high"]) == (pytest.approx(2), pytest.approx(3))
+    alone = rows.loc[("alone", "a")]
+    assert alone["effect"] == pytest.approx(-1) and (alone["n"], alone["abstained"]) == (1, 1)
+    assert np.isnan(alone["low"])
+    assert rows.loc[("shapley", "a")]["effect"] == pytest.approx(1.25)
+    assert rows.loc[("shapley", "b")]["effect"] == pytest.approx(0.25)
+    rest = rows.loc[("unexplained", "")]
+    assert rest["effect"] == pytest.approx(2.5 - 1.25 - 0.25)
+    turned = oriented(table, "max_lr").set_index(["design", "factor"])
+    assert turned.loc[("alone", "a")]["effect"] == pytest.approx(1)
+    assert turned.loc[("all", "")]["low"] == pytest.approx(2)
+
+
+def test_effects_are_found_again_in_curves_from_formulas(config):
+    """There the LR of the explosion is 30 times as high with clipping; nothing else moves it."""
+    ladder = rungs(config, DIGEST)
+    table = effects(readings(ladder, synthetic_study.Formulas(specs_of(ladder))), resamples=100)
+    rows = oriented(table, "max_lr")
+    clip = rows[(rows["design"] == "shapley") & (rows["factor"] == "gradient_clip")].iloc[0]
+    whole = rows[rows["design"] == "all"].iloc[0]
+    sums = rows[rows["design"] == "shapley"]["effect"].sum()
+    assert sums == pytest.approx(whole["effect"])
+    assert abs(clip["effect"] - whole["effect"]) < 0.3 and clip["effect"] > 1
+    assert rows[rows["design"] == "unexplained"]["effect"].item() == pytest.approx(0)
+    padding = rows[(rows["design"] == "shapley") & (rows["factor"] == "padding")].iloc[0]
+    assert padding["effect"] == pytest.approx(0)
+
+
+def test_which_part_of_the_rule_fired():
+    case = {"backend": "keras", "protocol": "p", "sweep": "weights"}
+    runs = [("a", "own", 0.1, 1.0, True), ("b", "own", 0.01, 1.0, False),
+            ("a", "steep", 0.002, 1.0, False), ("b", "steep", 0.5, 1.0, False),
+            ("c", "own", np.nan, np.nan, False)]  # fmt: skip
+    table = pd.DataFrame(
+        [case | dict(zip(("run", "rule", "min_lr", "max_lr", "fallback"), r, strict=True))
+         for r in runs]
+    )  # fmt: skip
+    found = fired(table, table[table["rule"] == "own"], "steep").iloc[0]
+    assert (found["n"], found["fallbacks"], found["share"]) == (2, 1, 0.5)
+    assert 0 < found["low"] < 0.5 < found["high"] < 1
+    assert found["fell_back"] == pytest.approx(0.1)
+    assert found["steepest"] == pytest.approx(0.002) and found["found"] == pytest.approx(0.01)
+
+
+# --- configuration
+
+
+@pytest.mark.parametrize(
+    "override, part",
+    [
+        ("attribution.factors=[clip]", "gradient_clip"),
+        ("attribution.factors=[rule,rule]", "none twice"),
+        ("attribution.start=gone", "blog_fastai"),
+        ("attribution.end=blog_fastai", "another than attribution.start"),
+        ("attribution.backend=jax", "torch"),
+    ],
+)
+def test_a_bad_attribution_is_refused(override, part):
+    with pytest.raises(InputError, match=part) as caught:
+        synthetic_study.config(override)
+    assert str(caught.value).startswith("attribution.")
