@@ -23,6 +23,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"  # one framework in this process; TensorFlow works the same
 
+import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -115,10 +116,8 @@ for summary in resnet.by_rule():
 #
 # A compiled model brings its own optimiser and loss.
 
+
 # %%
-import keras
-
-
 def make_mobilenet():
     model = keras.applications.MobileNet((32, 32, 1), alpha=0.25, weights=None, classes=10)
     model.compile(keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy())

@@ -1,5 +1,6 @@
 """The notebooks on your own model and on extending run, and show what they promise."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,3 +31,11 @@ def test_audits_of_three_models(tmp_path):
     assert pictures == 4
     assert text.count("fastai_valley: ") >= 5 and text.count("of the runs lie within") == 3
     assert "weights: " in text and "order: " in text
+
+
+def test_a_data_set_a_network_and_a_rule_are_added(tmp_path):
+    text, pictures = executed("extend", tmp_path)
+    assert pictures == 2
+    assert "lrrt.datasets: bars, cifar10, digits" in text
+    assert "lrrt.core.networks: plain, resnet" in text and "half_way, ignite" in text
+    assert "half_way: " in text and re.search("rust it|order of magnitude", text)
