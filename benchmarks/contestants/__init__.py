@@ -1,0 +1,1 @@
+"""Whoever runs the same range test: one module per framework, one function per contestant."""
