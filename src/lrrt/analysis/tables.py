@@ -12,6 +12,7 @@ from lrrt.config import ProtocolConfig
 from lrrt.core.curve import Curve
 from lrrt.core.replay import recorded
 from lrrt.errors import InputError
+from lrrt.runs.collect import table_checksum
 
 # One run can be in several sweeps, and under several protocols that differ in the reading only.
 RUN_KEYS = ("backend", "protocol", "sweep", "run")
@@ -47,15 +48,20 @@ def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame
     Raises
     ------
     InputError
-        If the file is missing, is no Parquet file, or lacks one of the columns.
+        If the file is missing, is no Parquet file, was altered, or lacks one of the columns.
     """
     try:
         table = pd.read_parquet(path)
+        checksum = table.attrs.pop("sha256", None)
+        if checksum is not None and checksum != table_checksum(table):
+            raise ValueError("its checksum does not match its content")
     except FileNotFoundError:
         raise InputError("table", str(path), f"a file; `{command}` writes it") from None
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
         reason = (str(error).splitlines() or ["cut"])[0]
-        raise InputError("table", str(path), f"a Parquet file ({reason})") from None
+        raise InputError(
+            "table", str(path), f"a sound Parquet file ({reason}); `{command}` writes it again"
+        ) from None
     absent = [name for name in columns if name not in table]
     if absent:
         raise InputError("table", str(path), f"a table with the columns {', '.join(absent)}")
