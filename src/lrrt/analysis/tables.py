@@ -60,7 +60,7 @@ def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
         reason = (str(error).splitlines() or ["cut"])[0]
         raise InputError(
-            "table", str(path), f"a sound Parquet file ({reason}); `{command}` writes it again"
+            "table", str(path), f"a Parquet file ({reason}); `{command}` writes it again"
         ) from None
     absent = [name for name in columns if name not in table]
     if absent:
