@@ -114,6 +114,7 @@ def torch_lr_finder(case: Case, notes: Notes) -> None:
 
 
 def fastai(case: Case, notes: Notes) -> None:
+    import fastai.callback.all  # noqa: F401  it gives a Learner lr_find and no_bar
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import SGD
