@@ -30,7 +30,7 @@ def test_audits_of_three_models(tmp_path):
     text, pictures = executed("your_model", tmp_path)
     assert pictures == 4
     assert text.count("fastai_valley: ") >= 5 and text.count("of the runs lie within") == 3
-    assert "weights: " in text and "order: " in text
+    assert "Short trainings" in text
 
 
 def test_a_data_set_a_network_and_a_rule_are_added(tmp_path):
