@@ -1,0 +1,120 @@
+"""A folder with a tiny study, and processes in it that end as a whole."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+FAKES = Path(__file__).parent / "fakes"
+STAGES = ("data", "sweep", "suggest", "divergence", "report")
+
+
+def params(backend: str, **launcher: Any) -> dict:
+    """A study of one backend and one protocol, whose every stage has something to do."""
+    return {
+        "study": {"name": "tiny", "backends": [backend], "protocols": ["p"], "sweeps": ["weights"]},
+        "data": {"train_images": 400, "test_images": 50},
+        "model": {"depth": 8, "width": 8},
+        "protocols": {
+            "p": {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
+        },
+        "sweeps": {"weights": {"runs": 4, "batch_sizes": [16], "steps": 30}},
+        "attribution": {"runs": 0},
+        "divergence": {
+            "pairs": [[backend, "p"]], "epochs": 1, "transfer_epochs": 1, "steps_per_epoch": 3,
+        },
+        "report": {"dpi": 20, "bootstrap_resamples": 100},
+        "launcher": {"workers": 2, **launcher},
+    }  # fmt: skip
+
+
+def commands(backend: str) -> dict[str, list[str]]:
+    """The command of each stage."""
+    arguments = {"sweep": [backend, "p", "weights"]}
+    return {s: [sys.executable, "-m", f"lrrt.stages.{s}", *arguments.get(s, [])] for s in STAGES}
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """In which ``linear`` is a backend, beside those of the package."""
+    path = os.pathsep.join([str(FAKES), str(ROOT / "src")])
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "PATH": tools, **changes}
+
+
+def make(folder: Path, backend: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(backend)))
+
+
+def make_repository(folder: Path, backend: str) -> None:
+    """The same with DVC: its pipeline as it is, and the code that its stages depend on."""
+    make(folder, backend)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+    shutil.copy(FAKES / "backends" / "linear.py", folder / "src" / "lrrt" / "backends")
+    dvc = Path(sys.executable).with_name("dvc")
+    subprocess.run([dvc, "init", "--no-scm", "-q"], cwd=folder, env=environment(), check=True)
+    for option in ("core.analytics", "core.check_update"):
+        subprocess.run([dvc, "config", option, "false"], cwd=folder, env=environment(), check=True)
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """SHA-256 of every output of the study, by path. The store is none: it may hold more."""
+    files = [
+        path
+        for top in ("data", "reports")
+        for path in (folder / top).rglob("*")
+        if path.is_file() and "store" not in path.relative_to(folder).parts
+    ]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files)
+    }
+
+
+def tree(session: int) -> list[int]:
+    """The living processes of a session: a command's, and all that came of it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, _, _, its_session = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(entry.name))
+    return found
+
+
+def start(command: list[str], folder: Path, **variables: str) -> subprocess.Popen:
+    """``command`` in a session of its own; its standard error is readable."""
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(**variables), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL the whole tree, whoever is alive of it, until nobody is."""
+    while alive := tree(process.pid):
+        for one in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        time.sleep(0.005)
+    process.communicate()
+
+
+def run(command: list[str], folder: Path, **variables: str) -> float:
+    """Run to the end; the seconds it took. RuntimeError, with what it said, if it fails."""
+    started = time.monotonic()
+    process = start(command, folder, **variables)
+    error = process.communicate()[1]
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with status {process.returncode}: {error}")
+    return time.monotonic() - started
