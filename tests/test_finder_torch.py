@@ -465,7 +465,8 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
         ({"shape": "cosine"}, "shape: 'cosine'"), ({"stop": 0.5}, "stop: 0.5"),
         ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
         ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
-        ({"scaler": 2}, "scaler: 'int'"), ({"validation": []}, "validation: 'no batch'"),
+        ({"scaler": 2}, "scaler: 'int'"), ({"batch_size": 16}, "batch_size: 16"),
+        ({"validation": []}, "validation: 'no batch'"),
         ({"validation": 3}, "validation: 'int'"), ({"batch_loss": print}, "batch_loss"),
     ],
 )  # fmt: skip

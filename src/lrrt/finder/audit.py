@@ -161,8 +161,12 @@ class Audit:
         path = Path(path)
         if path.suffix not in (".html", ".htm"):
             raise InputError("path", str(path), "a file name that ends in .html")
-        from lrrt.finder.audit_page import page
-
+        try:
+            from lrrt.finder.audit_page import page
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "report", str(path), f"written where `pip install 'lrrt[report]'` ran ({error})"
+            ) from None
         write_whole(path, page(self).encode())
         return path
 

@@ -6,6 +6,7 @@ Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,9 @@ def _audit(options: argparse.Namespace) -> None:
         path = getattr(options, key)
         if path is not None and Path(path).suffix != suffix:
             raise InputError(f"--{key}", path, f"a file name that ends in {suffix}")
+    for package in ("jinja2", "matplotlib") if options.report is not None else ():
+        if find_spec(package) is None:
+            raise InputError("--report", options.report, "left out: `pip install 'lrrt[report]'`")
     from lrrt.finder.audit import audit
 
     found = audit(**arguments)

@@ -133,8 +133,12 @@ class Curve(core_curve.Curve):
         -------
         matplotlib Axes
         """
-        from lrrt.report import style
-
+        try:
+            from lrrt.report import style
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "plot", rule, f"drawn where `pip install 'lrrt[report]'` ran ({error})"
+            ) from None
         suggestion = None if rule is None else self.suggest(rule)
         with style.applied():
             if ax is None:

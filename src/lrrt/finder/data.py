@@ -97,6 +97,14 @@ def _is_torch(array: Any) -> bool:
     return type(array).__module__.split(".")[0] == "torch"
 
 
+def check_batch_size(batch_size: int | None, data: Any, validation: Any) -> None:
+    """Raise :class:`InputError` for a batch size that neither has a use for."""
+    if batch_size is None or data is None:
+        return
+    if not is_arrays(data) and not is_arrays(validation):
+        raise InputError("batch_size", batch_size, "None, since data come in batches")
+
+
 def as_batches(
     data: Any, key: str, batch_size: int | None, seed: int = 0, shuffle: bool = True
 ) -> Iterable[Batch]:
@@ -109,8 +117,6 @@ def as_batches(
     """
     if data is None:
         raise InputError(key, None, ACCEPTED)
-    if batch_size is not None and key == "data" and not is_arrays(data):
-        raise InputError("batch_size", batch_size, "None, since data come in batches")
     if is_arrays(data):
         if batch_size is None:
             raise InputError(

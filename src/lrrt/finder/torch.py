@@ -17,6 +17,7 @@ from lrrt.finder.data import (
     Batch,
     as_batches,
     batch_length,
+    check_batch_size,
     leaves,
     limited,
     mapped,
@@ -63,6 +64,7 @@ def open_session(
             source, torch.utils.data.IterableDataset
         ):
             raise InputError(key, type(source).__name__, "a DataLoader of that data set")
+    check_batch_size(batch_size, data, validation)
     if validation is not None:
         wanted = as_batches(validation, "validation", batch_size, shuffle=False)
         validation = validation_batches(wanted)
