@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -376,6 +377,26 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
     (tmp_path / "c.json").write_text('{"runs": []}')
     with pytest.raises(InputError, match="audit"):
         Audit.load(tmp_path / "c.json")
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_the_page_in_a_browser(tmp_path):
+    page = recorded_audit().report(tmp_path / "audit.html")
+    ran = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "</html>" not in ran.stdout:
+        pytest.skip("Chromium does not start here")
+    assert "CONSOLE" not in ran.stderr
+    # The script ran, for it takes the dots' titles for itself.
+    assert "<title>weights seed" in page.read_text() and "<title>weights seed" not in ran.stdout
 
 
 def vars_of(made):
