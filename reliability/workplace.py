@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
+
+from lrrt.config import Config
 
 ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
@@ -52,7 +54,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 def make(folder: Path, backend: str) -> None:
     folder.mkdir(parents=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params(backend)))
+    # All keys, as of the composed configuration, since DVC looks them up by name.
+    complete = OmegaConf.merge(OmegaConf.structured(Config), params(backend))
+    (folder / "params.yaml").write_text(OmegaConf.to_yaml(complete))
 
 
 def make_repository(folder: Path, backend: str) -> None:
@@ -61,10 +65,10 @@ def make_repository(folder: Path, backend: str) -> None:
     shutil.copy(ROOT / "dvc.yaml", folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info"))
     shutil.copy(FAKES / "backends" / "linear.py", folder / "src" / "lrrt" / "backends")
-    dvc = Path(sys.executable).with_name("dvc")
-    subprocess.run([dvc, "init", "--no-scm", "-q"], cwd=folder, env=environment(), check=True)
-    for option in ("core.analytics", "core.check_update"):
-        subprocess.run([dvc, "config", option, "false"], cwd=folder, env=environment(), check=True)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
+    )
 
 
 def outputs(folder: Path) -> dict[str, str]:

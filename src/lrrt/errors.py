@@ -30,13 +30,17 @@ class InputError(ValueError):
 def one_line_errors() -> Iterator[None]:
     """Print an :class:`InputError` as one line on standard error and exit with status 2.
 
-    With status 1 for a disk that is full, cannot be written or read, and the like.
+    With status 1 for a disk that is full, cannot be written or read, and the like; with 130 for
+    Ctrl-C.
     """
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped by SIGINT: files are written whole or not at all", file=sys.stderr)
+        raise SystemExit(130) from None
     except OSError as error:
         if error.errno not in REFUSED:
             raise

@@ -1,0 +1,154 @@
+"""Kill the study at random moments and at each file operation; are its outputs ever others?"""
+
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from reliability import workplace
+
+DVC = [str(Path(sys.executable).with_name("dvc")), "repro"]
+
+
+class Wrong(AssertionError):
+    """An output that differs from the undisturbed one's."""
+
+
+def reference(
+    folder: Path, backend: str, stages: tuple[str, ...] = workplace.STAGES
+) -> tuple[dict[str, str], dict[str, float]]:
+    """The outputs of an undisturbed study, and the seconds that each stage took."""
+    workplace.make(folder, backend)
+    commands = workplace.commands(backend)
+    seconds = {stage: workplace.run(commands[stage], folder) for stage in stages}
+    return workplace.outputs(folder), seconds
+
+
+def check(folder: Path, expected: dict[str, str], *, complete: bool = False) -> None:
+    """Raise :class:`Wrong` unless every output is that of the undisturbed study, or absent.
+
+    With ``complete`` none may be absent, and nothing else may lie beside them. Files that begin
+    with a dot, which a killed process may leave, count as absent.
+    """
+    found = workplace.outputs(folder)
+    for path, digest in found.items():
+        hidden = any(part.startswith(".") for part in Path(path).parts)
+        if (complete or not hidden) and expected.get(path) != digest:
+            raise Wrong(f"{path} is not what it was undisturbed")
+    if complete and found.keys() != expected.keys():
+        raise Wrong(f"{sorted(expected.keys() - found.keys())} are missing")
+
+
+def kill_stages(
+    backend: str,
+    kills: int,
+    *,
+    seed: int = 0,
+    per_stage: int = 3,
+    stages: tuple[str, ...] = workplace.STAGES,
+    say: Callable[[str], None] = lambda line: None,
+) -> Counter[str]:
+    """Run the study again and again, each stage killed up to ``per_stage`` times on the way, until
+    there were so many ``kills``; how many each stage had, ``studies`` how often it was completed.
+
+    A moment is drawn uniformly over the time that the stage takes undisturbed. After each kill the
+    stage is started again where it was left; what there is of its outputs must be as undisturbed,
+    and once all stages are through, all outputs.
+    """  # fmt: skip
+    draw, tally = random.Random(seed), Counter()
+    with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
+        expected, seconds = reference(Path(temporary) / "reference", backend, stages)
+        commands = workplace.commands(backend)
+        while sum(tally.values()) - tally["studies"] < kills:
+            folder = Path(temporary) / "study"
+            workplace.make(folder, backend)
+            for stage in stages:
+                for _ in range(per_stage):
+                    if not kill_once(commands[stage], folder, draw.uniform(0, seconds[stage])):
+                        break
+                    tally[stage] += 1
+                    check(folder, expected)
+                workplace.run(commands[stage], folder)
+            check(folder, expected, complete=True)
+            tally["studies"] += 1
+            say(f"{backend}: {sum(tally.values()) - tally['studies']} kills, {dict(tally)}")
+            shutil.rmtree(folder)
+    return tally
+
+
+def kill_once(command: list[str], folder: Path, delay: float) -> bool:
+    """Start ``command``, kill its tree after ``delay`` seconds; False if it had ended by itself."""
+    process = workplace.start(command, folder)
+    deadline = time.monotonic() + delay
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    ended = process.poll()
+    workplace.kill(process)
+    if ended:
+        raise RuntimeError(f"{command} ended with status {ended}")
+    return ended is None
+
+
+def crash_at_each_operation(
+    backend: str = "linear",
+    stages: tuple[str, ...] = workplace.STAGES,
+    say: Callable[[str], None] = lambda line: None,
+) -> Counter[str]:
+    """Kill each stage's tree at its first sync, rename or removal of a file, then at its second,
+    and so on, each time in a study without that stage's outputs and runs; how many operations.
+    """  # fmt: skip
+    tally = Counter()
+    with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
+        expected, _ = reference(Path(temporary) / "reference", backend)
+        before = Path(temporary) / "before"
+        workplace.make(before, backend)
+        for stage, command in workplace.commands(backend).items():
+            survived = stage not in stages
+            while not survived:
+                folder = Path(temporary) / "study"
+                shutil.copytree(before, folder)
+                process = workplace.start(command, folder, CRASH_AT=str(tally[stage] + 1))
+                survived = process.wait() == 0
+                workplace.kill(process)
+                if not survived:
+                    tally[stage] += 1
+                    check(folder, expected)
+                workplace.run(command, folder)
+                left = {k: v for k, v in expected.items() if (folder / k).exists()}
+                check(folder, left, complete=True)
+                shutil.rmtree(folder)
+            workplace.run(command, before)
+            say(f"{stage}: killed at each of {tally[stage]} operations")
+        check(before, expected, complete=True)
+    return tally
+
+
+def kill_dvc(
+    backend: str, kills: int, *, seed: int = 0, say: Callable[[str], None] = lambda line: None
+) -> Counter[str]:
+    """Kill ``dvc repro`` and all it started at random moments, so many times, until it ends."""
+    draw, tally = random.Random(seed), Counter()
+    with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
+        undisturbed, folder = Path(temporary) / "undisturbed", Path(temporary) / "study"
+        workplace.make_repository(undisturbed, backend)
+        seconds = workplace.run(DVC, undisturbed)
+        expected = workplace.outputs(undisturbed)
+        workplace.make_repository(folder, backend)
+        while tally["repro"] < kills:
+            if kill_once(DVC, folder, draw.uniform(0, seconds / 2)):
+                tally["repro"] += 1
+                check(folder, expected)
+                say(f"dvc: {tally['repro']} kills")
+            else:  # it is through: from the beginning
+                check(folder, expected, complete=True)
+                tally["studies"] += 1
+                shutil.rmtree(folder)
+                workplace.make_repository(folder, backend)
+        workplace.run(DVC, folder)
+        check(folder, expected, complete=True)
+        tally["studies"] += 1
+    return tally
