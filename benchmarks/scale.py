@@ -61,9 +61,10 @@ def measure(runs: int, executed: int) -> dict[str, float]:
     seconds, dataset, config = {"runs": runs}, tiny_dataset(), config_of(runs)
 
     def timed(name: str, function, *arguments):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         value = function(*arguments)
         seconds[name] = time.perf_counter() - started
+        seconds[f"{name}, CPU"] = time.process_time() - used  # of this process
         return value
 
     with tempfile.TemporaryDirectory() as folder:
@@ -96,12 +97,13 @@ def main() -> None:
     from machine import describe
 
     rows = [measure(runs, min(options.executed, runs)) for runs in options.runs]
-    names = [name for name in rows[0] if name not in ("runs", "executed", "suggestions")]
-    print("| part | " + " | ".join(f"{row['runs']:,} runs, s" for row in rows) + " |")
+    names = [name.removesuffix(", CPU") for name in rows[0] if name.endswith(", CPU")]
+    print("| part | " + " | ".join(f"{row['runs']:,} runs, s (CPU)" for row in rows) + " |")
     print("| --- |" + " ---: |" * len(rows))
     for name in names:
         shown = f"{name} ({options.executed} runs, 2 workers)" if name == "executing" else name
-        print(f"| {shown} | " + " | ".join(f"{row[name]:.2f}" for row in rows) + " |")
+        values = (f"{row[name]:.2f} ({row[f'{name}, CPU']:.2f})" for row in rows)
+        print(f"| {shown} | " + " | ".join(values) + " |")
     target = HERE / "results" / "scale.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1) + "\n")
