@@ -3,7 +3,9 @@
 Every contestant runs the same steps: same initial weights, same batches, SGD with momentum, early
 stop off. Each is a process of its own (ours: one for each core), in an order that turns from round
 to round. A step's time is from one loss to the next. Losses are compared first: whose differ has no
-times. Writes ``benchmarks/results/<name>.json`` and ``.md``.
+times. With ``--peer-threads 1`` the ratios are of CPU seconds a step.
+
+Writes ``benchmarks/results/<name>.json`` and ``.md``.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -67,7 +69,8 @@ def carry_out(contestant: Contestant, case: Case, python: str, folder: Path) -> 
     if contestant.ours:
         variables |= worker_variables(contestant.framework, "cpu", contestant.threads)
     threads = str(contestant.threads)
-    variables |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+    variables |= dict.fromkeys(names, threads)
     outputs = [folder / f"{i}.json" for i in range(contestant.processes)]
     command = [python, str(HERE / "contest.py"), contestant.module, contestant.function]
     processes = [
@@ -154,6 +157,10 @@ def main() -> None:
     parser.add_argument("--name", help="of the result files; by default the size of the case")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--python", default=sys.executable, help="one that has the peers")
+    parser.add_argument(
+        "--peer-threads", type=int, default=CORES,
+        help="1: all on one thread, so that CPU seconds compare on a machine that is not quiet",
+    )  # fmt: skip
     parser.add_argument("--note", default="", help="recorded with the results")
     options = parser.parse_args()
     if options.steps < 6:
@@ -174,6 +181,8 @@ def main() -> None:
             order.sort(key=lambda name: name not in ours_of.values())
         for name in order:
             contestant, result = CONTESTANTS[name], results[name]
+            if not contestant.ours:
+                contestant = replace(contestant, threads=options.peer_threads)
             if "problem" in result:
                 continue
             case = cases[contestant.framework]
@@ -203,12 +212,14 @@ def main() -> None:
         if not own or own is result or not own["rounds"] or not result["rounds"]:
             continue
         pairs = zip(result["rounds"], own["rounds"], strict=False)
-        result["ratio"] = interval(np.array([a["seconds"] / b["seconds"] for a, b in pairs]))
+        kind = "seconds" if options.peer_threads > 1 else "processor_seconds"
+        result["ratio"] = interval(np.array([a[kind] / b[kind] for a, b in pairs]))
     name = options.name or f"resnet{options.depth}-batch{options.batch}"
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     record = {
-        "case": size, "rounds": options.rounds, "note": options.note, "before": before,
+        "case": size, "rounds": options.rounds, "peer_threads": options.peer_threads,
+        "note": options.note, "before": before,
         "after": describe(), "results": results,
     }  # fmt: skip
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
