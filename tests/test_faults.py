@@ -29,6 +29,7 @@ from lrrt.analysis.tables import read_table  # noqa: E402
 from lrrt.config import ModelConfig, ProtocolConfig  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
 from lrrt.files import write_whole  # noqa: E402
+from lrrt.report.build import write as write_report  # noqa: E402
 from lrrt.runs import store as store_module  # noqa: E402
 from lrrt.runs.spec import RunSpec  # noqa: E402
 from lrrt.runs.store import Result, Store  # noqa: E402
@@ -159,6 +160,13 @@ def test_a_writer_at_work_is_left_alone(tmp_path):
             seen.add(content[:1])
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert os.listdir(tmp_path) == ["file"] and len(seen) > 1
+
+
+def test_what_a_killed_report_left_is_removed(tmp_path):
+    (tmp_path / ".tiny.new-0" / "new" / "figures").mkdir(parents=True)
+    (tmp_path / ".tiny.yaml").write_text("somebody's")
+    write_report(tmp_path / "tiny", {"figures/a.svg": b"a"})
+    assert sorted(os.listdir(tmp_path)) == [".tiny.yaml", "tiny"]
 
 
 def test_stage_stops_at_once_and_says_what_is_kept(finished, study, tmp_path):

@@ -1,8 +1,12 @@
 """A report's files, all made before the first is written."""
 
+import contextlib
+import fcntl
 import json
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -76,10 +80,28 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     """Put ``files`` into ``folder``, all or, if writing fails, none.
 
     What the folder had of the same top-level names goes, figures of an earlier configuration with
-    them; what else lies there stays.
+    them, and what a killed writer left beside it; what else lies there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+    with _locked(folder):
+        for abandoned in folder.parent.glob(f".{folder.name}.new-*"):
+            shutil.rmtree(abandoned)
+        _replace(folder, files)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time: no other takes its files for abandoned ones."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(folder: Path, files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.new-", dir=folder.parent) as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
         old.mkdir()
         for name, content in files.items():
