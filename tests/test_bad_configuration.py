@@ -192,6 +192,8 @@ def test_what_is_no_mapping(values):
 
 # --- whatever Hypothesis thinks of
 
+GENERATED = {"any value": 150, "possible values": 150, "text": 100}  # examples at most
+
 anything = st.recursive(
     st.none()
     | st.booleans()
@@ -223,7 +225,7 @@ def planned(config: Config) -> None:
         assert len({training.spec.key for training in trainings}) > 1
 
 
-@tried(max_examples=150)
+@tried(max_examples=GENERATED["any value"])
 @given(st.sampled_from(list(keys())), anything)
 def test_any_value_is_refused_in_one_line_or_can_be_run(key, value):
     path, _ = key
@@ -259,7 +261,7 @@ CHOSEN = {
 }
 
 
-@tried(max_examples=150)
+@tried(max_examples=GENERATED["possible values"])
 @given(st.data())
 def test_what_is_valid_can_be_run(data):
     chosen = data.draw(
@@ -274,7 +276,7 @@ def test_what_is_valid_can_be_run(data):
         planned(config)
 
 
-@tried(max_examples=100)
+@tried(max_examples=GENERATED["text"])
 @given(st.text(string.printable) | st.text() | st.binary().map(lambda b: b.decode("latin1")))
 def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "params.yaml"

@@ -1,0 +1,138 @@
+"""The page ``reports/reliability.md`` from what was measured."""
+
+from collections import Counter
+
+STAGES = ("data", "sweep", "suggest", "divergence", "report")
+
+
+def table(head: list[str], rows: list[list]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def kills(found: dict) -> str:
+    random = [found[name] for name in ("linear", "torch")]
+    total = sum(sum(tally.get(stage, 0) for stage in STAGES) for tally in random)
+    total += found["dvc"]["repro"]
+    operations = sum(found["operations"].values())
+    rows = [
+        [name, *(tally.get(stage, 0) for stage in STAGES), tally.get("studies", "")]
+        for name, tally in (
+            ("random moment, NumPy stand-in", found["linear"]),
+            ("random moment, PyTorch", found["torch"]),
+            ("each sync, rename and removal of a file", found["operations"]),
+        )
+    ]
+    return f"""\
+**{total} kills at random moments and {operations} at file operations survived.** SIGKILL to the
+whole process tree of a stage of a tiny study, at a moment drawn uniformly over the time that the
+stage takes undisturbed (seed {found["seed"]}), or at its first, second, ... sync, rename and
+removal of a file. After each kill, whatever there was of the outputs was compared bit for bit with
+an undisturbed run; then the same command did the rest; at the end of each study all outputs had
+the same bits and nothing else lay beside them.
+
+{table(["killed at", *STAGES, "studies completed"], rows)}
+Of these random kills, {found["dvc"]["repro"]} hit `dvc repro` and all it had started, over
+{found["dvc"]["studies"]} studies; the next `dvc repro` went on every time.
+"""
+
+
+def configuration(found: dict) -> str:
+    tried = {name: count for name, count in found.items() if name != "keys"}
+    return f"""\
+**{sum(tried.values())} bad configurations over {found["keys"]} keys**, each refused in one line
+that names key, value and what is allowed, with nothing written, or run correctly.
+
+{table(["cases", "number"], [
+    ["wrong values of each key, by hand", found["wrong"]],
+    ["impossible values and combinations, by hand", found["impossible"]],
+    ["overrides that Hydra refuses, by hand", found["through Hydra"]],
+    ["generated (Hypothesis), up to", found["generated"]],
+])}"""  # fmt: skip
+
+
+def tests(found: dict, about: dict[str, str]) -> str:
+    rows = []
+    for name, purpose in about.items():
+        one = found[name]
+        skipped = sum(one["skipped"].values())
+        rows.append([f"`{name}.py`", purpose, one["tests"] - skipped, one["failed"], skipped])
+    reasons = Counter()
+    for one in found.values():
+        reasons.update(one["skipped"])
+    passed = sum(row[2] - row[3] for row in rows)
+    why = "".join(f"- skipped, {count}: {reason}\n" for reason, count in reasons.items())
+    return f"""\
+**{passed} tests passed, {sum(row[3] for row in rows)} failed.**
+
+{table(["file", "of", "run", "failed", "skipped"], rows)}
+{why}"""
+
+
+def coverage(found: dict) -> str:
+    share = 100 * found["branches_taken"] / found["branches"]
+    missing = "".join(f"- `{name}`: {places}\n" for name, places in found["missing"].items())
+    return f"""\
+**{share:.1f} % of the branches of the core** ({found["branches_taken"]} of {found["branches"]})
+and {found["lines_run"]} of its {found["lines"]} lines are run by its own tests.
+{"Not taken (lines; branches from, to):" if missing else ""}
+
+{missing}"""
+
+
+def memory(found: dict) -> str:
+    rows = [
+        [name, one["runs"], *(f"{one[at]:.0f}" for at in ("first", "warm", "last"))]
+        for name, one in found.items()
+    ]
+    return f"""\
+Resident memory (MiB) of one worker process, runs one after another, each with new weights.
+
+{table(["backend", "runs", "after the first", "after 20", "after the last"], rows)}"""
+
+
+def packages(found: dict) -> str:
+    kinds = Counter(kind for _, _, kind in found["licences"].values())
+    rows = [
+        [name, version, said]
+        for name, (version, said, kind) in found["licences"].items()
+        if kind in ("copyleft", "not stated")
+    ]
+    problems = "".join(f"- {line}\n" for line in found["problems"])
+    return f"""\
+{len(found["licences"])} packages are installed for the study and its tests. `pip check` and the
+comparison with `constraints.txt` found {len(found["problems"])} problems.
+
+{problems}
+Licences by their metadata: {", ".join(f"{n} {kind}" for kind, n in kinds.most_common())}. All:
+`python -m reliability.packages`. Those with a copyleft licence, or that state none:
+
+{table(["package", "version", "licence"], rows)}
+Known vulnerabilities are not looked up offline: `pip-audit -r constraints.txt` does it where there
+is a network.
+"""
+
+
+SECTIONS = {
+    "kills": ("Kills", kills),
+    "configuration": ("Bad configuration", configuration),
+    "tests": ("Faults injected, by test", tests),
+    "coverage": ("Coverage of the core", coverage),
+    "memory": ("Memory", memory),
+    "packages": ("Packages", packages),
+}
+
+
+def page(record: dict, about: dict[str, str]) -> str:
+    """Markdown of all that ``record`` has; ``about``: what each file of tests is for."""
+    parts = ["# Reliability\n", "Measured and written by `python -m reliability`.\n"]
+    for name, (title, write) in SECTIONS.items():
+        if name not in record:
+            continue
+        one = record[name]
+        figures = one["figures"]
+        parts.append(f"## {title}\n")
+        parts.append(write(figures, about) if name == "tests" else write(figures))
+        used = ", ".join(f"{package} {version}" for package, version in one["versions"].items())
+        parts.append(f"<sub>{one['date']}, {one['seconds']} s; {used}</sub>\n")
+    return "\n".join(parts)
