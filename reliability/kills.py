@@ -58,7 +58,7 @@ def kill_stages(
     A moment is drawn uniformly over the time that the stage takes undisturbed. After each kill the
     stage is started again where it was left; what there is of its outputs must be as undisturbed,
     and once all stages are through, all outputs.
-    """  # fmt: skip
+    """
     draw, tally = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
         expected, seconds = reference(Path(temporary) / "reference", backend, stages)
@@ -100,7 +100,7 @@ def crash_at_each_operation(
 ) -> Counter[str]:
     """Kill each stage's tree at its first sync, rename or removal of a file, then at its second,
     and so on, each time in a study without that stage's outputs and runs; how many operations.
-    """  # fmt: skip
+    """
     tally = Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
         expected, _ = reference(Path(temporary) / "reference", backend)

@@ -193,13 +193,6 @@ def test_other_stages_stop_in_one_line(capsys):
     assert caught.value.code == 130 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_killed_worker_is_replaced_and_the_sweep_goes_on(finished, study, tmp_path):
-    forget(study)
-    log = str(tmp_path / "log")
-    workplace.run(COMMANDS["sweep"], study, LINEAR_LOG=log, LINEAR_DEATHS="2")
-    kills.check(study, finished[1], complete=True)
-
-
 def test_two_sweeps_at_once_on_one_store(finished, study):
     forget(study)
     both = [workplace.start(COMMANDS["sweep"], study, LINEAR_SLEEP="0.01") for _ in range(2)]
