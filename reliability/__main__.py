@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -162,6 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(options.parts) - set(parts)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    if find_spec("coverage") is None:
+        parser.error("the package coverage is missing: make install")
     record = json.loads(RECORD.read_text()) if options.parts and RECORD.exists() else {}
     for name in options.parts or parts:
         say(f"{name} ...")
