@@ -40,8 +40,8 @@ Of these random kills, {found["dvc"]["repro"]} hit `dvc repro` and all it had st
 def configuration(found: dict) -> str:
     tried = {name: count for name, count in found.items() if name != "keys"}
     return f"""\
-**{sum(tried.values())} bad or odd configurations tried over {found["keys"]} keys.** Each was refused
-in one line that names key, value and what is allowed, with nothing written, or can be run.
+**{sum(tried.values())} bad or odd configurations tried over {found["keys"]} keys.** Each was
+refused in one line that names key, value and what is allowed, with nothing written, or can be run.
 
 {table(["cases", "number"], [
     ["wrong values of each key, by hand", found["wrong"]],
