@@ -63,14 +63,15 @@ def kill_stages(
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
         expected, seconds = reference(Path(temporary) / "reference", backend, stages)
         commands = workplace.commands(backend)
-        while sum(tally.values()) - tally["studies"] < kills:
+        while (left := kills + tally["studies"] - sum(tally.values())) > 0:
             folder = Path(temporary) / "study"
             workplace.make(folder, backend)
             for stage in stages:
-                for _ in range(per_stage):
+                for _ in range(min(per_stage, left)):
                     if not kill_once(commands[stage], folder, draw.uniform(0, seconds[stage])):
                         break
                     tally[stage] += 1
+                    left -= 1
                     check(folder, expected)
                 workplace.run(commands[stage], folder)
             check(folder, expected, complete=True)
