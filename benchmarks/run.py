@@ -49,6 +49,7 @@ CORES = 2
 OURS = dict(module="ours", processes=CORES, threads=1, ours=True)
 CONTESTANTS = {
     "ours": Contestant("ours, PyTorch", function="study", **OURS),
+    "bare": Contestant("our PyTorch step, bare loop", function="bare", **OURS),
     "torch_lr_finder": Contestant("torch-lr-finder", "pytorch", "torch_lr_finder"),
     "fastai": Contestant("fastai lr_find", "pytorch", "fastai"),
     "lightning": Contestant("Lightning lr_find", "pytorch", "lightning"),
@@ -56,6 +57,9 @@ CONTESTANTS = {
     "plain_tuned": Contestant("plain loop, channels-last", "pytorch", "plain_tuned"),
     "bfloat16": Contestant("ours, bfloat16", function="bfloat16", exact=False, **OURS),
     "keras_ours": Contestant("ours, Keras", function="study", framework="keras", **OURS),
+    "keras_bare": Contestant(
+        "our Keras step, bare loop", function="bare", framework="keras", **OURS
+    ),
     "keras_fit": Contestant("Keras fit, callback", "tensorflow", "fit", "keras"),
     "keras_loop": Contestant("plain Keras loop", "tensorflow", "loop", "keras"),
     "floor": Contestant("convolution kernels", "floor", "kernels", processes=CORES, threads=1,
