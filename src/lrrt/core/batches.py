@@ -54,6 +54,8 @@ class BatchPlan:
         Whether each image is mirrored with probability one half.
     size : int
         Side of the images, in pixels.
+    augmentation_seed : int, optional
+        Of the shifts and flips, by step; ``order_seed`` unless given.
 
     Raises
     ------
@@ -69,15 +71,20 @@ class BatchPlan:
         augmentation: str = "none",
         flip: bool = False,
         size: int = 32,
+        augmentation_seed: int | None = None,
     ):
+        if augmentation_seed is None:
+            augmentation_seed = order_seed
         if not 1 <= batch_size <= count:
             raise InputError("batch_size", batch_size, f"from 1 to the number of images, {count}")
-        if order_seed < 0:
-            raise InputError("order_seed", order_seed, "a whole number from 0")
+        for key, seed in (("order_seed", order_seed), ("augmentation_seed", augmentation_seed)):
+            if seed < 0:
+                raise InputError(key, seed, "a whole number from 0")
         if augmentation not in KINDS:
             raise InputError("augmentation", augmentation, f"one of: {', '.join(KINDS)}")
         self.count, self.batch_size, self.order_seed = count, batch_size, order_seed
         self.augmentation, self.flip, self.size = augmentation, flip, size
+        self.augmentation_seed = augmentation_seed
         self.steps_per_epoch = count // batch_size
 
     def draws(self, step: int) -> Draws:
@@ -87,15 +94,15 @@ class BatchPlan:
         indices = order[within * self.batch_size : (within + 1) * self.batch_size]
         shifts = np.zeros((self.batch_size, 2))
         if self.augmentation == "crop":
-            random = stream(self.order_seed, f"crop {step}")
+            random = stream(self.augmentation_seed, f"crop {step}")
             shifts[:] = random.integers(-CROP_PADDING, CROP_PADDING + 1, shifts.shape)
         elif self.augmentation == "shift":
             furthest = SHIFT_SHARE * self.size
-            random = stream(self.order_seed, f"shift {step}")
+            random = stream(self.augmentation_seed, f"shift {step}")
             shifts[:] = random.uniform(-furthest, furthest, shifts.shape)
         flips = np.zeros(self.batch_size, dtype=bool)
         if self.flip:
-            flips[:] = stream(self.order_seed, f"flip {step}").random(self.batch_size) < 0.5
+            flips[:] = stream(self.augmentation_seed, f"flip {step}").random(self.batch_size) < 0.5
         return Draws(indices, shifts, flips)
 
 

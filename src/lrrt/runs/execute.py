@@ -12,6 +12,7 @@ import numpy as np
 from lrrt import __version__, plugins
 from lrrt.backends import Network, Step
 from lrrt.core import batches, ramp, weights
+from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.runs.lifetime import die_with_parent
 from lrrt.runs.spec import RunSpec
@@ -38,15 +39,22 @@ def execute(spec: RunSpec, dataset: Dataset) -> Result:
     is that step, counted from 0 (else None). ``record["initial_loss"]`` is the loss of the first
     step, before any update, and ``record["peak_loss"]`` the largest finite loss of a step.
 
+    A curvature test is a range test, to the bit, and records of the steps ``spec.measured``, NaN
+    elsewhere: ``eigenvalue``, the largest of the Hessian of the batch's loss and penalty before
+    the update; ``products``, Hessian-vector products that took; ``update_ratio``, the norm of the
+    update over that of the trained parameters before it. A loss that is not finite ends these
+    series, not the test.
+
     Raises
     ------
     InputError
-        If no such backend, network or policy exists.
+        If no such backend, network or policy exists, and for the curvature on a backend that does
+        not measure it.
     """
     started = time.perf_counter()
     backend = plugins.find("lrrt.backends", spec.backend, "backend")
     network = _network(spec, dataset)
-    kinds = {"range_test": _range_test, "training": _training}
+    kinds = {"range_test": _range_test, "training": _training, "curvature": _curvature}
     arrays, record = kinds[spec.kind](spec, dataset, network)
     record["versions"] = {
         "lrrt": __version__,
@@ -99,7 +107,7 @@ class _Batches:
         count, size = dataset.train_images.shape[:2]
         self.plan = batches.BatchPlan(
             count, spec.batch_size, spec.order_seed, spec.protocol.augmentation,
-            spec.protocol.flip, size=size,
+            spec.protocol.flip, size=size, augmentation_seed=spec.augmentation_seed,
         )
 
     def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,6 +158,41 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
     arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
     arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
     return arrays, {}
+
+
+def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
+    if not hasattr(network, "curvature"):
+        raise InputError("backend", spec.backend, "torch, where the curvature is measured")
+    feed = _Batches(spec, dataset)
+    lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)
+    train = _steps(dataset, network, feed, lrs)
+    names = ("loss", "penalty", "grad_norm", "eigenvalue", "products", "update_ratio")
+    rows = np.full((spec.steps, len(names)), np.nan)
+    direction, finite = None, True
+    for step in range(spec.steps):
+        measured = finite and step in spec.measured
+        if measured:
+            found = network.curvature(*feed.train(step), direction)
+            direction, before = found.vector, _trained(spec, dataset, network)
+            rows[step, 3:5] = found.eigenvalue, found.products
+        (rows[step, :3],) = train(step, step + 1)
+        finite = finite and bool(np.isfinite(rows[step, 0]))
+        if measured:
+            change = _trained(spec, dataset, network) - before
+            rows[step, 5] = np.linalg.norm(change) / np.linalg.norm(before)
+        if not finite:
+            rows[step, 3:] = np.nan
+    arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
+    arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
+    return arrays, {}
+
+
+def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
+    """All trained parameters in a row, float64."""
+    nodes = _nodes(spec, dataset.train_images.shape[-1], len(dataset.classes))
+    values = network.export()
+    flat = [values[p.name].ravel() for p in parameters(nodes) if p.trained]
+    return np.concatenate(flat).astype(np.float64)
 
 
 def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:

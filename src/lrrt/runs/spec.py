@@ -13,7 +13,8 @@ ENGINE_VERSION = 1  # raise when a change of code changes any number
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One range test (``kind="range_test"``) or one training (``kind="training"``).
+    """One range test (``kind="range_test"``), one whose curvature is measured on the way
+    (``kind="curvature"``), or one training (``kind="training"``).
 
     Equal specifications give equal bits on the same machine and library versions. ``steps`` is
     always a number here: of the range test, or of one epoch of a training.
@@ -36,6 +37,8 @@ class RunSpec:
     epochs: int = 1  # training
     policy: str = "constant"  # training: how the LR moves
     weights_from: str | None = None  # training: backend that exports the initial weights
+    measured: tuple[int, ...] = ()  # curvature: before which steps, counted from 0
+    augmentation_seed: int | None = None  # of shifts and flips; None: order_seed
     engine_version: int = field(default=ENGINE_VERSION)
 
     def to_json(self) -> str:
@@ -46,6 +49,12 @@ class RunSpec:
         del values["protocol"]["weight_decay"]["recorded"]
         if self.kind == "training":
             del values["protocol"]["ramp"]
+        if not self.measured:
+            del values["measured"]  # younger than the results of the other kinds
+        # Left out where it is the order's: the run is the same, and so are the keys of runs that
+        # were stored before there was such a seed.
+        if self.augmentation_seed in (None, self.order_seed):
+            del values["augmentation_seed"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @cached_property
