@@ -8,6 +8,10 @@ A network on an accelerator may also have ``resident(images, labels, mean, std, 
 puts the data and the batch plan there and gives a function ``train(first, last)``: it trains those
 steps, counted from 0 and in order, and gives an iterable of their :class:`Step` values. It stands
 for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply`).
+
+One whose framework differentiates twice at a bearable cost (torch's) may have
+``curvature(images, labels, start)``: the largest Hessian eigenvalue at the weights as they are, and
+nothing moved by it.
 """
 
 from typing import NamedTuple, Protocol

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrrt.backends import Step
+from lrrt.backends._torch_curvature import Curvature, largest_eigenvalue
 from lrrt.config import ProtocolConfig
 from lrrt.core.network import Node, Parameter, fold, parameters
 from lrrt.errors import InputError
@@ -121,6 +122,19 @@ class TorchNetwork:
             loss += F.cross_entropy(logits, targets, reduction="sum").item()
             correct += (logits.argmax(1) == targets).sum().item()
         return loss / len(images), correct / len(images)
+
+    def curvature(
+        self, images: np.ndarray, labels: np.ndarray, start: np.ndarray | None = None
+    ) -> Curvature:
+        """Largest Hessian eigenvalue of what a step on this batch descends, penalty included.
+
+        Batch norm as in training, but its running statistics, like all else here, stay.
+        """
+        targets = torch.tensor(labels, device=self.device)
+        loss = F.cross_entropy(self._logits(images, _batch_statistics), targets)
+        for i, strength in self.penalised:
+            loss = loss + strength * self.trained[i].square().sum()
+        return largest_eigenvalue(loss, self.trained, start)
 
     def export(self) -> dict[str, np.ndarray]:
         return {p.name: _array(p, self.tensors[p.name]) for p in parameters(self.nodes)}
