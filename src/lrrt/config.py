@@ -4,6 +4,7 @@
 ``params.yaml`` through :func:`load`. No framework is imported here.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -29,6 +30,11 @@ class StudyConfig:
     sweeps: list[str] = field(
         default_factory=lambda: ["weights", "order", "batch_size", "validation"]
     )
+
+    @property
+    def cases(self) -> list[tuple[str, str, str]]:
+        """Backend, protocol and sweep of every table of curves."""
+        return list(itertools.product(self.backends, self.protocols, self.sweeps))
 
 
 @dataclass
@@ -192,6 +198,38 @@ class AttributionConfig:
 
 
 @dataclass
+class InstrumentConfig:
+    """What the reading of ``protocols`` owes to the instrument; ``runs``: paired seeds (0: none).
+
+    Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
+    them changed at a time. ``restarts``: so many constant LRs between 0.001 and 10, each trained at
+    for ``restart_steps`` from the same weights (0: none). What acts on a finished curve is replayed
+    on those of the weights sweep.
+    """
+
+    backend: str = "torch"
+    protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
+    runs: int = 0
+    steps: list[int] = field(default_factory=list)
+    ranges: list[list[float]] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+    restarts: int = 0
+    restart_steps: int = 30
+
+
+@dataclass
+class MechanismConfig:
+    """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
+
+    The curvature is measured at ``points`` steps of each.
+    """
+
+    protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
+    runs: int = 0
+    points: int = 12
+
+
+@dataclass
 class ReportConfig:
     title: str = "How reliable is the learning-rate finder?"
     dpi: int = 110
@@ -221,6 +259,8 @@ class Config:
     sweeps: dict[str, SweepConfig] = field(default_factory=dict)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
+    mechanism: MechanismConfig = field(default_factory=MechanismConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
 
@@ -329,6 +369,50 @@ def validate_attribution(config: Config) -> None:
         raise InputError(f"{prefix}.end", attribution.end, f"another than {prefix}.start")
 
 
+def _validate_probed(config: Config, prefix: str, names: list[str], runs: int) -> None:
+    """Of protocols that are run a second time in another way; they need to be swept only then."""
+    check_range(f"{prefix}.runs", runs, 0, 100_000)
+    _check_names(f"{prefix}.protocols", names)
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"{prefix}.protocols", names, "at least one name, none twice")
+    for name in names if runs else []:
+        if name not in config.study.protocols:
+            allowed = ", ".join(config.study.protocols)
+            raise InputError(f"{prefix}.protocols", name, f"of study.protocols: {allowed}")
+        whole = config.data.train_images // config.sweep.batch_size
+        if not config.sweep.steps and not config.protocols[name].ramp.steps and whole < 10:
+            raise InputError(
+                f"{prefix}.runs", runs,
+                "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
+            )  # fmt: skip
+
+
+def validate_instrument(config: Config) -> None:
+    settings, prefix = config.instrument, "instrument"
+    plugins.check("lrrt.backends", settings.backend, f"{prefix}.backend")
+    _validate_probed(config, prefix, settings.protocols, settings.runs)
+    if settings.runs and "weights" not in config.study.sweeps:
+        raise InputError(f"{prefix}.runs", settings.runs, "0 without the sweep 'weights'")
+    for steps in settings.steps:
+        check_range(f"{prefix}.steps", steps, 10, 100_000)
+    for ends in settings.ranges:
+        if len(ends) != 2:
+            raise InputError(f"{prefix}.ranges", list(ends), "pairs [start, end]")
+        validate_ramp(f"{prefix}.ranges", RampConfig(*ends))
+    for shape in settings.shapes:
+        if shape not in CHOICES["shape"]:
+            allowed = ", ".join(CHOICES["shape"])
+            raise InputError(f"{prefix}.shapes", shape, f"one of: {allowed}")
+    check_range(f"{prefix}.restarts", settings.restarts, 0, 1000)
+    check_range(f"{prefix}.restart_steps", settings.restart_steps, 10, 100_000)
+
+
+def validate_mechanism(config: Config) -> None:
+    settings = config.mechanism
+    _validate_probed(config, "mechanism", settings.protocols, settings.runs)
+    check_range("mechanism.points", settings.points, 1, 100_000)
+
+
 def validate(config: Config) -> Config:
     """Check every value against what is possible.
 
@@ -422,6 +506,8 @@ def validate(config: Config) -> Config:
             "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
         )
     validate_attribution(config)
+    validate_instrument(config)
+    validate_mechanism(config)
     if not (config.report.title.strip() and config.report.title.isprintable()):
         raise InputError("report.title", config.report.title, "a line of printable characters")
     low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
