@@ -26,24 +26,34 @@ from lrrt.core.rules._parts import (
 )
 from lrrt.core.smoothing import ema
 
+BETA = 0.98
 STOP_FACTOR = 4
 SKIP_START, SKIP_END = 10, 5
 
 
 @quiet
-def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
-    smoothed = ema(loss)
-    stopped = stop_step(smoothed, STOP_FACTOR, at_nan=True)
+def suggest(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    *,
+    beta: float = BETA,
+    stop_factor: float = STOP_FACTOR,
+    skip_start: int = SKIP_START,
+    skip_end: int = SKIP_END,
+) -> Suggestion:
+    smoothed = ema(loss, beta)
+    stopped = stop_step(smoothed, stop_factor, at_nan=True)
     lr, smoothed = until(stopped, lr, smoothed)
-    if len(lr) < SKIP_START + SKIP_END + 2:
-        return abstain(too_few(len(lr), SKIP_START + SKIP_END + 2), stopped)
+    if len(lr) < skip_start + skip_end + 2:
+        return abstain(too_few(len(lr), skip_start + skip_end + 2), stopped)
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
     if never_falls(smoothed):
         return abstain(NEVER_FALLS, stopped)
-    steepest = np.gradient(smoothed[SKIP_START:-SKIP_END]).argmin()
+    part = slice(skip_start, len(lr) - skip_end)
+    steepest = np.gradient(smoothed[part]).argmin()
     return Suggestion(
-        min_lr=float(lr[SKIP_START:-SKIP_END][steepest]),
+        min_lr=float(lr[part][steepest]),
         max_lr=float(lr[smoothed.argmin()] / 10),
         stop_step=stopped,
     )

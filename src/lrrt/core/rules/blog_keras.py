@@ -36,13 +36,22 @@ MIN_TO_MAX = 1 / 10
 
 
 @quiet
-def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
-    smoothed = ema(loss, BETA)
-    stopped = stop_step(smoothed, STOP_FACTOR)
+def suggest(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    *,
+    beta: float = BETA,
+    stop_factor: float = STOP_FACTOR,
+    skip_start: int = SKIP_START,
+    skip_end: int = SKIP_END,
+) -> Suggestion:
+    smoothed = ema(loss, beta)
+    stopped = stop_step(smoothed, stop_factor)
     lr, smoothed = until(stopped, lr, smoothed)
-    if len(lr) <= SKIP_START + SKIP_END:
-        return abstain(too_few(len(lr), SKIP_START + SKIP_END + 1), stopped)
-    lr, smoothed = lr[SKIP_START:-SKIP_END], smoothed[SKIP_START:-SKIP_END]
+    if len(lr) <= skip_start + skip_end:
+        return abstain(too_few(len(lr), skip_start + skip_end + 1), stopped)
+    part = slice(skip_start, len(lr) - skip_end)
+    lr, smoothed = lr[part], smoothed[part]
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
     if never_falls(smoothed):
