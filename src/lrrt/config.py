@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -186,7 +186,7 @@ class AttributionConfig:
     Each alone, from both ends, and all of them one after the other in as many random ``orders``
     (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
     Batch size, steps and first seed are those of ``sweep``, so that a protocol as it is shares its
-    runs with the weights sweep.
+    runs with the weights sweep. ``depth``: of the network, null for the study's.
     """
 
     backend: str = "torch"
@@ -195,6 +195,24 @@ class AttributionConfig:
     factors: list[str] = field(default_factory=lambda: list(FACTORS))
     runs: int = 0
     orders: int = 0
+    depth: int | None = None
+
+
+@dataclass
+class VarianceConfig:
+    """Range tests of all combinations of so many initial weights (0: none), batch orders and
+    augmentations; with one augmentation it goes with the order, as in a sweep.
+
+    Of a factor with two levels little can be said; take three or more. The rest as in
+    :class:`AttributionConfig`.
+    """
+
+    backend: str = "torch"
+    protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
+    weights: int = 0
+    orders: int = 3
+    augmentations: int = 1
+    depth: int | None = None
 
 
 @dataclass
@@ -259,6 +277,7 @@ class Config:
     sweeps: dict[str, SweepConfig] = field(default_factory=dict)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    variance: VarianceConfig = field(default_factory=VarianceConfig)
     instrument: InstrumentConfig = field(default_factory=InstrumentConfig)
     mechanism: MechanismConfig = field(default_factory=MechanismConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -355,18 +374,51 @@ def validate_attribution(config: Config) -> None:
     for name in ("start", "end"):
         key, protocol = f"{prefix}.{name}", getattr(attribution, name)
         _check_names(key, [protocol])
-        if attribution.runs == 0:
-            continue
-        if protocol not in config.protocols:
-            raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
-        whole = config.data.train_images // config.sweep.batch_size
-        if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
-            raise InputError(
-                f"{prefix}.runs", attribution.runs,
-                "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
-            )  # fmt: skip
+        if attribution.runs:
+            _check_swept(config, key, protocol, f"{prefix}.runs")
     if attribution.runs and attribution.start == attribution.end:
         raise InputError(f"{prefix}.end", attribution.end, f"another than {prefix}.start")
+    _check_depth(config, f"{prefix}.depth", attribution.depth)
+
+
+def validate_variance(config: Config) -> None:
+    """As :func:`validate_attribution`."""
+    variance, prefix = config.variance, "variance"
+    plugins.check("lrrt.backends", variance.backend, f"{prefix}.backend")
+    if variance.weights != 0 and not 2 <= variance.weights <= 100:
+        raise InputError(f"{prefix}.weights", variance.weights, "0, or a number from 2 to 100")
+    check_range(f"{prefix}.orders", variance.orders, 2, 100)
+    check_range(f"{prefix}.augmentations", variance.augmentations, 1, 100)
+    key, protocols = f"{prefix}.protocols", variance.protocols
+    _check_names(key, protocols)
+    if not protocols or len(set(protocols)) != len(protocols):
+        raise InputError(key, protocols, "a list of at least one name, none twice")
+    for protocol in protocols if variance.weights else []:
+        _check_swept(config, key, protocol, f"{prefix}.weights")
+    _check_depth(config, f"{prefix}.depth", variance.depth)
+
+
+def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
+    """A protocol at the batch size and steps of ``sweep``; ``runs``: the key that asks for it."""
+    if protocol not in config.protocols:
+        raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
+    whole = config.data.train_images // config.sweep.batch_size
+    if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
+        section, name = runs.split(".")
+        raise InputError(
+            runs, getattr(getattr(config, section), name),
+            "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
+        )  # fmt: skip
+
+
+def _check_depth(config: Config, key: str, depth: int | None) -> None:
+    if depth is None:
+        return
+    network = plugins.find("lrrt.core.networks", config.model.name, "model.name")
+    try:
+        network.validate(replace(config.model, depth=depth))
+    except InputError as error:
+        raise InputError(key, depth, error.allowed) from None
 
 
 def _validate_probed(config: Config, prefix: str, names: list[str], runs: int) -> None:

@@ -44,6 +44,33 @@ def differing(protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable
     return [name for name in factors if exchanged(protocol, other, [name]) != protocol]
 
 
+def as_swept(
+    config: Config,
+    dataset_digest: str,
+    backend: str,
+    protocol: ProtocolConfig,
+    depth: int | None = None,
+) -> RunSpec:
+    """A range test at the batch size, steps and first seed of ``sweep``; of another network where
+    ``depth`` is given."""
+    whole_batches = config.data.train_images // config.sweep.batch_size
+    steps = config.sweep.steps or protocol.ramp.steps or whole_batches
+    ramp = dataclasses.replace(protocol.ramp, steps=steps)
+    return RunSpec(
+        kind="range_test",
+        backend=backend,
+        protocol=dataclasses.replace(protocol, ramp=ramp),
+        model=dataclasses.replace(config.model, depth=depth or config.model.depth),
+        data_digest=dataset_digest,
+        weights_seed=config.sweep.seed,
+        order_seed=config.sweep.seed,
+        batch_size=config.sweep.batch_size,
+        steps=steps,
+        threads=config.launcher.threads,
+        device=config.launcher.device,
+    )
+
+
 class Rung(NamedTuple):
     """A step on the way from one protocol to the other, with its paired runs.
 
@@ -77,24 +104,10 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
 
     def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
         protocol = exchanged(ends[origin], ends[target], factors)
-        whole_batches = config.data.train_images // config.sweep.batch_size
-        steps = config.sweep.steps or protocol.ramp.steps or whole_batches
-        ramp = dataclasses.replace(protocol.ramp, steps=steps)
+        spec = as_swept(config, dataset_digest, settings.backend, protocol, settings.depth)
         return tuple(
-            RunSpec(
-                kind="range_test",
-                backend=settings.backend,
-                protocol=dataclasses.replace(protocol, ramp=ramp),
-                model=config.model,
-                data_digest=dataset_digest,
-                weights_seed=config.sweep.seed + i,
-                order_seed=config.sweep.seed + i,
-                batch_size=config.sweep.batch_size,
-                steps=steps,
-                threads=config.launcher.threads,
-                device=config.launcher.device,
-            )
-            for i in range(settings.runs)
+            dataclasses.replace(spec, weights_seed=seed, order_seed=seed)
+            for seed in range(config.sweep.seed, config.sweep.seed + settings.runs)
         )
 
     start, end = settings.start, settings.end

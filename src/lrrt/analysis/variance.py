@@ -1,0 +1,334 @@
+"""Where the spread of the suggested LR comes from: initial weights, batch order, augmentation.
+
+Of a crossed design, each combination run once, log10 LR is a mean plus one random effect per
+factor and one per interaction: the levels are seeds, drawn out of any number of them. A run that is
+repeated gives the same bits, so that nothing but the highest interaction is left over.
+
+Variances come from expected mean squares (method of moments; Searle, Casella and McCulloch,
+"Variance Components", 1992, chapter 4), for these balanced designs unbiased whatever the effects'
+distribution, and so at times negative. Their intervals are generalised confidence intervals
+(Weerahandi, 1993; Burdick, Borror and Montgomery, "Design and Analysis of Gauge R&R Studies",
+2005), which take the effects as normal: each sum of squares is put over chi-square draws of its
+degrees of freedom. (A bootstrap over levels is right for no crossed design: McCullagh, "Resampling
+and exchangeable arrays", 2000.) Two levels say next to nothing about the variance of a factor, and
+such an interval shows it.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lrrt.analysis.attribution import read
+from lrrt.analysis.dispersion import BOOTSTRAP_SEED, CONFIDENCE, QUANTITIES
+from lrrt.errors import InputError
+from lrrt.runs.crossed import Cell
+from lrrt.runs.store import Store
+
+FACTORS = ("weights", "order", "augmentation")
+TOTAL = "total"
+DRAWS = 10_000
+RUN_TYPES = {
+    "run": "str",
+    "backend": "str",
+    "protocol": "str",
+    "depth": "int64",
+    "batch_size": "int64",
+    "weights_seed": "int64",
+    "order_seed": "int64",
+    "augmentation_seed": "Int64",
+    "min_lr": "float64",
+    "max_lr": "float64",
+    "fallback": "bool",
+    "reason": "str",
+}
+CASE = {"backend": "str", "protocol": "str", "depth": "int64", "quantity": "str"}
+COUNTS = {
+    "n": "int64",
+    "dropped": "int64",
+    "abstained": "int64",
+    "fallbacks": "int64",
+    "reason": "str",
+}
+COMPONENT_TYPES = (
+    CASE
+    | {"component": "str", "freedom": "int64"}
+    | dict.fromkeys(
+        ("variance", "variance_low", "variance_high", "share", "low", "high"), "float64"
+    )
+    | COUNTS
+)
+SPREAD_TYPES = (
+    CASE
+    | {"fixed": "str"}
+    | dict.fromkeys(("all", "left", "ratio", "low", "high"), "float64")
+    | dict.fromkeys(("to_weights", "to_weights_low", "to_weights_high"), "float64")
+    | COUNTS
+)
+
+Term = tuple[int, ...]  # the axes of the factors in a main effect or an interaction
+
+
+def terms(factors: int) -> list[Term]:
+    """Main effects, then interactions, in the order of the axes."""
+    return [
+        term
+        for size in range(1, factors + 1)
+        for term in itertools.combinations(range(factors), size)
+    ]
+
+
+def name_of(term: Term) -> str:
+    """``weights:order`` and the like."""
+    return ":".join(FACTORS[axis] for axis in term)
+
+
+def mean_squares(values: np.ndarray) -> dict[Term, tuple[float, int]]:
+    """The mean square of every term and its degrees of freedom.
+
+    Parameters
+    ----------
+    values : array with an axis per factor, of two levels or more each; finite
+    """
+    effects = {(): values.mean(keepdims=True)}
+    found = {}
+    for term in terms(values.ndim):
+        others = tuple(axis for axis in range(values.ndim) if axis not in term)
+        inner = [effect for part, effect in effects.items() if set(part) < set(term)]
+        effects[term] = values.mean(axis=others, keepdims=True) - sum(inner)
+        freedom = int(np.prod([values.shape[axis] - 1 for axis in term]))
+        squares = float(np.sum(effects[term] ** 2)) * _cells_per_level(values.shape, term)
+        found[term] = squares / freedom, freedom
+    return found
+
+
+def _cells_per_level(shape: tuple[int, ...], term: Term) -> int:
+    return int(np.prod([count for axis, count in enumerate(shape) if axis not in term]))
+
+
+def variances(expected: dict[Term, np.ndarray], shape: tuple[int, ...]) -> dict[Term, np.ndarray]:
+    """The components of variance whose expected mean squares are given.
+
+    The expected mean square of a term is the sum over it and all interactions that contain it of
+    (cells per level) times component; this is that sum turned round. Mean squares in the place of
+    their expectations give the estimates, which can be negative.
+    """
+    return {
+        term: sum(
+            (-1) ** (len(wider) - len(term)) * expected[wider]
+            for wider in expected
+            if set(term) <= set(wider)
+        )
+        / _cells_per_level(shape, term)
+        for term in expected
+    }
+
+
+class Decomposition(NamedTuple):
+    """By term, ``freedom``, the ``estimate`` (may be negative) and ``draws``, at least 0, shape
+    (:data:`DRAWS`,), whose quantiles are the ends of intervals."""
+
+    freedom: dict[Term, int]
+    estimate: dict[Term, float]
+    draws: dict[Term, np.ndarray]
+
+
+def decompose(values: np.ndarray, draws: int = DRAWS) -> Decomposition:
+    """The components of variance of a complete design (see :func:`mean_squares`), always the same.
+
+    All zero where all values are equal.
+    """
+    if np.ptp(values) == 0:
+        values = np.zeros(values.shape)  # without the rounding of means
+    squares = mean_squares(values)
+    random = np.random.default_rng(BOOTSTRAP_SEED)
+    pivots = {
+        term: square * freedom / random.chisquare(freedom, draws)
+        for term, (square, freedom) in squares.items()
+    }
+    return Decomposition(
+        {term: freedom for term, (_, freedom) in squares.items()},
+        variances({term: square for term, (square, _) in squares.items()}, values.shape),
+        {term: np.maximum(found, 0) for term, found in variances(pivots, values.shape).items()},
+    )
+
+
+def complete(values: np.ndarray) -> list[np.ndarray] | None:
+    """Levels of each axis that leave no missing (NaN) value; None where fewer than two of one do.
+
+    Until none is missing, the level of all axes with more than two is dropped of which the largest
+    share is missing (the first, of equal ones). What is missing is seldom missing at random, so
+    that what remains describes the seeds for which the rule had an answer.
+    """
+    kept = [np.arange(count) for count in values.shape]
+    if min(values.shape) < 2:
+        return None
+    while np.isnan(part := values[np.ix_(*kept)]).any():
+        worst, axis, level = 0.0, -1, -1
+        for i in (i for i in range(values.ndim) if len(kept[i]) > 2):
+            shares = np.isnan(part).mean(axis=tuple(j for j in range(values.ndim) if j != i))
+            if shares.max() > worst:
+                worst, axis, level = float(shares.max()), i, int(shares.argmax())
+        if axis < 0:
+            return None
+        kept[axis] = np.delete(kept[axis], level)
+    return kept
+
+
+# --- tables
+
+
+def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
+    """One row per cell, columns and types of :data:`RUN_TYPES`; LRs NaN where the rule abstains.
+
+    ``augmentation_seed`` is null where the augmentation goes with the order.
+
+    Raises
+    ------
+    InputError
+        For a run that the store lacks.
+    """
+    rows = []
+    for protocol, spec in cells:
+        found = read(spec, store)
+        rows.append((
+            spec.key[:12], spec.backend, protocol, spec.model.depth, spec.batch_size,
+            spec.weights_seed, spec.order_seed, spec.augmentation_seed,
+            found.min_lr, found.max_lr, found.fallback, found.reason,
+        ))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
+
+
+def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
+    """log10 of one quantity, an axis per factor with more than one level, levels by seed.
+
+    NaN where a combination has no suggestion.
+
+    Raises
+    ------
+    InputError
+        For a combination that is there twice.
+    """
+    seeds = [f"{factor}_seed" for factor in FACTORS]
+    if runs["augmentation_seed"].nunique() < 2:
+        seeds = seeds[:2]
+    if runs.duplicated(seeds).any():
+        raise InputError("variance", f"{len(runs)} runs", "each combination of seeds once")
+    levels = [np.unique(runs[name].to_numpy(np.int64)) for name in seeds]
+    at = [np.searchsorted(level, runs[name].to_numpy(np.int64))
+          for level, name in zip(levels, seeds, strict=True)]  # fmt: skip
+    values = np.full([len(level) for level in levels], np.nan)
+    lr = runs[quantity].to_numpy(np.float64)
+    values[tuple(at)] = np.log10(lr, out=np.full(len(lr), np.nan), where=lr > 0)
+    return values
+
+
+def _cases(runs: pd.DataFrame) -> Iterator[tuple[tuple, int, tuple, Decomposition | None]]:
+    """Of each case: the columns :data:`CASE`, factors, :data:`COUNTS`, and what was found."""
+    for identity, group in runs.groupby(list(CASE)[:-1], sort=False):
+        for quantity in QUANTITIES:
+            values = design(group, quantity)
+            levels = complete(values)
+            abstained = int(np.isnan(values).sum())
+            found, reason, n = None, "", 0
+            if levels is None:
+                reason = (
+                    f"{abstained} of {values.size} combinations have no suggestion: no complete "
+                    "design with two levels of each factor is left"
+                )
+            else:
+                values_used = values[np.ix_(*levels)]
+                found, n = decompose(values_used), values_used.size
+                if not any(found.estimate.values()):
+                    reason = "all suggestions are equal"
+            counts = (n, values.size - n, abstained, int(group["fallback"].sum()), reason)
+            yield (*identity, quantity), values.ndim, counts, found
+
+
+def component_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Components of the variance of log10 LR, in decades squared.
+
+    Returns
+    -------
+    DataFrame
+        One row per case, quantity and component, columns and types of :data:`COMPONENT_TYPES`.
+        ``component``: a factor, an interaction (``weights:order``; the highest is also all that is
+        left over) or ``total``. ``variance`` as estimated, maybe negative; ``share`` of the total,
+        negative ones counted as 0; 95 % intervals. Of the planned runs, ``n`` are used and
+        ``dropped`` not, since in ``abstained`` of them the rule suggests nothing (see
+        :func:`complete`); ``fallbacks`` as flagged by the rule. Where nothing can be said the
+        numbers are NaN, and ``reason`` says why.
+    """
+    rows = []
+    for case, factors, counts, found in _cases(runs):
+        for term in [*terms(factors), None]:
+            name = TOTAL if term is None else name_of(term)
+            if found is None:
+                rows.append((*case, name, 0, *[np.nan] * 6, *counts))
+                continue
+            kept = {t: max(value, 0.0) for t, value in found.estimate.items()}
+            total, total_draws = sum(kept.values()), sum(found.draws.values())
+            if term is None:
+                value, share, freedom, draws = total, total, 0, total_draws
+            else:
+                value, share, freedom = found.estimate[term], kept[term], found.freedom[term]
+                draws = found.draws[term]
+            rows.append((
+                *case, name, freedom, value, *_interval(draws),
+                *((share / total, *_interval(draws / total_draws)) if total else [np.nan] * 3),
+                *counts,
+            ))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COMPONENT_TYPES)).astype(COMPONENT_TYPES)
+
+
+def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """How much of the spread of log10 LR is left where some factors are fixed.
+
+    Returns
+    -------
+    DataFrame
+        One row per case, quantity and proper subset of the factors that is ``fixed``
+        (``order:augmentation``: the same batches), columns and types of :data:`SPREAD_TYPES`:
+        the standard deviation ``all`` with nothing fixed and what is ``left``, in decades; their
+        ``ratio``, and that of what is left to what is left with the weights fixed,
+        ``to_weights``, with 95 % intervals. The other columns as in :func:`component_table`.
+
+        An effect of the fixed factors alone moves all runs alike; their interactions with the
+        others do not, and stay.
+    """
+    rows = []
+    for case, factors, counts, found in _cases(runs):
+        for fixed in terms(factors)[:-1]:
+            if found is None:
+                rows.append((*case, name_of(fixed), *[np.nan] * 8, *counts))
+                continue
+            kept = {term: max(value, 0.0) for term, value in found.estimate.items()}
+            total, left, beside = (_left(kept, names) for names in ((), fixed, (0,)))
+            drawn = [_left(found.draws, names) for names in ((), fixed, (0,))]
+            rows.append((
+                *case, name_of(fixed), total**0.5, left**0.5,
+                *_ratio(left, total, drawn[1], drawn[0]), *_ratio(left, beside, drawn[1], drawn[2]),
+                *counts,
+            ))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
+
+
+def _left(components: dict, fixed: Term) -> np.ndarray | float:
+    """The variance of all terms with a factor that is not fixed."""
+    return sum(part for term, part in components.items() if not set(term) <= set(fixed))
+
+
+def _ratio(
+    one: float, other: float, one_draws: np.ndarray, other_draws: np.ndarray
+) -> tuple[float, float, float]:
+    """Ratio of standard deviations with its interval, from variances."""
+    if not other:
+        return (np.nan,) * 3
+    return ((one / other) ** 0.5, *_interval(np.sqrt(one_draws / other_draws)))
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

@@ -1,0 +1,44 @@
+"""Every initial weights with every batch order and every augmentation: a crossed design."""
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+from lrrt.config import Config
+from lrrt.runs.ladder import as_swept
+from lrrt.runs.spec import RunSpec
+
+
+class Cell(NamedTuple):
+    """One combination; ``protocol`` is its name."""
+
+    protocol: str
+    spec: RunSpec
+
+
+def cells(config: Config, dataset_digest: str) -> list[Cell]:
+    """What ``config.variance`` asks for, by protocol; nothing where it has no weights.
+
+    Seeds count from ``sweep.seed``. Where the augmentation is not a factor of its own (one level,
+    or a protocol that has none) it goes with the order, as in a sweep, and cells are runs of the
+    weights and the order sweep; with a factor of its own those with equal seeds of order and
+    augmentation are.
+    """
+    settings, found = config.variance, []
+    if settings.weights == 0:
+        return found
+    for name in settings.protocols:
+        spec = as_swept(
+            config, dataset_digest, settings.backend, config.protocols[name], settings.depth
+        )
+        seeds = [range(config.sweep.seed, config.sweep.seed + n)
+                 for n in (settings.weights, settings.orders, settings.augmentations)]  # fmt: skip
+        augmented = spec.protocol.augmentation != "none" or spec.protocol.flip
+        if not augmented or settings.augmentations == 1:
+            seeds[2] = [None]
+        names = ("weights_seed", "order_seed", "augmentation_seed")
+        found += [
+            Cell(name, dataclasses.replace(spec, **dict(zip(names, seed, strict=True))))
+            for seed in itertools.product(*seeds)
+        ]
+    return found
