@@ -19,6 +19,7 @@ PLUGINS = {
     "lrrt.stages.divergence": ["lrrt.backends"],
     "lrrt.stages.suggest": ["lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
+    "lrrt.stages.variance": ["lrrt.backends", "lrrt.core.rules"],
 }
 
 
@@ -80,7 +81,7 @@ def closure(graph, module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "stage", ["data", "sweep", "suggest", "attribution", "divergence", "report"]
+    "stage", ["data", "sweep", "suggest", "attribution", "variance", "divergence", "report"]
 )
 def test_stage_depends_on_all_it_imports(graph, stage):
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
