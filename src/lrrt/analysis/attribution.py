@@ -4,6 +4,7 @@ An effect is the mean over paired seeds of log10(LR after) - log10(LR before), i
 unlike medians, add up along a sequence of factors to the whole way.
 """
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +16,7 @@ from lrrt.core import rules
 from lrrt.core.curve import Curve
 from lrrt.core.replay import recorded
 from lrrt.errors import InputError
-from lrrt.runs.ladder import ALL, SEQUENCE, Rung
+from lrrt.runs.ladder import ALL, ALONE, SEQUENCE, Rung
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 
@@ -46,6 +47,29 @@ EFFECT_TYPES = RUNG | {
     "high": "float64",
     "abstained": "int64",
     "fallbacks": "int64",
+}
+BACKEND, PROTOCOL, INTERACTION = "backend", "protocol", "interaction"
+CROSS_TYPES = {
+    "effect_of": "str",
+    "at": "str",
+    "origin": "str",
+    "target": "str",
+    **{name: EFFECT_TYPES[name] for name in list(EFFECT_TYPES)[len(RUNG) : -1]},
+}
+PUBLISHED, OURS, FACTOR, UNNAMED = "published", "ours", "factor", "not named"
+WATERFALL_TYPES = {
+    "quantity": "str",
+    "step": "int64",
+    "kind": "str",
+    "name": "str",
+    "n": "int64",
+    "before": "float64",
+    "after": "float64",
+    "effect": "float64",
+    "low": "float64",
+    "high": "float64",
+    "share": "float64",
+    "share_published": "float64",
 }
 
 
@@ -182,6 +206,142 @@ def oriented(effects: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return found
 
 
+def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Every two backends by every two protocols: the effect of each on min and max LR.
+
+    Parameters
+    ----------
+    own : DataFrame
+        Suggestions of each protocol's own rule from one sweep and batch size, whose runs are
+        paired by both seeds: same weights, same batches.
+
+    Returns
+    -------
+    DataFrame
+        Columns and types of :data:`CROSS_TYPES`. ``effect_of`` a ``backend``, from ``origin`` to
+        ``target``, ``at`` one protocol, or averaged over both; of a ``protocol``, at one backend
+        or both (``at`` names both); and their ``interaction``, by how much the protocol's effect
+        differs between the backends. The rest as in :func:`effects`.
+    """
+    keys = {"index": ["weights_seed", "order_seed"], "columns": [BACKEND, PROTOCOL]}
+    runs = own.pivot(**keys, values="run")
+    rows = []
+    for quantity in QUANTITIES:
+        table = own.assign(decades=_decades(own[quantity])).pivot(**keys, values="decades")
+        pairs = [
+            list(itertools.combinations(sorted(own[name].unique()), 2))
+            for name in (BACKEND, PROTOCOL)
+        ]
+        for backends, protocols in itertools.product(*pairs):
+            cells = [(backend, protocol) for backend in backends for protocol in protocols]
+            if not set(cells) <= set(table.columns):
+                continue
+            paired = runs[cells].notna().all(axis=1)
+            found = table.loc[paired, cells].to_numpy(np.float64)
+            found = found.reshape(-1, 2, 2)  # seed, backend, protocol
+            for i, protocol in enumerate(protocols):
+                sides = found[:, 0, i], found[:, 1, i]
+                rows.append((BACKEND, protocol, *backends, quantity, *_cross(sides, resamples)))
+            sides = found[:, 0].mean(axis=1), found[:, 1].mean(axis=1)
+            both = " and ".join(protocols)
+            rows.append((BACKEND, both, *backends, quantity, *_cross(sides, resamples)))
+            for i, backend in enumerate(backends):
+                sides = found[:, i, 0], found[:, i, 1]
+                rows.append((PROTOCOL, backend, *protocols, quantity, *_cross(sides, resamples)))
+            sides = found[:, :, 0].mean(axis=1), found[:, :, 1].mean(axis=1)
+            both = " and ".join(backends)
+            rows.append((PROTOCOL, both, *protocols, quantity, *_cross(sides, resamples)))
+            sides = found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]
+            n, _, _, *rest = _cross(sides, resamples)  # differences, which are no LRs
+            rows.append((INTERACTION, "", *backends, quantity, n, np.nan, np.nan, *rest))
+    return pd.DataFrame(rows, columns=list(CROSS_TYPES)).astype(CROSS_TYPES)
+
+
+def _cross(sides: tuple[np.ndarray, np.ndarray], resamples: int) -> tuple:
+    return _effect(*sides, resamples, 0)[:-1]
+
+
+def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """From one published LR, by way of the named factors, to the other.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        Of :func:`effects`.
+    published : DataFrame
+        :func:`lrrt.analysis.published.published`.
+
+    Returns
+    -------
+    DataFrame
+        By quantity, steps whose ends meet, columns and types of :data:`WATERFALL_TYPES`. ``kind``:
+        ``published`` (an end, and no step: ``before`` and ``after`` are equal), ``ours`` (between
+        a published value and our runs of that protocol), ``factor`` (the mean over sequences, or
+        where there are none, alone in the first protocol; the largest first) and ``not named``.
+        ``effect`` in decades, with its interval where there is one; ``share`` of the way between
+        our two ends, ``share_published`` of that between the published ones. Where a protocol was
+        not published, from and to our ends.
+    """
+    rows = []
+    theirs = published[published["sweep"] == "weights"]
+    for quantity in QUANTITIES:
+        mine = effects[effects["quantity"] == quantity]
+        whole = mine[mine["design"] == ALL]
+        if not len(whole) or not np.isfinite(whole["effect"].iloc[0]):
+            continue
+        whole = whole.iloc[0]
+        medians = theirs[theirs["quantity"] == quantity].set_index("protocol")["median"]
+        ends = [float(medians.get(whole[end], np.nan)) for end in ("origin", "target")]
+        known = bool(np.isfinite(ends).all())
+        gap = float(np.log10(ends[1] / ends[0])) if known else np.nan
+        factors = mine[mine["design"] == SHAPLEY]
+        if not len(factors):
+            factors = mine[(mine["design"] == ALONE) & (mine["origin"] == whole["origin"])]
+        factors = factors.dropna(subset=["effect"])
+        factors = factors.iloc[np.argsort(-factors["effect"].abs().to_numpy(), kind="stable")]
+        steps = [
+            (FACTOR, row["factor"], row["n"], row["effect"], row["low"], row["high"])
+            for row in factors.to_dict("records")
+        ]
+        rest = whole["effect"] - factors["effect"].sum()
+        steps.append((UNNAMED, "", int(whole["n"]), rest, np.nan, np.nan))
+        if known:
+            start, end = (
+                (OURS, whole[name], int(whole["n"]), float(np.log10(to / origin)), np.nan, np.nan)
+                for name, origin, to in (
+                    ("origin", ends[0], whole["before"]), ("target", whole["after"], ends[1])
+                )
+            )  # fmt: skip
+            steps = [
+                (PUBLISHED, whole["origin"], 0, 0.0, np.nan, np.nan), start, *steps, end,
+                (PUBLISHED, whole["target"], 0, 0.0, np.nan, np.nan),
+            ]  # fmt: skip
+        at = np.log10(ends[0] if known else whole["before"])
+        for step, (kind, name, n, effect, low, high) in enumerate(steps):
+            inner = kind in (FACTOR, UNNAMED)
+            rows.append((
+                quantity, step, kind, name, n, 10**at, 10 ** (at + effect), effect, low, high,
+                effect / whole["effect"] if inner and whole["effect"] else np.nan,
+                effect / gap if known and gap and kind != PUBLISHED else np.nan,
+            ))  # fmt: skip
+            at += effect
+    return pd.DataFrame(rows, columns=list(WATERFALL_TYPES)).astype(WATERFALL_TYPES)
+
+
+def explained(waterfall: pd.DataFrame, quantity: str) -> dict[str, float]:
+    """How much of each gap the named factors account for: 1 - |what is left| / |gap|.
+
+    ``ours``: of the gap between our ends; ``published``: of that between the published ones (NaN
+    where there are none). Named factors that go too far leave as much as those that fall short.
+    """
+    steps = waterfall[waterfall["quantity"] == quantity]
+    named = steps[steps["kind"] == FACTOR]
+    return {
+        gap: float(1 - abs(1 - named[column].sum())) if named[column].notna().any() else np.nan
+        for gap, column in (("ours", "share"), ("published", "share_published"))
+    }
+
+
 def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.DataFrame:
     """How often each protocol's own rule fell back, and what its min LR would be otherwise.
 
@@ -195,19 +355,20 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
     Returns
     -------
     DataFrame
-        One row per backend, protocol and sweep in which a rule fell back at least once: ``n`` runs
-        with a suggestion, ``fallbacks``, their ``share`` and its 95 % Wilson interval ``low``,
-        ``high``; the medians (log10) of the min LR of the runs that ``fell_back``, on the same
+        One row per backend, protocol and sweep of a protocol whose rule fell back at least once,
+        in whatever sweep: ``n`` runs with a suggestion, ``fallbacks``, their ``share`` and its
+        95 % Wilson interval ``low``, ``high``; the medians (log10) of the min LR of the runs that ``fell_back``, on the same
         runs by the ``steepest`` rule, and of the runs whose own rule ``found`` one.
     """
     case = ["backend", "protocol", "sweep"]
     columns = [*case, "n", "fallbacks", "share", "low", "high", "fell_back", "steepest", "found"]
     other = suggestions[suggestions["rule"] == steepest].set_index([*case, "run"])["min_lr"]
+    falls = own.loc[own["fallback"].astype(bool), "protocol"].unique()
     rows = []
-    for identity, group in own.groupby(case, sort=True):
+    for identity, group in own[own["protocol"].isin(falls)].groupby(case, sort=True):
         fell = group["fallback"].astype(bool)
         total, count = len(usable(group["max_lr"])), int(fell.sum())
-        if count == 0:
+        if total == 0:
             continue
         same_runs = other.reindex(pd.MultiIndex.from_frame(group.loc[fell, [*case, "run"]]))
         medians = [
@@ -217,4 +378,3 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
         rows.append((*identity, total, count, count / total, *share_interval(count, total),
                      *medians))  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
