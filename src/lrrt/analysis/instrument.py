@@ -1,0 +1,309 @@
+"""What the reading of a range test owes to the instrument: smoothing, trim, stop, and the ramp.
+
+An effect is the mean over paired seeds of log10(LR with the setting) - log10(LR by default).
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import make_smoothing_spline
+from scipy.signal import lfilter
+
+from lrrt import plugins
+from lrrt.analysis.attribution import read
+from lrrt.analysis.dispersion import QUANTITIES, RESAMPLES
+from lrrt.analysis.evidence import bootstrap_interval, running_median
+from lrrt.analysis.tables import runs_of
+from lrrt.config import ProtocolConfig
+from lrrt.core import rules
+from lrrt.core.replay import recorded
+from lrrt.core.rules import blog_fastai
+from lrrt.errors import InputError
+from lrrt.runs.probes import Restart, Variant
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Result, Store
+
+#: Settings of a rule that act on a finished curve: name, value as text, the rule's keywords.
+REPLAYED = (
+    *(("beta", f"{beta:g}", {"beta": beta}) for beta in (0.0, 0.9, 0.95, 0.99)),
+    ("trim", "none", {"skip_start": 0, "skip_end": 0}),
+    ("trim", "first 20", {"skip_start": 20}),
+    ("trim", "last 20", {"skip_end": 20}),
+    *(("stop factor", f"{factor:g}", {"stop_factor": factor}) for factor in (2.0, 8.0)),
+    ("stop factor", "none", {"stop_factor": np.inf}),
+)
+LAG = "blog_fastai"  # reads the steepest descent and the lowest loss; the lag of its EMA is shown
+EXPLOSION = 4  # times the best loss: what lies beyond says nothing about where the loss turned
+MEAN_BETA = 0.9  # what is left of the noise of a mean over runs needs less smoothing
+LAST = 5  # steps whose mean is a restart's loss
+
+SENSITIVITY_TYPES = {
+    "protocol": "str",
+    "backend": "str",
+    "rule": "str",
+    "setting": "str",
+    "value": "str",
+    "quantity": "str",
+    "n": "int64",
+    "abstained": "int64",
+    "default": "float64",
+    "effect": "float64",
+    "low": "float64",
+    "high": "float64",
+}
+RESTART_TYPES = {
+    "protocol": "str",
+    "backend": "str",
+    "weights_seed": "int64",
+    "order_seed": "int64",
+    "lr": "float64",
+    "steps": "int64",
+    "run": "str",
+    "first_loss": "float64",
+    "loss": "float64",
+    "ramp": "str",
+    "ramp_loss": "float64",
+}
+
+Pair = tuple[float | None, float | None]  # min and max LR
+
+
+def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:
+    """Average with weights ``beta**(2 |i - j|)`` on both sides of step i, shape (steps,).
+
+    A forward and a backward average, which do not lag, with the ends' bias corrected. The square
+    takes as much of a white noise out of it as :func:`lrrt.core.smoothing.ema` with ``beta`` does,
+    in the limit of ``beta`` near 1.
+    """
+
+    def both(values: np.ndarray) -> np.ndarray:
+        forward, backward = (lfilter([1], [1, -(beta**2)], v) for v in (values, values[::-1]))
+        return forward + backward[::-1] - values
+
+    loss = np.asarray(loss, dtype=np.float64)
+    return both(loss) / both(np.ones_like(loss))
+
+
+def before_explosion(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The steps before the running median of the loss exceeds ``EXPLOSION`` times the best so far,
+    single losses cut there, too; none of a curve that starts with losses that are not finite."""
+    steady = running_median(loss)
+    if not np.isfinite(steady[0]):
+        return lr[:0], loss[:0]
+    exploded = steady > EXPLOSION * np.minimum.accumulate(steady)
+    stop = int(exploded.argmax()) if exploded.any() else len(lr)
+    lr, loss, steady = lr[:stop], loss[:stop], steady[:stop]
+    top = EXPLOSION * steady.min()
+    return lr, np.where(np.isfinite(loss), np.minimum(loss, top), top)
+
+
+def spline(lr: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """The cubic smoothing spline of the loss over log10 LR that generalised cross-validation
+    chooses (Wahba, 1990)."""
+    x = np.log10(lr)
+    return make_smoothing_spline(x, loss)(x)
+
+
+def landmarks(lr: np.ndarray, smoothed: np.ndarray) -> Pair:
+    """What the rule ``LAG`` makes of a smoothed curve: the LR at its steepest descent, trimmed as
+    there, and a tenth of that at its lowest point; None for too short a curve."""
+    part = slice(blog_fastai.SKIP_START, len(lr) - blog_fastai.SKIP_END)
+    if len(lr[part]) < 2:
+        return None, None
+    steepest = np.gradient(smoothed[part]).argmin()
+    return float(lr[part][steepest]), float(lr[smoothed.argmin()] / 10)
+
+
+SMOOTHERS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "two-sided": lambda lr, loss: two_sided(loss),
+    "spline": spline,
+}
+
+
+def turn(lr: np.ndarray, loss: np.ndarray) -> float:
+    """The LR at the lowest two-sided average before the loss explodes; NaN if there is none."""
+    lr, loss = before_explosion(lr, loss)
+    return float(lr[two_sided(loss).argmin()]) if len(lr) else np.nan
+
+
+# --- effects
+
+
+def _row(identity: tuple, default: Sequence[Pair], other: Sequence[Pair], resamples: int) -> list:
+    rows = []
+    for i, quantity in enumerate(QUANTITIES):
+        before, after = (
+            np.log10([np.nan if pair[i] is None else pair[i] for pair in pairs])
+            for pairs in (default, other)
+        )
+        paired = np.isfinite(before) & np.isfinite(after)
+        differences = after[paired] - before[paired]
+        start = middle = low = high = np.nan
+        if len(differences):
+            start, middle = float(10 ** before[paired].mean()), float(differences.mean())
+        if len(differences) > 1:
+            low, high = bootstrap_interval([differences], np.mean, resamples=resamples)
+        counts = len(differences), int((~paired).sum())
+        rows.append((*identity, quantity, *counts, start, middle, low, high))
+    return rows
+
+
+def _table(rows: list) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(SENSITIVITY_TYPES)).astype(SENSITIVITY_TYPES)
+
+
+def _pair(found: rules.Suggestion) -> Pair:
+    return found.min_lr, found.max_lr
+
+
+def replayed(
+    curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig], resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """Settings that act on a finished curve: of each protocol's own rule, and of the smoothing.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Range tests (:data:`lrrt.core.curve.COLUMNS`), those of a backend and protocol on one grid.
+
+    Returns
+    -------
+    DataFrame
+        One row per backend, protocol, value and quantity, columns and types of
+        :data:`SENSITIVITY_TYPES`: over the ``n`` runs with a suggestion on both sides the geometric
+        mean of the LR by ``default``, the ``effect`` in decades, and its 95 % bootstrap interval
+        over runs ``low``, ``high`` (NaN for fewer than two); ``abstained``: the other runs.
+
+        ``beta``, ``trim`` and ``stop factor`` (:data:`REPLAYED`) are those of the own rule.
+        ``smoothing``: the steepest descent and a tenth of the LR at the lowest loss, by the rule
+        :data:`LAG`, with its EMA and of the curve smoothed ``two-sided``, by a ``spline``, or
+        averaged over all runs (``mean of runs``, and lightly smoothed). An effect is the EMA's lag
+        turned round. (All runs share that mean: its own error is not in the interval.)
+    """
+    cases: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for identity, curve in runs_of(curves):
+        case = identity["protocol"], identity["backend"]
+        cases.setdefault(case, []).append(recorded(curve, protocols[case[0]]))
+    rows = []
+    for case, runs in cases.items():
+        rule = protocols[case[0]].rule
+        suggest = plugins.find("lrrt.core.rules", rule, "rule").suggest
+        known = inspect.signature(suggest).parameters
+        default = [_pair(suggest(*run)) for run in runs]
+        for setting, value, changes in REPLAYED:
+            if changes.keys() <= known.keys():
+                other = [_pair(suggest(*run, **changes)) for run in runs]
+                rows += _row((*case, rule, setting, value), default, other, resamples)
+        lagging = [_pair(rules.replay(LAG, *run)) for run in runs]
+        for name, smooth in SMOOTHERS.items():
+            cut = [before_explosion(*run) for run in runs]
+            other = [
+                landmarks(lr, smooth(lr, loss)) if len(lr) > 5 else (None, None) for lr, loss in cut
+            ]
+            rows += _row((*case, LAG, "smoothing", name), lagging, other, resamples)
+        if len(runs) > 1:
+            with np.errstate(invalid="ignore", over="ignore"):
+                mean = np.mean([loss for _, loss in runs], axis=0)
+            lr, loss = before_explosion(runs[0][0], mean)
+            common = landmarks(lr, two_sided(loss, MEAN_BETA))
+            rows += _row(
+                (*case, LAG, "smoothing", "mean of runs"), lagging, [common] * len(runs), resamples
+            )
+    return _table(rows)
+
+
+def trained(variants: Iterable[Variant], store: Store, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """The effect of settings of the ramp on every rule, from runs of their own.
+
+    Returns
+    -------
+    DataFrame
+        As of :func:`replayed`; one row per variant other than the default, rule and quantity.
+
+    Raises
+    ------
+    InputError
+        For a run that the store lacks.
+    """
+    rows, default = [], {}
+    for variant in variants:
+        for rule in plugins.names("lrrt.core.rules"):
+            found = [_pair(read(_read_by(spec, rule), store)) for spec in variant.specs]
+            if variant.setting == "default":
+                default[variant.protocol, rule] = found
+                continue
+            identity = (variant.protocol, variant.specs[0].backend, rule, *variant[1:3])
+            rows += _row(identity, default[variant.protocol, rule], found, resamples)
+    return _table(rows)
+
+
+def _read_by(spec: RunSpec, rule: str) -> RunSpec:
+    """The same run, read by another rule."""
+    return dataclasses.replace(spec, protocol=dataclasses.replace(spec.protocol, rule=rule))
+
+
+def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
+    """What independent trainings at constant LRs come to, beside the ramp at the same LR.
+
+    Returns
+    -------
+    DataFrame
+        One row per restart, columns and types of :data:`RESTART_TYPES`: the data loss of its first
+        step, ``loss``: the mean of its last :data:`LAST`; ``ramp_loss``: that of the ramp under
+        :func:`two_sided`, at this LR. Infinite where a step's is not finite, and where the ramp has
+        exploded (:func:`before_explosion`).
+
+    Raises
+    ------
+    InputError
+        For a run that the store lacks.
+    """
+    rows, smoothed = [], {}
+    for protocol, lr, spec, ramp in restarts:
+        if ramp.key not in smoothed:
+            arrays = _stored(ramp, store).arrays
+            lrs, losses = before_explosion(arrays["lr"], arrays["loss"])
+            smoothed[ramp.key] = lrs, two_sided(losses)
+        loss = _stored(spec, store).arrays["loss"]
+        last = loss[-LAST:].mean() if np.isfinite(loss).all() else np.inf
+        lrs, losses = smoothed[ramp.key]
+        beside = np.inf
+        if len(lrs) and lr <= lrs[-1]:
+            beside = float(np.interp(np.log10(lr), np.log10(lrs), losses))
+        rows.append((protocol, spec.backend, spec.weights_seed, spec.order_seed, lr, spec.steps,
+                     spec.key[:12], loss[0], last, ramp.key[:12], beside))  # fmt: skip
+    return pd.DataFrame(rows, columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
+
+
+def _stored(spec: RunSpec, store: Store) -> Result:
+    result = store.get(spec.key)
+    if result is None:
+        raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
+    return result
+
+
+def restart_effects(restarts: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Where the restarts' loss is lowest, relative to where the ramp's is, on the same LRs.
+
+    Returns
+    -------
+    DataFrame
+        As of :func:`replayed`, the setting ``restarts``; a tenth of the LR stands for max LR, as
+        in the rules, and min LR has no value.
+    """
+    rows = []
+    for (protocol, backend, steps), group in restarts.groupby(
+        ["protocol", "backend", "steps"], sort=False
+    ):
+        pairs: dict[str, list[Pair]] = {"ramp_loss": [], "loss": []}
+        for _, run in group.groupby(["weights_seed", "order_seed"]):
+            for column, found in pairs.items():
+                lowest = run.loc[run[column].idxmin(), "lr"]
+                known = np.isfinite(run[column]).any()
+                found.append((None, float(lowest) / 10 if known else None))
+        identity = (protocol, backend, "", "restarts", f"{steps} steps")
+        rows += _row(identity, pairs["ramp_loss"], pairs["loss"], resamples)[1:]
+    return _table(rows)

@@ -1,0 +1,104 @@
+"""Why the loss turns where it does: curvature and step size along a ramp."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from lrrt.analysis.instrument import turn
+from lrrt.errors import InputError
+from lrrt.runs.probes import Probe
+from lrrt.runs.store import Store
+
+CASE = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
+MECHANISM_TYPES = {
+    "protocol": "str",
+    "clipped": "bool",
+    "weights_seed": "int64",
+    "order_seed": "int64",
+    "run": "str",
+    "step": "int64",
+    "lr": "float64",
+    "effective_lr": "float64",
+    "loss": "float64",
+    "grad_norm": "float64",
+    "update_ratio": "float64",
+    "eigenvalue": "float64",
+    "products": "float64",
+    "bound": "float64",
+    "momentum_bound": "float64",
+}
+
+
+def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
+    """Every step of the ramps whose curvature was measured.
+
+    Returns
+    -------
+    DataFrame
+        One row per run and step, columns and types of :data:`MECHANISM_TYPES`. ``loss`` (data
+        alone) and ``grad_norm`` (before clipping) are of every step; ``effective_lr`` is the LR
+        times what clipping leaves of the gradient. NaN but at measured steps: ``eigenvalue``, the
+        largest of the Hessian of what the step descends, on its batch (nats per squared unit of
+        weight); ``products``, what it took; ``update_ratio``, norm of the update over norm of the
+        trained weights. The largest LR at which a quadratic of this curvature is stable is
+        ``bound`` = 2 / eigenvalue without momentum and ``momentum_bound`` = 2 (1 + momentum) /
+        eigenvalue with (heavy ball; Polyak, 1964), NaN where the eigenvalue is not positive.
+
+    Raises
+    ------
+    InputError
+        For a run that the store lacks.
+    """
+    parts = []
+    for protocol, clipped, spec in probes:
+        result = store.get(spec.key)
+        if result is None:
+            raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
+        names = ("lr", "loss", "grad_norm", "update_ratio", "eigenvalue", "products")
+        found = {name: result.arrays[name] for name in names}
+        scale = np.ones(spec.steps)
+        if spec.protocol.gradient_clip is not None:
+            clip = spec.protocol.gradient_clip
+            scale = clip / np.maximum(found["grad_norm"], clip)
+        positive = np.where(found["eigenvalue"] > 0, found["eigenvalue"], np.nan)
+        labels = (protocol, clipped, spec.weights_seed, spec.order_seed, spec.key[:12])
+        part = pd.DataFrame(
+            dict(zip(CASE, labels, strict=True))
+            | {"step": np.arange(spec.steps), "effective_lr": found["lr"] * scale}
+            | {"bound": 2 / positive, "momentum_bound": 2 * (1 + spec.protocol.momentum) / positive}
+            | found
+        )
+        parts.append(part[list(MECHANISM_TYPES)].astype(MECHANISM_TYPES))
+    empty = pd.DataFrame(columns=list(MECHANISM_TYPES)).astype(MECHANISM_TYPES)
+    return pd.concat(parts, ignore_index=True) if parts else empty
+
+
+def turns(table: pd.DataFrame) -> pd.DataFrame:
+    """Where the loss turns, and where the steps outgrow the bound.
+
+    Returns
+    -------
+    DataFrame
+        One row per run of :func:`mechanism`: ``turn``, the LR at its lowest loss
+        (:func:`lrrt.analysis.instrument.turn`); ``crossing``, the LR of the first measured step
+        whose effective LR exceeds the bound with momentum (NaN if none does); ``clipped_share``
+        of the gradient that clipping took off in the first step; the ``eigenvalue`` first measured
+        and the ``largest``.
+    """
+    rows = []
+    for case, run in table.groupby(CASE, sort=False):
+        run = run.sort_values("step")
+        measured = run[run["eigenvalue"].notna()]
+        over = measured[measured["effective_lr"] > measured["momentum_bound"]]
+        first = run.iloc[0]
+        rows.append((
+            *case,
+            turn(run["lr"].to_numpy(), run["loss"].to_numpy()),
+            over["lr"].iloc[0] if len(over) else np.nan,
+            1 - first["effective_lr"] / first["lr"],
+            measured["eigenvalue"].iloc[0] if len(measured) else np.nan,
+            measured["eigenvalue"].max(),
+        ))  # fmt: skip
+    columns = [*CASE, "turn", "crossing", "clipped_share", "eigenvalue", "largest"]
+    return pd.DataFrame(rows, columns=columns)
