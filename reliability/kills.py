@@ -23,7 +23,7 @@ def reference(
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The outputs of an undisturbed study, and the seconds that each stage took."""
     workplace.make(folder, backend)
-    commands = workplace.commands(backend)
+    commands = workplace.commands()
     seconds = {stage: workplace.run(commands[stage], folder) for stage in stages}
     return workplace.outputs(folder), seconds
 
@@ -62,7 +62,7 @@ def kill_stages(
     draw, tally = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
         expected, seconds = reference(Path(temporary) / "reference", backend, stages)
-        commands = workplace.commands(backend)
+        commands = workplace.commands()
         while (left := kills + tally["studies"] - sum(tally.values())) > 0:
             folder = Path(temporary) / "study"
             workplace.make(folder, backend)
@@ -107,7 +107,7 @@ def crash_at_each_operation(
         expected, _ = reference(Path(temporary) / "reference", backend)
         before = Path(temporary) / "before"
         workplace.make(before, backend)
-        for stage, command in workplace.commands(backend).items():
+        for stage, command in workplace.commands().items():
             survived = stage not in stages
             while not survived:
                 folder = Path(temporary) / "study"

@@ -39,10 +39,9 @@ def params(backend: str, **launcher: Any) -> dict:
     }  # fmt: skip
 
 
-def commands(backend: str) -> dict[str, list[str]]:
+def commands() -> dict[str, list[str]]:
     """The command of each stage."""
-    arguments = {"sweep": [backend, "p", "weights"]}
-    return {s: [sys.executable, "-m", f"lrrt.stages.{s}", *arguments.get(s, [])] for s in STAGES}
+    return {stage: [sys.executable, "-m", f"lrrt.stages.{stage}"] for stage in STAGES}
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """A study made from formulas in a moment: planned and collected as a real one, not trained."""
 
 import io
-import itertools
 import json
 from pathlib import Path
 
@@ -96,9 +95,8 @@ def training(spec: RunSpec) -> tuple[dict, dict]:
 def frames(config: Config) -> dict:
     """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs, and the
     attribution's effects."""
-    study = config.study
     curves = {}
-    for case in itertools.product(study.backends, study.protocols, study.sweeps):
+    for case in config.study.cases:
         specs = sweep_specs(config, DIGEST, *case)
         names = {"protocol": case[1], "sweep": case[2]}
         curves[case] = curve_table(specs, names, Formulas(specs))

@@ -627,7 +627,7 @@ def test_suggest_stage_reads_the_curves_that_params_name(folder):
 
 
 @pytest.mark.parametrize("content, named", [
-    (None, "python -m lrrt.stages.sweep torch blog_fastai order"), (b"", "a Parquet file"),
+    (None, "python -m lrrt.stages.sweep"), (b"", "a Parquet file"),
     (b"PAR1 cut", "a Parquet file"),
 ])  # fmt: skip
 def test_suggest_stage_refuses_in_one_line(folder, content, named, capsys):

@@ -37,7 +37,7 @@ from lrrt.runs.store import Result, Store  # noqa: E402
 from lrrt.stages import suggest, sweep  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-COMMANDS = workplace.commands("linear")
+COMMANDS = workplace.commands()
 SPEC = RunSpec("range_test", "linear", ProtocolConfig(), ModelConfig(), "0" * 64, 0, 0, 16, 30)
 ARRAYS = {"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}
 
@@ -244,7 +244,7 @@ def test_full_disk(finished, study):
         cd disk
         dd if=/dev/zero of=filler bs=4k 2>/dev/null || true
         truncate -s -12k filler   # room for some results
-        status=0; $python -m lrrt.stages.sweep linear p weights 2>&1 || status=$?
+        status=0; $python -m lrrt.stages.sweep 2>&1 || status=$?
         echo status $status
         find data -name '*.tmp' -o -name curves
         dd if=/dev/zero of=filler bs=4k 2>/dev/null || true
@@ -252,7 +252,7 @@ def test_full_disk(finished, study):
         echo status $status
         cmp data/tiny/dataset.safetensors ../data/tiny/dataset.safetensors
         rm filler
-        $python -m lrrt.stages.sweep linear p weights
+        $python -m lrrt.stages.sweep
         cp -r data/tiny/curves ../data/tiny
         """,
         study,
@@ -275,14 +275,14 @@ def test_read_only_store(finished, study):
         mount --bind data/tiny/store data/tiny/store
         mount -o remount,bind,ro data/tiny/store
         rm -r data/tiny/curves
-        $python -m lrrt.stages.sweep linear p weights   # nothing is missing
+        $python -m lrrt.stages.sweep   # nothing is missing
         umount data/tiny/store
         cp {damaged} keep
         : > {damaged}
         mount --bind data/tiny/store data/tiny/store
         mount -o remount,bind,ro data/tiny/store
         LINEAR_LOG=$PWD/log $python -m lrrt.stages.divergence 2>&1 || echo status $?
-        LINEAR_LOG=$PWD/log $python -m lrrt.stages.sweep linear p weights 2>&1 || echo status $?
+        LINEAR_LOG=$PWD/log $python -m lrrt.stages.sweep 2>&1 || echo status $?
         test ! -e log   # no run was begun that could not be kept
         umount data/tiny/store
         mv keep {damaged}

@@ -22,7 +22,7 @@ from lrrt.errors import InputError
 from lrrt.runs.collect import curve_table
 from lrrt.runs.execute import execute
 from lrrt.runs.launchers import local
-from lrrt.runs.plan import rounds, sweep_specs
+from lrrt.runs.plan import queue, sweep_specs
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
@@ -242,18 +242,18 @@ def test_sweep_specs():
     assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "same")] == [15]
 
 
-def test_rounds_take_every_case_in_turn():
+def test_the_queue_takes_every_case_in_turn():
     config = plan_config()
     config.study.backends, config.study.protocols = ["fake", "doubling"], ["p"]
     config.study.sweeps = ["s", "same"]
     config.sweeps["s"].crossed_runs = 2
-    found = rounds(config, "d")
-    assert [len(specs) for specs in found] == [6, 4, 2]
-    assert [(s.backend, s.batch_size, s.order_seed) for s in found[0]] == [
+    found = queue(config, "d")
+    assert len(found) == 12
+    assert [(s.backend, s.batch_size, s.order_seed) for s in found[:6]] == [
         ("fake", 16, 7), ("fake", 32, 7), ("doubling", 16, 7), ("doubling", 32, 7),
         ("fake", 128, 0), ("doubling", 128, 0),
     ]
-    assert [(s.backend, s.order_seed) for s in found[2]] == [("fake", 9), ("fake", 9)]
+    assert [(s.backend, s.order_seed) for s in found[-2:]] == [("fake", 9), ("fake", 9)]
 
 
 @pytest.mark.parametrize(
@@ -507,15 +507,15 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
     }
     Path("params.yaml").write_text(json.dumps(params))
     with pytest.raises(SystemExit) as exit_:
-        stage.main(["fake", "p", "weights"])
+        stage.main([])
     assert exit_.value.code == 2
     Path("data/t").mkdir(parents=True)
     os.link(dataset_path, "data/t/dataset.safetensors")
-    stage.main(["fake", "p", "weights"])
+    stage.main([])
     written = Path("data/t/curves/fake-p-weights.parquet")
     first = written.read_bytes()
     table = pd.read_parquet(written)
     assert list(table.columns) == list(COLUMNS) and table["step"].max() == 10
     written.unlink()
-    stage.main(["fake", "p", "weights"])  # from the store, the same bytes
+    stage.main([])  # from the store, the same bytes
     assert builds(fake_log) == 2 and written.read_bytes() == first

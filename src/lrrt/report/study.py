@@ -11,17 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.attribution import EFFECT_TYPES
+from lrrt.analysis.attribution import EFFECT_TYPES, framework_or_protocol, waterfall
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, running_median
+from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
+from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
 from lrrt.config import Config
 from lrrt.core.curve import COLUMNS
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
-from lrrt.runs.collect import TRAINING_TYPES
+from lrrt.runs.collect import TRAINING_TYPES, curves_file
 
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
 OUTCOMES = (
@@ -52,13 +54,20 @@ class Recorded(NamedTuple):
 class StudyData(Study):
     """A study's frames and what they came from.
 
-    ``attribution``: of :func:`lrrt.analysis.attribution.effects`, empty without runs of its own.
+    ``attribution``: of :func:`lrrt.analysis.attribution.effects`, ``variance`` and
+    ``variance_spread``: of :mod:`lrrt.analysis.variance`; empty without runs of their own.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     """
 
     attribution: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
+    )
+    variance: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(COMPONENT_TYPES)).astype(COMPONENT_TYPES)
+    )
+    variance_spread: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
     )
     dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
@@ -85,6 +94,18 @@ class StudyData(Study):
         resamples = self.config.report.bootstrap_resamples
         table = published_comparison(self.suggestions, self.config.protocols, resamples)
         return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
+
+    @cached_property
+    def framework(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.attribution.framework_or_protocol` of the weights sweep."""
+        own = self.own
+        own = own[own["sweep"].eq("weights") & own["batch_size"].eq(self.config.sweep.batch_size)]
+        return framework_or_protocol(own, self.config.report.bootstrap_resamples)
+
+    @cached_property
+    def waterfall(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.attribution.waterfall`."""
+        return waterfall(self.attribution, published())
 
     @cached_property
     def _recorded(self) -> dict[tuple[str, Case], list[Recorded]]:
@@ -181,13 +202,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
             raise InputError("report", str(folder / name), "a JSON object")
         return parsed
 
-    study = config.study
-    parts = [
-        table(f"curves/{backend}-{protocol}-{sweep}.parquet", COLUMNS)
-        for backend in study.backends
-        for protocol in study.protocols
-        for sweep in study.sweeps
-    ]
+    parts = [table(curves_file(case), COLUMNS) for case in config.study.cases]
     filled = [part for part in parts if len(part)]
     return StudyData(
         config=config,
@@ -196,11 +211,15 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         trainings=table("trainings.parquet", tuple(TRAINING_TYPES)),
         outcomes=table("outcomes.parquet", OUTCOMES),
         pairs=mapping("pairs.json"),
-        **(
-            {"attribution": table("attribution.parquet", tuple(EFFECT_TYPES))}
-            if config.attribution.runs  # nothing is read of a study that asks for none
-            else {}
-        ),
+        **{
+            name: table(f"{name}.parquet", tuple(types))
+            for name, types, runs in (
+                ("attribution", EFFECT_TYPES, config.attribution.runs),
+                ("variance", COMPONENT_TYPES, config.variance.weights),
+                ("variance_spread", SPREAD_TYPES, config.variance.weights),
+            )
+            if runs  # nothing is read of a study that asks for none
+        },
         dataset=mapping("dataset.json"),
         samples=content("samples.png"),
         files=files,

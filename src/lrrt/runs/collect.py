@@ -19,6 +19,11 @@ WHOLE = ("weights_seed", "order_seed", "batch_size", "step")
 MEASURED = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
 
 
+def curves_file(case: tuple[str, str, str]) -> str:
+    """Where in a study's folder the curves of a backend, protocol and sweep lie."""
+    return f"curves/{'-'.join(case)}.parquet"
+
+
 def _column(name: str, values: list) -> np.ndarray:
     return np.array(values, dtype=object if name in TEXT else np.int64)
 

@@ -66,11 +66,11 @@ def sweep_specs(
     return list({spec.key: spec for spec in specs}.values())
 
 
-def rounds(config: Config, dataset_digest: str) -> list[list[RunSpec]]:
+def queue(config: Config, dataset_digest: str) -> list[RunSpec]:
     """All range tests of a study: run i of every sweep, case and batch size, for each i in turn.
 
-    Within a round in the order of ``study.sweeps``; protocols on the backend that the post ran
-    them on come before the others.
+    Of one i in the order of ``study.sweeps``; protocols on the backend that the post ran them on
+    come before the others.
     """
     found: dict[int, list[RunSpec]] = {}
     cases = [
@@ -84,7 +84,7 @@ def rounds(config: Config, dataset_digest: str) -> list[list[RunSpec]]:
             for spec in sweep_specs(config, dataset_digest, backend, protocol, sweep):
                 i = counts[spec.batch_size] = counts.get(spec.batch_size, -1) + 1
                 found.setdefault(i, []).append(spec)
-    return [found[i] for i in sorted(found)]
+    return [spec for i in sorted(found) for spec in found[i]]
 
 
 class Training(NamedTuple):

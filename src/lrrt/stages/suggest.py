@@ -1,7 +1,6 @@
 """``python -m lrrt.stages.suggest``: every rule replayed on every curve of the study."""
 
 import argparse
-import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ from lrrt import config as configuration
 from lrrt.analysis.tables import read_table, suggestion_table
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import one_line_errors
-from lrrt.runs.collect import write_table
+from lrrt.runs.collect import curves_file, write_table
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,14 +20,10 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder, study = Path("data") / config.study.name, config.study
+        folder = Path("data") / config.study.name
         curves = [
-            read_table(
-                folder / "curves" / f"{'-'.join(case)}.parquet",
-                COLUMNS,
-                f"python -m lrrt.stages.sweep {' '.join(case)}",
-            )
-            for case in itertools.product(study.backends, study.protocols, study.sweeps)
+            read_table(folder / curves_file(case), COLUMNS, "python -m lrrt.stages.sweep")
+            for case in config.study.cases
         ]
         table = suggestion_table(pd.concat(curves, ignore_index=True), config.protocols)
         write_table(folder / "suggestions.parquet", table)

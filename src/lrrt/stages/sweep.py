@@ -1,28 +1,29 @@
-"""``python -m lrrt.stages.sweep <backend> <protocol> <sweep>``: the curves of one sweep."""
+"""``python -m lrrt.stages.sweep``: the range tests of a study, and their curves."""
 
 import argparse
 
 from lrrt import config as configuration
 from lrrt.errors import one_line_errors
 from lrrt.runs import study
-from lrrt.runs.collect import curve_table, write_table
-from lrrt.runs.plan import sweep_specs
+from lrrt.runs.collect import curve_table, curves_file, write_table
+from lrrt.runs.plan import queue, sweep_specs
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Carry out the runs that the store lacks, then collect the sweep's curves in one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("backend", "protocol", "sweep"):
-        parser.add_argument(name)
-    options = parser.parse_args(arguments)
+    """Carry out the runs that the store lacks, then write each sweep's curves as one table.
+
+    The first run of every sweep comes before the second of any, so that what is finished when it
+    is stopped makes a smaller study.
+    """
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
         digest = study.dataset(config).digest
-        specs = sweep_specs(config, digest, options.backend, options.protocol, options.sweep)
-        store = study.carry_out(config, specs)
-        table = curve_table(specs, {"protocol": options.protocol, "sweep": options.sweep}, store)
-        name = f"{options.backend}-{options.protocol}-{options.sweep}.parquet"
-        write_table(study.folder(config) / "curves" / name, table)
+        store = study.carry_out(config, queue(config, digest))
+        for case in config.study.cases:
+            names = dict(zip(("protocol", "sweep"), case[1:], strict=True))
+            table = curve_table(sweep_specs(config, digest, *case), names, store)
+            write_table(study.folder(config) / curves_file(case), table)
 
 
 if __name__ == "__main__":

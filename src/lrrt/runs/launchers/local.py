@@ -107,8 +107,11 @@ def _run_all(sweep: Sweep, dataset_path: Path, count: int, gpus: list[str] | Non
                     with contextlib.suppress(OSError):  # if it has died: seen below
                         worker.connection.send(worker.spec)
             if waiting and len(workers) < count:
+                # Its framework is the one with the fewest workers: all of them get on.
+                ours = Counter(worker.group for worker in workers)
+                purpose = min(dict.fromkeys(map(group, waiting)), key=ours.__getitem__)
                 gpu = min(gpus, key=[w.gpu for w in workers].count) if gpus else None
-                workers.append(_start(group(waiting[0]), dataset_path, sweep.store, gpu))
+                workers.append(_start(purpose, dataset_path, sweep.store, gpu))
                 continue
             if not workers:
                 break
