@@ -357,8 +357,9 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
     DataFrame
         One row per backend, protocol and sweep of a protocol whose rule fell back at least once,
         in whatever sweep: ``n`` runs with a suggestion, ``fallbacks``, their ``share`` and its
-        95 % Wilson interval ``low``, ``high``; the medians (log10) of the min LR of the runs that ``fell_back``, on the same
-        runs by the ``steepest`` rule, and of the runs whose own rule ``found`` one.
+        95 % Wilson interval ``low``, ``high``; the medians (log10) of the min LR of the runs that
+        ``fell_back``, on the same runs by the ``steepest`` rule, and of the runs whose own rule
+        ``found`` one.
     """
     case = ["backend", "protocol", "sweep"]
     columns = [*case, "n", "fallbacks", "share", "low", "high", "fell_back", "steepest", "found"]
