@@ -222,7 +222,8 @@ class InstrumentConfig:
     Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
     them changed at a time. ``restarts``: so many constant LRs between 0.001 and 10, each trained at
     for ``restart_steps`` from the same weights (0: none). What acts on a finished curve is replayed
-    on those of the weights sweep.
+    on those of the weights sweep, as far as the study has them. The rest as in
+    :class:`AttributionConfig`.
     """
 
     backend: str = "torch"
@@ -233,18 +234,21 @@ class InstrumentConfig:
     shapes: list[str] = field(default_factory=list)
     restarts: int = 0
     restart_steps: int = 30
+    depth: int | None = None
 
 
 @dataclass
 class MechanismConfig:
     """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
 
-    The curvature is measured at ``points`` steps of each.
+    The curvature is measured at ``points`` steps of each. The rest as in
+    :class:`AttributionConfig`.
     """
 
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
     runs: int = 0
     points: int = 12
+    depth: int | None = None
 
 
 @dataclass
@@ -421,30 +425,22 @@ def _check_depth(config: Config, key: str, depth: int | None) -> None:
         raise InputError(key, depth, error.allowed) from None
 
 
-def _validate_probed(config: Config, prefix: str, names: list[str], runs: int) -> None:
-    """Of protocols that are run a second time in another way; they need to be swept only then."""
-    check_range(f"{prefix}.runs", runs, 0, 100_000)
-    _check_names(f"{prefix}.protocols", names)
+def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
+    """As :func:`validate_attribution`."""
+    names, key = settings.protocols, f"{prefix}.protocols"
+    check_range(f"{prefix}.runs", settings.runs, 0, 100_000)
+    _check_names(key, names)
     if not names or len(set(names)) != len(names):
-        raise InputError(f"{prefix}.protocols", names, "at least one name, none twice")
-    for name in names if runs else []:
-        if name not in config.study.protocols:
-            allowed = ", ".join(config.study.protocols)
-            raise InputError(f"{prefix}.protocols", name, f"of study.protocols: {allowed}")
-        whole = config.data.train_images // config.sweep.batch_size
-        if not config.sweep.steps and not config.protocols[name].ramp.steps and whole < 10:
-            raise InputError(
-                f"{prefix}.runs", runs,
-                "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
-            )  # fmt: skip
+        raise InputError(key, names, "at least one name, none twice")
+    for name in names if settings.runs else []:
+        _check_swept(config, key, name, f"{prefix}.runs")
+    _check_depth(config, f"{prefix}.depth", settings.depth)
 
 
 def validate_instrument(config: Config) -> None:
     settings, prefix = config.instrument, "instrument"
     plugins.check("lrrt.backends", settings.backend, f"{prefix}.backend")
-    _validate_probed(config, prefix, settings.protocols, settings.runs)
-    if settings.runs and "weights" not in config.study.sweeps:
-        raise InputError(f"{prefix}.runs", settings.runs, "0 without the sweep 'weights'")
+    _validate_probed(config, prefix, settings)
     for steps in settings.steps:
         check_range(f"{prefix}.steps", steps, 10, 100_000)
     for ends in settings.ranges:
@@ -461,7 +457,7 @@ def validate_instrument(config: Config) -> None:
 
 def validate_mechanism(config: Config) -> None:
     settings = config.mechanism
-    _validate_probed(config, "mechanism", settings.protocols, settings.runs)
+    _validate_probed(config, "mechanism", settings)
     check_range("mechanism.points", settings.points, 1, 100_000)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from lrrt.config import Config, RampConfig
 from lrrt.core.ramp import training_lrs
+from lrrt.runs.ladder import as_swept
 from lrrt.runs.spec import RunSpec
 
 RESTART_LRS = (1e-3, 10.0)
@@ -33,30 +34,13 @@ class Restart(NamedTuple):
 
 
 def range_tests(
-    config: Config, dataset_digest: str, backend: str, protocol_name: str, runs: int
+    config: Config, dataset_digest: str, backend: str, name: str, runs: int, depth: int | None
 ) -> tuple[RunSpec, ...]:
-    """``runs`` range tests of a protocol as it is, seeds from ``sweep.seed`` on: the runs of the
-    weights sweep, as far as that goes."""
-    protocol = config.protocols[protocol_name]
-    whole_batches = config.data.train_images // config.sweep.batch_size
-    steps = config.sweep.steps or protocol.ramp.steps or whole_batches
-    protocol = dataclasses.replace(protocol, ramp=dataclasses.replace(protocol.ramp, steps=steps))
-    return tuple(
-        RunSpec(
-            kind="range_test",
-            backend=backend,
-            protocol=protocol,
-            model=config.model,
-            data_digest=dataset_digest,
-            weights_seed=config.sweep.seed + i,
-            order_seed=config.sweep.seed + i,
-            batch_size=config.sweep.batch_size,
-            steps=steps,
-            threads=config.launcher.threads,
-            device=config.launcher.device,
-        )
-        for i in range(runs)
-    )
+    """``runs`` range tests of the protocol ``name`` as it is; those of the weights sweep, as far as
+    that goes and the depth is its own."""
+    first = as_swept(config, dataset_digest, backend, config.protocols[name], depth)
+    seeds = [config.sweep.seed + i for i in range(runs)]
+    return tuple(dataclasses.replace(first, weights_seed=seed, order_seed=seed) for seed in seeds)
 
 
 def ramped(spec: RunSpec, **changes: object) -> RunSpec:
@@ -73,7 +57,8 @@ def variants(config: Config, dataset_digest: str) -> list[Variant]:
     """
     settings, found = config.instrument, []
     for name in settings.protocols if settings.runs else []:
-        plain = range_tests(config, dataset_digest, settings.backend, name, settings.runs)
+        common = (config, dataset_digest, settings.backend, name, settings.runs, settings.depth)
+        plain = range_tests(*common)
         ramp = plain[0].protocol.ramp
         found.append(Variant(name, "default", "", plain))
         changes = [("steps", str(steps), {"steps": steps}) for steps in settings.steps]
@@ -98,8 +83,8 @@ def restarts(config: Config, dataset_digest: str) -> list[Restart]:
     settings, found = config.instrument, []
     lrs = np.geomspace(*RESTART_LRS, settings.restarts).tolist()
     for name in settings.protocols if settings.runs else []:
-        plain = range_tests(config, dataset_digest, settings.backend, name, settings.runs)
-        for spec in plain:
+        common = (config, dataset_digest, settings.backend, name, settings.runs, settings.depth)
+        for spec in range_tests(*common):
             for lr in lrs:
                 flat = ramped(spec, start=lr, end=lr, shape="linear", steps=settings.restart_steps)
                 found.append(Restart(name, lr, flat, spec))
@@ -124,14 +109,15 @@ def measured_steps(ramp: RampConfig, steps: int, points: int) -> tuple[int, ...]
 def probes(config: Config, dataset_digest: str) -> list[Probe]:
     """What ``config.mechanism`` asks for: each protocol as it is, and with clipping exchanged.
 
-    The norm that a protocol without clipping is given is that of the study's first protocol that
-    has one, else 1.
+    The norm that a protocol without clipping is clipped to is that of the study's first protocol
+    that has one, else 1.
     """
     settings, found = config.mechanism, []
     norms = [config.protocols[name].gradient_clip for name in config.study.protocols]
     norm = next((norm for norm in norms if norm is not None), 1.0)
     for name in settings.protocols if settings.runs else []:
-        for spec in range_tests(config, dataset_digest, "torch", name, settings.runs):
+        common = (config, dataset_digest, "torch", name, settings.runs, settings.depth)
+        for spec in range_tests(*common):
             steps = measured_steps(spec.protocol.ramp, spec.steps, settings.points)
             own = spec.protocol.gradient_clip
             for clip in (own, None if own is not None else norm):

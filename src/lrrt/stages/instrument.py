@@ -42,10 +42,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def swept(config: configuration.Config) -> list[tuple[str, str, str]]:
-    """The weights sweep of each protocol, at home or, where that is not, on the first backend."""
-    settings, backends = config.instrument, config.study.backends
-    homes = [(name, config.protocols[name].home) for name in settings.protocols if settings.runs]
-    return [(h if h in backends else backends[0], name, "weights") for name, h in homes]
+    """The weights sweep of each protocol that the study has, at home or on the first backend."""
+    settings, study = config.instrument, config.study
+    if not settings.runs or "weights" not in study.sweeps:
+        return []
+    names = [name for name in settings.protocols if name in study.protocols]
+    homes = [config.protocols[name].home for name in names]
+    backends = [home if home in study.backends else study.backends[0] for home in homes]
+    return [(backend, name, "weights") for backend, name in zip(backends, names, strict=True)]
 
 
 if __name__ == "__main__":
