@@ -554,6 +554,7 @@ def validate(config: Config) -> Config:
             "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
         )
     validate_attribution(config)
+    validate_variance(config)
     validate_instrument(config)
     validate_mechanism(config)
     if not (config.report.title.strip() and config.report.title.isprintable()):
