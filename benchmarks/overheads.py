@@ -1,0 +1,124 @@
+"""What a person waits for beside training: commands, a pipeline with nothing to do, a cold start.
+
+``overheads.py [--study FOLDER]``: FOLDER is a checkout in which ``dvc repro`` has run (default:
+this one). Writes ``results/overheads.json`` and prints a table.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from machine import describe  # noqa: E402
+
+from lrrt.runs.launchers._common import worker_variables  # noqa: E402
+
+REPEATS = 5
+ALONE = """
+import time; started = time.perf_counter()
+import {framework}
+print([time.perf_counter() - started])
+"""
+COLD = """
+import time; started = time.perf_counter()
+import dataclasses, sys
+import lrrt.backends.{backend}
+from lrrt import config
+from lrrt.datasets import open_dataset
+from lrrt.runs.execute import execute
+from lrrt.runs.plan import sweep_specs
+dataset = open_dataset(sys.argv[1])
+study = config.load(sys.argv[2])
+spec = sweep_specs(study, dataset.digest, "{backend}", "blog_fastai", "weights")[0]
+ramp = dataclasses.replace(spec.protocol.ramp, steps=10)
+spec = dataclasses.replace(spec, steps=10, protocol=dataclasses.replace(spec.protocol, ramp=ramp))
+times = [time.perf_counter()]
+for _ in range(2):
+    execute(spec, dataset)
+    times.append(time.perf_counter())
+print([times[0] - started, times[1] - times[0], times[2] - times[1]])
+"""
+
+
+def median_seconds(command: list[str], folder: Path) -> float:
+    """Wall-clock seconds of the command, median of :data:`REPEATS` after one that does not count.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails.
+    """
+    found = []
+    for _ in range(REPEATS + 1):
+        before = time.perf_counter()
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        found.append(time.perf_counter() - before)
+        if done.returncode:
+            raise RuntimeError(f"{command}: {done.stderr or done.stdout}")
+    return statistics.median(found[1:])
+
+
+def medians(code: str, *arguments: str, variables: dict[str, str]) -> list[float]:
+    """Of the list of numbers that ``code`` prints, over :data:`REPEATS` processes."""
+    rows = []
+    for _ in range(REPEATS):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+            env=os.environ | variables,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
+
+
+def cold_start(backend: str, study: Path, name: str) -> dict[str, float]:
+    """Seconds of importing the framework alone; of importing our backend with it and opening the
+    data; and what the first range test of ten steps takes more than the second: set-up."""
+    variables = worker_variables(backend, "cpu", 1)
+    paths = [str(study / "data" / name / "dataset.safetensors"), str(study / "params.yaml")]
+    (alone,) = medians(ALONE.format(framework=backend), variables=variables)
+    ready, first, second = medians(COLD.format(backend=backend), *paths, variables=variables)
+    return {
+        f"importing {backend} alone": alone,
+        f"{backend}: our modules and data beside it": ready - alone,
+        f"{backend}: set-up of the first range test": first - second,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, default=HERE.parent)
+    options = parser.parse_args()
+    study, bin_ = options.study.resolve(), Path(sys.executable).parent
+    name = next((study / "data").glob("*/dataset.safetensors")).parent.name
+    python, lrrt, dvc = sys.executable, str(bin_ / "lrrt"), str(bin_ / "dvc")
+    before, seconds = describe(), {}
+    for title, command in (
+        ("python, nothing done", [python, "-c", ""]),
+        ("import lrrt", [python, "-c", "import lrrt"]),
+        ("lrrt --help", [lrrt, "--help"]),
+        ("lrrt list", [lrrt, "list"]),
+        ("lrrt rules", [lrrt, "rules"]),
+        ("lrrt compose --show", [lrrt, "compose", "--show"]),
+        ("dvc repro, nothing to do", [dvc, "repro"]),
+        ("report stage", [python, "-m", "lrrt.stages.report"]),
+    ):
+        seconds[title] = median_seconds(command, study)
+    for backend in ("torch", "keras"):
+        seconds |= cold_start(backend, study, name)
+    for title, value in seconds.items():
+        print(f"| {title} | {value:.2f} |")
+    record = {"seconds": seconds, "before": before, "after": describe()}
+    (HERE / "results" / "overheads.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
