@@ -222,8 +222,8 @@ class InstrumentConfig:
     Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
     them changed at a time. ``restarts``: so many constant LRs between 0.001 and 10, each trained at
     for ``restart_steps`` from the same weights (0: none). What acts on a finished curve is replayed
-    on those of the weights sweep, as far as the study has them. The rest as in
-    :class:`AttributionConfig`.
+    on those of the weights sweep, as far as the study has them. ``batch_size``, ``depth``: of the
+    runs; null, the sweep's and the study's.
     """
 
     backend: str = "torch"
@@ -234,6 +234,7 @@ class InstrumentConfig:
     shapes: list[str] = field(default_factory=list)
     restarts: int = 0
     restart_steps: int = 30
+    batch_size: int | None = None
     depth: int | None = None
 
 
@@ -241,13 +242,14 @@ class InstrumentConfig:
 class MechanismConfig:
     """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
 
-    The curvature is measured at ``points`` steps of each. The rest as in
-    :class:`AttributionConfig`.
+    The curvature is measured at ``points`` steps of each. ``batch_size``, ``depth``: null for the
+    sweep's and the study's.
     """
 
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
     runs: int = 0
     points: int = 12
+    batch_size: int | None = None
     depth: int | None = None
 
 
@@ -434,6 +436,8 @@ def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
         raise InputError(key, names, "at least one name, none twice")
     for name in names if settings.runs else []:
         _check_swept(config, key, name, f"{prefix}.runs")
+    if settings.batch_size is not None:
+        check_range(f"{prefix}.batch_size", settings.batch_size, 1, config.data.train_images)
     _check_depth(config, f"{prefix}.depth", settings.depth)
 
 

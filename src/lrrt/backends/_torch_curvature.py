@@ -8,8 +8,8 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 TOLERANCE = 0.01  # residual of the eigenpair, relative to the eigenvalue
-BASIS = 8  # Lanczos vectors
-RESTARTS = 20  # at most; a restart takes up to BASIS products
+BASIS = 4  # Lanczos vectors: few, since the last eigenvector is a good start
+RESTARTS = 40  # at most; each takes BASIS - 1 products
 
 
 class Curvature(NamedTuple):

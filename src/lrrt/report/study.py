@@ -15,6 +15,8 @@ from lrrt.analysis.attribution import EFFECT_TYPES, framework_or_protocol, water
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, running_median
+from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
+from lrrt.analysis.mechanism import MECHANISM_TYPES
 from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
@@ -55,7 +57,9 @@ class StudyData(Study):
     """A study's frames and what they came from.
 
     ``attribution``: of :func:`lrrt.analysis.attribution.effects`, ``variance`` and
-    ``variance_spread``: of :mod:`lrrt.analysis.variance`; empty without runs of their own.
+    ``variance_spread``: of :mod:`lrrt.analysis.variance`, ``instrument`` and
+    ``instrument_restarts``: of :mod:`lrrt.analysis.instrument`, ``mechanism``: of
+    :func:`lrrt.analysis.mechanism.mechanism`; empty without runs of their own.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     """
@@ -68,6 +72,17 @@ class StudyData(Study):
     )
     variance_spread: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
+    )
+    instrument: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(SENSITIVITY_TYPES)).astype(
+            SENSITIVITY_TYPES
+        )
+    )
+    instrument_restarts: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
+    )
+    mechanism: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(MECHANISM_TYPES)).astype(MECHANISM_TYPES)
     )
     dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
@@ -217,6 +232,9 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
                 ("attribution", EFFECT_TYPES, config.attribution.runs),
                 ("variance", COMPONENT_TYPES, config.variance.weights),
                 ("variance_spread", SPREAD_TYPES, config.variance.weights),
+                ("instrument", SENSITIVITY_TYPES, config.instrument.runs),
+                ("instrument_restarts", RESTART_TYPES, config.instrument.runs),
+                ("mechanism", MECHANISM_TYPES, config.mechanism.runs),
             )
             if runs  # nothing is read of a study that asks for none
         },

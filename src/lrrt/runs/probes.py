@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import Config, RampConfig
+from lrrt.config import Config, InstrumentConfig, MechanismConfig, RampConfig
 from lrrt.core.ramp import training_lrs
 from lrrt.runs.ladder import as_swept
 from lrrt.runs.spec import RunSpec
@@ -34,12 +34,18 @@ class Restart(NamedTuple):
 
 
 def range_tests(
-    config: Config, dataset_digest: str, backend: str, name: str, runs: int, depth: int | None
+    config: Config,
+    dataset_digest: str,
+    backend: str,
+    protocol_name: str,
+    settings: InstrumentConfig | MechanismConfig,
 ) -> tuple[RunSpec, ...]:
-    """``runs`` range tests of the protocol ``name`` as it is; those of the weights sweep, as far as
-    that goes and the depth is its own."""
-    first = as_swept(config, dataset_digest, backend, config.protocols[name], depth)
-    seeds = [config.sweep.seed + i for i in range(runs)]
+    """Range tests of a protocol as it is, so many as ``settings`` has runs; of equal seed, batch
+    size and network they are those of the weights sweep."""
+    protocol = config.protocols[protocol_name]
+    first = as_swept(config, dataset_digest, backend, protocol, settings.depth)
+    first = dataclasses.replace(first, batch_size=settings.batch_size or first.batch_size)
+    seeds = [config.sweep.seed + i for i in range(settings.runs)]
     return tuple(dataclasses.replace(first, weights_seed=seed, order_seed=seed) for seed in seeds)
 
 
@@ -57,8 +63,7 @@ def variants(config: Config, dataset_digest: str) -> list[Variant]:
     """
     settings, found = config.instrument, []
     for name in settings.protocols if settings.runs else []:
-        common = (config, dataset_digest, settings.backend, name, settings.runs, settings.depth)
-        plain = range_tests(*common)
+        plain = range_tests(config, dataset_digest, settings.backend, name, settings)
         ramp = plain[0].protocol.ramp
         found.append(Variant(name, "default", "", plain))
         changes = [("steps", str(steps), {"steps": steps}) for steps in settings.steps]
@@ -83,8 +88,7 @@ def restarts(config: Config, dataset_digest: str) -> list[Restart]:
     settings, found = config.instrument, []
     lrs = np.geomspace(*RESTART_LRS, settings.restarts).tolist()
     for name in settings.protocols if settings.runs else []:
-        common = (config, dataset_digest, settings.backend, name, settings.runs, settings.depth)
-        for spec in range_tests(*common):
+        for spec in range_tests(config, dataset_digest, settings.backend, name, settings):
             for lr in lrs:
                 flat = ramped(spec, start=lr, end=lr, shape="linear", steps=settings.restart_steps)
                 found.append(Restart(name, lr, flat, spec))
@@ -116,8 +120,7 @@ def probes(config: Config, dataset_digest: str) -> list[Probe]:
     norms = [config.protocols[name].gradient_clip for name in config.study.protocols]
     norm = next((norm for norm in norms if norm is not None), 1.0)
     for name in settings.protocols if settings.runs else []:
-        common = (config, dataset_digest, "torch", name, settings.runs, settings.depth)
-        for spec in range_tests(*common):
+        for spec in range_tests(config, dataset_digest, "torch", name, settings):
             steps = measured_steps(spec.protocol.ramp, spec.steps, settings.points)
             own = spec.protocol.gradient_clip
             for clip in (own, None if own is not None else norm):

@@ -1,0 +1,167 @@
+"""How far the suggested range moves with the instrument, and the ramp beside restarts."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.instrument import LAG, LAST
+from lrrt.report import style
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+
+ORDER = 68
+SECTION = "Initial weights and batch order"
+TITLE = "The same network through another instrument"
+NEEDS = "replays and runs with other settings of the test (instrument.runs)"
+MARKS = "osD^v"
+
+
+def shown(data: StudyData) -> pd.DataFrame:
+    """The effects on each protocol's own rule, of the smoothing and of restarts."""
+    table = data.instrument
+    own = {name: protocol.rule for name, protocol in data.config.protocols.items()}
+    mine = table["rule"] == table["protocol"].map(own)
+    return table[mine | table["setting"].isin(["smoothing", "restarts"])]
+
+
+def findings(data: StudyData) -> list[str]:
+    """What moves the range most, how far the EMA lags, where restarts turn."""
+    sentences = []
+    table = shown(data)
+    for protocol in dict.fromkeys(table["protocol"]):
+        rows, parts = table[table["protocol"] == protocol], []
+        settings = rows[~rows["setting"].isin(["smoothing", "restarts"])].dropna(subset="effect")
+        for quantity in QUANTITIES:
+            mine = settings[settings["quantity"] == quantity]
+            if len(mine):
+                row = mine.loc[mine["effect"].abs().idxmax()]
+                parts.append(f"{style.name(quantity)} moves most with {_words(row)}: {_size(row)}")
+        lag = rows[(rows["setting"] == "smoothing") & (rows["value"] == "two-sided")]
+        lag = lag.dropna(subset="effect").set_index("quantity")["effect"]
+        if set(QUANTITIES) <= set(lag.index):
+            parts.append(
+                f"the one-sided average puts the steepest descent {-lag['min_lr']:+.2f} and the "
+                f"lowest loss {-lag['max_lr']:+.2f} decades from where a two-sided one does"
+            )
+        for row in rows[rows["setting"] == "restarts"].dropna(subset="effect").to_dict("records"):
+            parts.append(
+                f"over {row['value']} from the same weights at a constant LR the loss is lowest "
+                f"{_size(row)} from where the ramp's is"
+            )
+        if parts:
+            sentences.append(f"With {style.name(protocol)}, {'; '.join(parts)}.")
+    silent = table[(table["n"] == 0) & (table["abstained"] > 0) & (table["setting"] != "restarts")]
+    words = sorted({f"{_words(row)} ({style.name(row['protocol'])})"
+                    for row in silent.to_dict("records")})  # fmt: skip
+    if words:
+        sentences.append(f"No run has a suggestion to compare with {', '.join(words)}.")
+    return sentences
+
+
+def _words(row: dict | pd.Series) -> str:
+    return f"{row['setting']} {row['value']}"
+
+
+def _size(row: dict | pd.Series) -> str:
+    text = f"{row['effect']:+.2f}"
+    if np.isfinite(row["low"]):
+        text += f" [{row['low']:+.2f}, {row['high']:+.2f}]"
+    return f"{text} decades"
+
+
+def caption(data: StudyData) -> str:
+    counts = shown(data).query("n > 0")["n"]
+    n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    text = (
+        f"Top: mean log10 difference of the suggested LR to the default, each protocol's own rule, "
+        f"n = {n} runs paired by seed; bars: its 95 % bootstrap interval, worth its name from six "
+        f"runs on. A cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
+        f"replayed on stored curves (smoothing: the rule {LAG}, against its EMA); steps, range and "
+        f"shape of the ramp took runs of their own."
+    )
+    if len(data.instrument_restarts):
+        steps = data.instrument_restarts["steps"].iloc[0]
+        text += (
+            f" Bottom: change of the loss after {steps} steps at a constant LR (mean of the last "
+            f"{LAST} less the first), and of the ramp from the same weights at that LR (two-sided "
+            f"average); a line a seed."
+        )
+    return " ".join([text, *findings(data)])
+
+
+def draw(data: StudyData) -> Figure | None:
+    table = shown(data)
+    if not np.isfinite(table["effect"].astype(float)).any():
+        return None
+    lines = list(dict.fromkeys(zip(table["setting"], table["value"], strict=True)))
+    protocols = list(dict.fromkeys(table["protocol"]))
+    restarts = data.instrument_restarts
+    rows = 2 if len(restarts) else 1
+    columns = max(len(QUANTITIES), len(protocols) if rows == 2 else 0)
+    heights = [0.3 * len(lines) + 0.6, 2.6][:rows]
+    figure, grid = style.axes(
+        rows, columns, (4.3 * columns, sum(heights) + 1.2),
+        gridspec_kw={"height_ratios": heights},
+    )  # fmt: skip
+    for ax in grid.flat:
+        ax.set_visible(False)
+    for i, quantity in enumerate(QUANTITIES):
+        ax = grid[0, i]
+        ax.set_visible(True)
+        ax.axvline(0, color=style.MUTED, linewidth=0.8)
+        for j, protocol in enumerate(protocols):
+            side = 0.28 * (j - (len(protocols) - 1) / 2)
+            mine = table[(table["quantity"] == quantity) & (table["protocol"] == protocol)]
+            for row in mine.to_dict("records"):
+                line = lines.index((row["setting"], row["value"]))
+                _dot(ax, row, line + side, MARKS[j % len(MARKS)])
+        ax.set(
+            yticks=range(len(lines)), ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
+            yticklabels=["  ".join(line) for line in lines] if i == 0 else [],
+        )  # fmt: skip
+        ax.set_title(style.name(quantity))
+    for j, protocol in enumerate(protocols):
+        home = data.config.protocols[protocol].home
+        grid[0, 0].plot([], [], MARKS[j % len(MARKS)], color=style.colour(home, protocol),
+                        label=style.name(protocol))  # fmt: skip
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    if rows == 2:
+        for ax, protocol in zip(grid[1], protocols, strict=False):
+            ax.set_visible(True)
+            _restarts(ax, restarts[restarts["protocol"] == protocol])
+            ax.set_title(style.name(protocol))
+        grid[1, 0].set_ylabel("change of the loss (nats)")
+        grid[1, 0].legend(fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), fontsize=8)
+    return figure
+
+
+def _dot(ax, row: dict, line: float, marker: str) -> None:
+    shade = style.colour(row["backend"], row["protocol"])
+    words = f"{style.label(row['backend'], row['protocol'])}, {_words(row)}: "
+    if not np.isfinite(row["effect"]):
+        ax.plot([0], [line], "x", color=shade, markersize=5,
+                gid=style.tip(words + f"no suggestion in {row['abstained']} runs"))  # fmt: skip
+        return
+    words += f"{_size(row)} from {number(row['default'])}, n = {row['n']}"
+    ax.plot([row["low"], row["high"]], [line, line], color=shade, linewidth=1.2)
+    ax.plot([row["effect"]], [line], marker, color=shade, markersize=5, gid=style.tip(words))
+
+
+def _restarts(ax, rows: pd.DataFrame) -> None:
+    top = 0.5 * float(rows["first_loss"].median())
+    ax.axhline(0, color=style.MUTED, linewidth=0.8)
+    looks = (("ramp_loss", "the ramp", style.MUTED, "--"),
+             ("loss", "restarts", style.TRAIN_COLOUR, "-"))  # fmt: skip
+    lowest = 0.0
+    for column, text, shade, dashes in looks:
+        for i, (seed, run) in enumerate(rows.groupby("weights_seed")):
+            run = run.sort_values("lr")
+            change = style.below((run[column] - run["first_loss"]).to_numpy(), top)
+            lowest = min(lowest, float(change.min()))
+            ax.plot(run["lr"], change, dashes, color=shade, linewidth=1.1, marker="o",
+                    markersize=3, label=text if i == 0 else None,
+                    gid=style.tip(f"{text}, weights seed {seed}"))  # fmt: skip
+    ax.set_ylim(1.15 * lowest - 0.05, top)
+    style.log_axis(ax)

@@ -1,0 +1,132 @@
+"""Curvature, step size and the loss along a ramp, with and without clipping."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.analysis.mechanism import turns
+from lrrt.report import style
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+from lrrt.runs.probes import FIRST_MEASURED_LR
+
+ORDER = 69
+SECTION = "Initial weights and batch order"
+TITLE = "Why the loss turns: step size against curvature"
+NEEDS = "ramps whose curvature was measured, on torch (mechanism.runs)"
+
+
+def _arm(clipped: bool) -> str:
+    return "with clipping" if clipped else "without clipping"
+
+
+def findings(data: StudyData) -> list[str]:
+    """Where the loss turns and where the step outgrows the stability bound, by arm."""
+    sentences = []
+    found = turns(data.mechanism)
+    for (protocol, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
+        n = len(runs)
+        eigenvalue = 10 ** np.log10(runs["eigenvalue"].where(runs["eigenvalue"] > 0)).mean()
+        text = (
+            f"{style.name(protocol)} {_arm(clipped)} (n = {n}): the largest eigenvalue is "
+            f"{number(eigenvalue)} at first"
+        )
+        if clipped:
+            share = runs["clipped_share"].mean()
+            text += f", and clipping takes {share:.0%} off the first step"
+        turned = 10 ** np.log10(runs["turn"]).mean()
+        text += f"; the loss is lowest at an LR of {number(turned)}"
+        crossed = runs.dropna(subset=["crossing", "turn"])
+        if len(crossed):
+            crossing = 10 ** np.log10(crossed["crossing"]).mean()
+            gap = np.log10(crossed["turn"] / crossed["crossing"]).mean()
+            text += (
+                f", and steps exceed the stability bound with momentum first at {number(crossing)} "
+                f"({len(crossed)} of {n} runs): the loss turns {abs(gap):.2f} decades "
+                f"{'later' if gap >= 0 else 'earlier'}"
+            )
+        else:
+            text += ", and no measured step exceeds the stability bound with momentum"
+        sentences.append(text[0].upper() + text[1:] + ".")
+    return sentences
+
+
+def caption(data: StudyData) -> str:
+    points = data.mechanism.groupby("run")["eigenvalue"].count()
+    n = data.mechanism.groupby(["protocol", "clipped"])["run"].nunique()
+    runs = str(n.max()) if n.nunique() == 1 else f"{n.min()} to {n.max()}"
+    return (
+        f"Ramps on {style.name('torch')}, n = {runs} seeds each, as the protocol is and with "
+        f"gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its lowest "
+        f"two-sided average. Middle: the acting LR (times what clipping leaves of the gradient), "
+        f"and the largest LR at which a quadratic of the measured curvature is stable, 2 / λ and, "
+        f"with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch (Lanczos), at "
+        f"{points.min()} to {points.max()} steps of a run. Bottom: gradient norm before clipping, "
+        f"and norm of the update over that of the weights. A loss that is not finite ends the "
+        f"measurements. {' '.join(findings(data))}"
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    table = data.mechanism[data.mechanism["lr"] >= FIRST_MEASURED_LR]
+    if not np.isfinite(table["eigenvalue"].astype(float)).any():
+        return None
+    arms = list(dict.fromkeys(zip(table["protocol"], table["clipped"], strict=True)))
+    figure, grid = style.axes(
+        3, len(arms), (max(6.4, 3.1 * len(arms)), 7.4), sharex=True, sharey="row"
+    )
+    found = turns(data.mechanism).set_index("run")
+    starts = table.groupby("run")["loss"].first()
+    for column, (protocol, clipped) in enumerate(arms):
+        top, middle, bottom = grid[:, column]
+        mine = table[(table["protocol"] == protocol) & (table["clipped"] == clipped)]
+        shade = style.colour("torch", protocol)
+        for i, (run, rows) in enumerate(mine.groupby("run", sort=False)):
+            rows = rows.sort_values("step")
+            words = f"weights seed {rows['weights_seed'].iloc[0]}"
+            _loss(top, rows, found.loc[run, "turn"], shade, starts, words)
+            _steps(middle, rows, shade, words, label=i == 0)
+            _norms(bottom, rows, shade, words, label=i == 0)
+        name = style.name(protocol).removeprefix("the post's ")
+        top.set_title(f"{name}\n{_arm(clipped)}")
+        for ax in (top, middle):
+            style.log_axis(ax, text="")
+        style.log_axis(bottom)
+        for ax in (middle, bottom):
+            style.log_axis(ax, "y", "")
+    for ax, text in zip(grid[:, 0], ("loss (nats)", "LR", "norm, ratio"), strict=True):
+        ax.set_ylabel(text)
+    for ax in grid[1:, 0]:
+        ax.legend(fontsize=7)
+    return figure
+
+
+def _loss(ax, rows: pd.DataFrame, turn: float, shade: str, starts, words: str) -> None:
+    top = style.loss_axis(ax, starts)
+    ax.plot(rows["lr"], style.below(rows["loss"].to_numpy(), top), color=shade, linewidth=1,
+            gid=style.tip(f"{words}, lowest at an LR of {number(turn)}"))  # fmt: skip
+    ax.axvline(turn, color=style.INK, linewidth=0.8, linestyle=":")
+
+
+def _steps(ax, rows: pd.DataFrame, shade: str, words: str, label: bool) -> None:
+    ax.plot(rows["lr"], rows["effective_lr"], color=shade, linewidth=1.2,
+            label="acting LR" if label else None)  # fmt: skip
+    measured = rows[rows["bound"].notna()]
+    looks = (("momentum_bound", "2 (1 + m) / λ", "o", style.INK), ("bound", "2 / λ", "v", "white"))
+    for name, text, marker, fill in looks:
+        ax.plot(measured["lr"], measured[name], linestyle="-", linewidth=0.6, marker=marker,
+                markersize=4, color=style.INK, markerfacecolor=fill,
+                label=text if label else None, gid=style.tip(f"{text}, {words}"))  # fmt: skip
+
+
+def _norms(ax, rows: pd.DataFrame, shade: str, words: str, label: bool) -> None:
+    ax.plot(rows["lr"], _positive(rows["grad_norm"]), color=shade, linewidth=1.2,
+            label="gradient norm" if label else None, gid=style.tip(words))  # fmt: skip
+    measured = rows[rows["update_ratio"].notna()]
+    ax.plot(measured["lr"], _positive(measured["update_ratio"]), "D-", color=style.INK,
+            markersize=3.5, linewidth=0.6, label="update / weights" if label else None,
+            gid=style.tip(f"update over weights, {words}"))  # fmt: skip
+
+
+def _positive(values: pd.Series) -> pd.Series:
+    return values.where(np.isfinite(values) & (values > 0))
