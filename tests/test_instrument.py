@@ -1,0 +1,264 @@
+"""The reading against the instrument: smoothers, replays, other ramps, restarts."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+from synthetic_study import DIGEST, Formulas
+
+from lrrt import plugins
+from lrrt.analysis.instrument import (
+    LAG,
+    LAST,
+    REPLAYED,
+    RESTART_TYPES,
+    SENSITIVITY_TYPES,
+    before_explosion,
+    landmarks,
+    replayed,
+    restart_effects,
+    restarted,
+    spline,
+    trained,
+    turn,
+    two_sided,
+)
+from lrrt.analysis.tables import curve_of
+from lrrt.core import rules
+from lrrt.core.replay import recorded
+from lrrt.core.rules import blog_fastai, blog_keras
+from lrrt.core.smoothing import ema
+from lrrt.errors import InputError
+from lrrt.runs.collect import curve_table
+from lrrt.runs.plan import sweep_specs
+from lrrt.runs.probes import RESTART_LRS, restarts, variants
+from lrrt.stages.instrument import swept
+
+SETTINGS = (
+    "instrument.runs=3", "instrument.steps=[30,120]", "instrument.ranges=[[1e-5,10]]",
+    "instrument.shapes=[linear]", "instrument.restarts=5", "instrument.restart_steps=20",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config():
+    return synthetic_study.config(*SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def curves(config):
+    parts = []
+    for case in swept(config):
+        specs = sweep_specs(config, DIGEST, *case)
+        names = {"protocol": case[1], "sweep": case[2]}
+        parts.append(curve_table(specs, names, Formulas(specs)))
+    return pd.concat(parts, ignore_index=True)
+
+
+# --- smoothing
+
+
+def test_the_two_sided_average_keeps_constants_and_is_symmetric():
+    np.testing.assert_allclose(two_sided(np.full(50, 3.0)), 3.0)
+    loss = np.random.default_rng(0).standard_normal(80)
+    np.testing.assert_allclose(two_sided(loss[::-1]), two_sided(loss)[::-1])
+    weights = 0.9 ** (2 * np.abs(np.subtract.outer(np.arange(80), np.arange(80))))
+    expected = weights @ loss / weights.sum(1)
+    np.testing.assert_allclose(two_sided(loss, 0.9), expected)
+
+
+def test_it_takes_as_much_noise_out_as_the_ema():
+    noise = np.random.default_rng(0).standard_normal(400_000)
+    inner = slice(1000, -1000)
+    assert two_sided(noise)[inner].std() == pytest.approx(ema(noise)[inner].std(), rel=0.05)
+
+
+def test_the_lag_is_the_emas_alone():
+    """A V over the logarithm of the LR, its kink at step 50: there the slope is the same."""
+    lr = np.geomspace(1e-6, 1.0, 101)
+    loss = 2 + 0.02 * np.abs(np.arange(101.0) - 50)
+    assert turn(lr, loss) == lr[50]
+    assert lr[spline(lr, loss).argmin()] == lr[50]
+    late = ema(loss).argmin() - 50
+    assert 15 < late < 50
+
+
+def test_what_lies_beyond_the_explosion_is_left_out():
+    lr = np.geomspace(1e-6, 1.0, 40)
+    loss = np.r_[np.full(20, 2.0), np.full(10, 1.0), np.full(5, 50.0), np.full(5, np.nan)]
+    loss[12] = np.inf  # a single step
+    kept, cut = before_explosion(lr, loss)
+    assert len(kept) == len(cut) == 30 and cut.max() == 4.0 and np.isfinite(cut).all()
+    assert len(before_explosion(lr, np.full(40, np.nan))[0]) == 0
+    assert np.isnan(turn(lr, np.full(40, np.inf)))
+
+
+def test_landmarks_are_read_as_by_the_rule():
+    random = np.random.default_rng(1)
+    lr = np.geomspace(1e-6, 1.0, 60)
+    loss = 2 - 1 / (1 + np.exp(-(np.arange(60) - 30) / 5)) + 0.1 * random.standard_normal(60)
+    found = rules.replay(LAG, lr, loss)
+    assert found.stop_step is None
+    assert landmarks(lr, ema(loss)) == (found.min_lr, found.max_lr)
+    assert landmarks(lr[:16], loss[:16]) == (None, None)
+
+
+# --- the rules' constants
+
+
+def test_the_rules_constants_are_the_defaults():
+    lr = np.geomspace(1e-6, 1.0, 80)
+    loss = 2 - 1 / (1 + np.exp(-(np.arange(80) - 30) / 5)) + np.r_[np.zeros(70), np.arange(10) * 2]
+    for rule in (blog_fastai, blog_keras):
+        own = {"beta": rule.BETA, "stop_factor": rule.STOP_FACTOR}
+        own |= {"skip_start": rule.SKIP_START, "skip_end": rule.SKIP_END}
+        found = rule.suggest(lr, loss)
+        assert found == rule.suggest(lr, loss, **own)
+        assert found.stop_step is not None
+        assert rule.suggest(lr, loss, stop_factor=np.inf).stop_step is None
+        assert rule.suggest(lr, loss, beta=0.0) != found
+        untrimmed = rule.suggest(lr, loss, skip_start=0, skip_end=0)
+        assert untrimmed.max_lr is not None
+        assert rule.suggest(lr, loss, skip_start=79).max_lr is None
+
+
+# --- effects
+
+
+def test_replays_on_curves_from_formulas(config, curves):
+    table = replayed(curves, config.protocols, resamples=100)
+    assert table.dtypes.map(str).tolist() == list(SENSITIVITY_TYPES.values())
+    smoothing = {("smoothing", value) for value in ("two-sided", "spline", "mean of runs")}
+    for (protocol, backend), rows in table.groupby(["protocol", "backend"]):
+        assert backend == config.protocols[protocol].home
+        seen = set(zip(rows["setting"], rows["value"], strict=True))
+        assert seen == {(setting, value) for setting, value, _ in REPLAYED} | smoothing
+        assert (rows["n"] + rows["abstained"] == config.sweep.runs).all()
+    known = table[table["n"] > 1]
+    assert (known["low"] <= known["effect"] + 1e-12).all()
+    assert (known["effect"] <= known["high"] + 1e-12).all()
+    # By hand, for one.
+    runs = curves[curves["protocol"] == "blog_fastai"]
+    differences = []
+    for _, run in runs.groupby("run"):
+        read = recorded(curve_of(run), config.protocols["blog_fastai"])
+        pair = [blog_fastai.suggest(*read, **k).max_lr for k in ({}, {"beta": 0.9})]
+        differences.append(np.log10(pair[1] / pair[0]))
+    row = table[(table["protocol"] == "blog_fastai") & (table["setting"] == "beta")
+                & (table["value"] == "0.9") & (table["quantity"] == "max_lr")].iloc[0]  # fmt: skip
+    assert row["effect"] == pytest.approx(np.mean(differences))
+    assert len(replayed(curves.iloc[:0], config.protocols)) == 0
+
+
+def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
+    planned = variants(config, DIGEST)
+    by = {(v.protocol, v.setting, v.value): v.specs for v in planned}
+    assert {key[1:] for key in by} == {
+        ("default", ""), ("steps", "30"), ("steps", "120"), ("range", "1e-05 to 10"),
+        ("shape", "linear"),
+    }  # fmt: skip
+    for name in config.instrument.protocols:
+        plain = by[name, "default", ""]
+        sweep = sweep_specs(config, DIGEST, "torch", name, "weights")
+        assert [spec.key for spec in plain] == [spec.key for spec in sweep[:3]]
+        for setting, value in (("steps", "30"), ("steps", "120"), ("shape", "linear")):
+            for before, after in zip(plain, by[name, setting, value], strict=True):
+                old, new = before.protocol.ramp, after.protocol.ramp
+                assert str(getattr(new, setting)) == value and after.steps == new.steps
+                unchanged = {setting: getattr(old, setting)}
+                assert dataclasses.replace(new, **unchanged) == old
+                assert (after.weights_seed, after.order_seed) == (
+                    before.weights_seed, before.order_seed,
+                )  # fmt: skip
+    same = synthetic_study.config("instrument.runs=1", "instrument.steps=[60]")
+    assert [v.setting for v in variants(same, DIGEST)] == ["default", "default"]
+
+
+def test_other_ramps_are_read_by_every_rule(config):
+    planned = variants(config, DIGEST)
+    store = Formulas([spec for variant in planned for spec in variant.specs])
+    table = trained(planned, store, resamples=100)
+    assert set(table["rule"]) == set(plugins.names("lrrt.core.rules"))
+    assert "default" not in set(table["setting"]) and (table["backend"] == "torch").all()
+    rows = table[(table["rule"] == table["protocol"]) & (table["quantity"] == "max_lr")]
+    # A tenth of the LR at the lowest loss: with twice the steps the EMA lags by half as much.
+    steps = rows[rows["setting"] == "steps"].set_index(["protocol", "value"])["effect"]
+    for name in config.instrument.protocols:
+        assert steps[name, "30"] > 0 > steps[name, "120"]
+
+
+def test_restarts_are_trainings_at_one_lr_from_the_ramps_weights(config):
+    planned = restarts(config, DIGEST)
+    assert len(planned) == 2 * 3 * 5
+    assert {round(r.lr, 9) for r in planned} == {0.001, 0.01, 0.1, 1.0, 10.0}
+    for restart in planned:
+        ramp, flat = restart.ramp, restart.spec
+        assert (flat.weights_seed, flat.order_seed) == (ramp.weights_seed, ramp.order_seed)
+        assert flat.protocol.ramp.start == flat.protocol.ramp.end == restart.lr
+        assert flat.steps == 20
+        assert set(synthetic_study.training_lrs(flat.protocol.ramp, 20)) == {restart.lr}
+    off = dataclasses.replace(config, instrument=dataclasses.replace(config.instrument, restarts=0))
+    assert restarts(off, DIGEST) == [] and RESTART_LRS == (1e-3, 10.0)
+
+
+def test_restarts_beside_the_ramp(config):
+    planned = restarts(config, DIGEST)
+    store = Formulas([spec for restart in planned for spec in (restart.spec, restart.ramp)])
+    table = restarted(planned, store)
+    assert table.dtypes.map(str).tolist() == list(RESTART_TYPES.values())
+    one = planned[2]
+    row = table[table["run"] == one.spec.key[:12]].iloc[0]
+    assert row["loss"] == pytest.approx(store.get(one.spec.key).arrays["loss"][-LAST:].mean())
+    # In the formulas the loss depends on the LR alone: the ramp has no history.
+    near = table[(table["lr"] < 0.05) & np.isfinite(table["ramp_loss"])]
+    assert np.abs(near["ramp_loss"] - near["loss"]).median() < 0.3
+    effect = restart_effects(table, resamples=100)
+    assert len(effect) == 2 and (effect["quantity"] == "max_lr").all()
+    assert (effect["n"] == 3).all() and (effect["effect"].abs() <= 1).all()
+
+
+def test_a_restart_that_diverges_is_infinitely_bad():
+    row = {"protocol": "p", "backend": "torch", "weights_seed": 0, "order_seed": 0, "steps": 20,
+           "run": "x", "ramp": "y", "first_loss": 2.0}  # fmt: skip
+    table = pd.DataFrame([
+        row | {"lr": 0.1, "loss": 1.0, "ramp_loss": 1.5}, row | {"lr": 1.0, "loss": np.inf,
+        "ramp_loss": 1.0}, row | {"lr": 10.0, "loss": np.inf, "ramp_loss": np.inf},
+    ])  # fmt: skip
+    effect = restart_effects(table).iloc[0]
+    assert (effect["n"], effect["effect"]) == (1, pytest.approx(-1)) and np.isnan(effect["low"])
+    assert effect["default"] == pytest.approx(0.1)
+
+
+def test_no_runs_nothing(config):
+    off = dataclasses.replace(config, instrument=dataclasses.replace(config.instrument, runs=0))
+    assert variants(off, DIGEST) == [] and restarts(off, DIGEST) == [] and swept(off) == []
+    for table in (trained([], Formulas([])), restart_effects(restarted([], Formulas([])))):
+        assert len(table) == 0 and list(table) == list(SENSITIVITY_TYPES)
+
+
+# --- configuration
+
+
+@pytest.mark.parametrize(
+    "override, part",
+    [
+        ("instrument.ranges=[[1]]", "pairs"),
+        ("instrument.ranges=[[1,0.1]]", "more than instrument.ranges.start"),
+        ("instrument.steps=[9]", "from 10 to 100000"),
+        ("instrument.shapes=[cosine]", "exponential, linear"),
+        ("instrument.backend=jax", "torch"),
+        ("instrument.restart_steps=9", "from 10"),
+        ("instrument.batch_size=0", "from 1"),
+        ("instrument.depth=9", "6n"),
+        ("instrument.protocols=[gone]", "blog_fastai"),
+        ("mechanism.points=0", "from 1"),
+        ("mechanism.protocols=[]", "at least one name"),
+    ],
+)
+def test_bad_settings_are_refused(override, part):
+    runs = f"{override.split('.')[0]}.runs=1"
+    with pytest.raises(InputError, match=part) as caught:
+        synthetic_study.config(runs, override)
+    assert str(caught.value).startswith(override.split("=")[0])

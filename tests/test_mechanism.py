@@ -1,0 +1,267 @@
+"""Curvature along a ramp: the eigenvalue against full Hessians, a ramp that it does not move."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+import torch
+import torch.nn.functional as F
+
+from lrrt.analysis.mechanism import MECHANISM_TYPES, mechanism, turns
+from lrrt.backends._torch_curvature import TOLERANCE, largest_eigenvalue
+from lrrt.backends.torch import TorchNetwork, _batch_statistics, _forward
+from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.network import Node, parameters
+from lrrt.core.weights import draw
+from lrrt.datasets import Dataset
+from lrrt.errors import InputError
+from lrrt.runs.execute import _curvature, execute
+from lrrt.runs.probes import Probe, measured_steps, probes
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Result
+
+STEPS = 16
+L2 = WeightDecayConfig("l2", 1e-2, 2.0, 1.0, 0.5)
+
+
+# --- the eigenvalue
+
+
+@pytest.mark.parametrize("lowest", [-1.0, -50.0])
+def test_a_quadratics_largest_eigenvalue_is_found(lowest):
+    """Also where another is larger in size but negative."""
+    random = np.random.default_rng(0)
+    rotation, _ = np.linalg.qr(random.standard_normal((60, 60)))
+    eigenvalues = np.linspace(lowest, 12.0, 60)
+    matrix = torch.tensor(rotation * eigenvalues @ rotation.T, dtype=torch.float32)
+    x = torch.zeros(60, requires_grad=True)
+    with torch.no_grad():
+        x += torch.tensor(random.standard_normal(60))
+    found = largest_eigenvalue(x @ matrix @ x / 2, [x])
+    assert found.eigenvalue == pytest.approx(12, rel=TOLERANCE)
+    residual = matrix.double() @ found.vector - found.eigenvalue * found.vector
+    assert np.linalg.norm(residual) < 2 * TOLERANCE * 12
+    assert found.products >= 4
+    again = largest_eigenvalue(x @ matrix @ x / 2, [x], found.vector)
+    assert again.eigenvalue == pytest.approx(12, rel=TOLERANCE)
+    assert again.products <= found.products
+
+
+@pytest.mark.parametrize("parts", [[4, 1], [5]])
+def test_a_loss_that_is_not_finite_has_none(parts):
+    tensors = [torch.ones(size, requires_grad=True) for size in parts]
+    for loss in (
+        sum(t.sum() for t in tensors) * np.inf,
+        sum((t - 1).sqrt().sum() for t in tensors),
+    ):
+        found = largest_eigenvalue(loss, tensors)
+        assert np.isnan(found.eigenvalue) and found.vector is None
+
+
+def small_network(protocol: ProtocolConfig) -> tuple[TorchNetwork, np.ndarray, np.ndarray]:
+    """A residual network of 280 parameters, with every operation, and a batch for it."""
+    nodes = [
+        Node("conv1", "conv", ("input",), 4, 3, kernel=3, stride=2),
+        Node("norm1", "batch_norm", ("conv1",), 4, 4),
+        Node("relu1", "relu", ("norm1",), 4),
+        Node("conv2", "conv", ("relu1",), 4, 4, kernel=3),
+        Node("norm2", "batch_norm", ("conv2",), 4, 4),
+        Node("add", "add", ("norm2", "relu1"), 4),
+        Node("relu2", "relu", ("add",), 4),
+        Node("pool", "global_average_pool", ("relu2",), 4),
+        Node("dense", "dense", ("pool",), 3, 4),
+    ]
+    weights = draw(nodes, "he_uniform", "zero", 3)
+    random = np.random.default_rng(1)
+    images = random.standard_normal((8, 8, 8, 3)).astype(np.float32)
+    labels = random.integers(0, 3, 8)
+    return TorchNetwork(nodes, protocol, weights, None, torch.device("cpu")), images, labels
+
+
+@pytest.mark.parametrize("decay", [WeightDecayConfig(), L2])
+def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
+    protocol = ProtocolConfig(weight_decay=decay)
+    network, images, labels = small_network(protocol)
+    trained = [p for p in parameters(network.nodes) if p.trained]
+    strengths = dict(network.penalised)
+    sizes = [tensor.numel() for tensor in network.trained]
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        parts = [
+            part.view_as(t) for part, t in zip(flat.split(sizes), network.trained, strict=True)
+        ]
+        tensors = network.tensors | dict(zip((p.name for p in trained), parts, strict=True))
+        inputs = torch.tensor(images).permute(0, 3, 1, 2)
+        logits = _forward(network.nodes, tensors, protocol, _batch_statistics, inputs)
+        penalty = sum(s * parts[i].square().sum() for i, s in strengths.items())
+        return F.cross_entropy(logits, torch.tensor(labels)) + penalty
+
+    flat = torch.cat([tensor.detach().reshape(-1) for tensor in network.trained])
+    hessian = torch.autograd.functional.hessian(loss, flat)
+    expected = torch.linalg.eigvalsh(hessian.double())[-1].item()
+    assert len(flat) == sum(sizes) == 283 and expected > 0.1
+    assert network.curvature(images, labels).eigenvalue == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_nothing_of_the_network_moves():
+    network, images, labels = small_network(ProtocolConfig())
+    network.step(images, labels, 0.1)
+    before = {name: tensor.clone() for name, tensor in network.tensors.items()}
+    velocity = [tensor.clone() for tensor in network.velocity]
+    network.curvature(images, labels)
+    assert all(torch.equal(network.tensors[name], tensor) for name, tensor in before.items())
+    assert all(map(torch.equal, network.velocity, velocity))
+
+
+# --- along a ramp
+
+
+def waves() -> Dataset:
+    y, x = np.mgrid[:32, :32]
+    wave = (np.arange(96)[:, None, None] * 7 + 3 * y + 5 * x) % 251
+    images = np.stack([wave, (2 * wave) % 256, 255 - wave], axis=-1).astype(np.uint8)
+    labels = np.arange(96) % 10
+    mean, std = np.array([0.49, 0.5, 0.51]), np.array([0.28, 0.29, 0.28])
+    splits = (images[:80], labels[:80], images[80:], labels[80:])
+    return Dataset(*splits, mean, std, tuple("0123456789"), "waves")
+
+
+def plain(dataset: Dataset, end: float = 10.0, **changes) -> RunSpec:
+    ramp = RampConfig(start=1e-4, end=end, steps=STEPS)
+    return RunSpec(
+        "range_test", "torch", ProtocolConfig(ramp=ramp, **changes), ModelConfig(depth=8, width=8),
+        dataset.digest, weights_seed=1, order_seed=2, batch_size=8, steps=STEPS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"gradient_clip": 0.5, "momentum_form": "lr_inside", "weight_decay": L2}]
+)
+def test_the_ramp_is_the_same_to_the_bit(changes):
+    dataset = waves()
+    spec = plain(dataset, **changes)
+    measured = dataclasses.replace(spec, kind="curvature", measured=(0, 3, 8))
+    assert measured.key != spec.key
+    ramp, probed = execute(spec, dataset).arrays, execute(measured, dataset).arrays
+    for name, values in ramp.items():
+        assert probed[name].tobytes() == values.tobytes()
+    for name in ("eigenvalue", "products", "update_ratio"):
+        assert np.flatnonzero(np.isfinite(probed[name])).tolist() == [0, 3, 8]
+    # The first update is lr times the (clipped) gradient, but for the decay.
+    clip = spec.protocol.gradient_clip
+    if not clip:
+        weights = draw_norm(spec)
+        expected = probed["lr"][0] * probed["grad_norm"][0] / weights
+        assert probed["update_ratio"][0] == pytest.approx(expected, rel=1e-3)
+    assert execute(measured, dataset).arrays["eigenvalue"].tobytes() == (
+        probed["eigenvalue"].tobytes()
+    )
+
+
+def draw_norm(spec: RunSpec) -> float:
+    """The norm of the trained parameters at the start."""
+    from lrrt.core.networks.resnet import nodes
+
+    built = nodes(spec.model, channels=3, classes=10)
+    values = draw(built, spec.protocol.weights, spec.protocol.dense_bias, spec.weights_seed)
+    flat = [values[p.name].ravel() for p in parameters(built) if p.trained]
+    return float(np.linalg.norm(np.concatenate(flat).astype(np.float64)))
+
+
+def test_a_loss_that_is_not_finite_ends_the_series_and_not_the_ramp():
+    dataset = waves()
+    spec = plain(dataset, end=1e25)
+    spec = dataclasses.replace(spec, kind="curvature", measured=tuple(range(STEPS)))
+    found = execute(spec, dataset).arrays
+    lost = np.flatnonzero(~np.isfinite(found["loss"]))
+    assert len(lost) and np.isfinite(found["eigenvalue"][0])
+    for name in ("eigenvalue", "products", "update_ratio"):
+        assert np.isnan(found[name][lost[0] :]).all()
+    assert np.isfinite(found["lr"]).all() and len(found["loss"]) == STEPS
+
+
+def test_only_torch_measures_it():
+    spec = dataclasses.replace(plain(waves()), backend="keras", kind="curvature", measured=(0,))
+    with pytest.raises(InputError, match="torch"):
+        _curvature(spec, waves(), object())
+
+
+def test_keys_of_other_runs_do_not_know_of_it():
+    spec = plain(waves())
+    assert "measured" not in spec.to_json()
+    assert spec.key == dataclasses.replace(spec, measured=()).key
+    assert '"measured":[0,3]' in dataclasses.replace(spec, measured=(0, 3)).to_json()
+
+
+# --- plan and table
+
+
+@pytest.fixture(scope="module")
+def config():
+    return synthetic_study.config("mechanism.runs=2", "mechanism.points=7")
+
+
+def test_each_protocol_is_probed_with_and_without_clipping(config):
+    planned = probes(config, synthetic_study.DIGEST)
+    arms = [(p.protocol, p.clipped, p.spec.weights_seed) for p in planned]
+    assert len(arms) == len(set(arms)) == 2 * 2 * 2
+    for probe in planned:
+        assert probe.spec.protocol.gradient_clip == (1.0 if probe.clipped else None)
+        assert (probe.spec.kind, probe.spec.backend) == ("curvature", "torch")
+        assert len(probe.spec.measured) == 7
+    off = dataclasses.replace(config, mechanism=dataclasses.replace(config.mechanism, runs=0))
+    assert probes(off, synthetic_study.DIGEST) == []
+
+
+def test_steps_are_measured_where_the_lr_is_not_tiny():
+    found = measured_steps(RampConfig(start=1e-6, end=1.0), 61, 5)
+    assert found[0] == 20 and found[-1] == 59 and len(found) == 5
+    assert measured_steps(RampConfig(start=1e-9, end=1e-8), 30, 3) == (0, 14, 28)
+    assert measured_steps(RampConfig(start=1e-3, end=1.0), 10, 100) == tuple(range(9))
+
+
+class Made:
+    """A store with one result for all keys."""
+
+    path = "made"
+
+    def __init__(self, **arrays):
+        self.arrays = arrays
+
+    def get(self, key):
+        return Result(self.arrays, {})
+
+
+def test_the_table_by_hand():
+    lr = np.array([0.01, 0.1, 1.0])
+    store = Made(
+        lr=lr, loss=np.array([2.0, 1.0, 9.0]), grad_norm=np.array([4.0, 0.25, 1.0]),
+        update_ratio=np.array([0.1, 0.2, np.nan]), products=np.array([6.0, 5.0, np.nan]),
+        eigenvalue=np.array([20.0, -1.0, np.nan]),
+    )  # fmt: skip
+    spec = dataclasses.replace(plain(waves(), gradient_clip=0.5, momentum=0.5), steps=3)
+    table = mechanism([Probe("p", True, spec)], store)
+    assert table.dtypes.map(str).tolist() == list(MECHANISM_TYPES.values())
+    np.testing.assert_allclose(table["effective_lr"], [0.01 / 8, 0.1, 0.5])
+    np.testing.assert_allclose(table["bound"], [0.1, np.nan, np.nan])
+    np.testing.assert_allclose(table["momentum_bound"], [0.15, np.nan, np.nan])
+    assert len(mechanism([], store)) == 0
+    assert list(turns(mechanism([], store)))[-1] == "largest"
+
+
+def test_where_the_loss_turns_and_the_bound_is_crossed():
+    steps = np.arange(60)
+    lr = np.geomspace(1e-4, 1e2, 60)
+    table = pd.DataFrame({
+        "protocol": "p", "clipped": False, "weights_seed": 0, "order_seed": 0, "run": "r",
+        "step": steps, "lr": lr, "effective_lr": lr / 2,
+        "loss": 2 + np.abs(np.log10(lr) - np.log10(lr[40])),
+        "eigenvalue": np.where(steps % 5 == 0, 10.0, np.nan),
+        "momentum_bound": np.where(steps % 5 == 0, 0.38, np.nan),
+    })  # fmt: skip
+    row = turns(table).iloc[0]
+    assert row["turn"] == lr[40]
+    assert row["crossing"] == lr[40] and lr[35] / 2 < 0.38 < lr[40] / 2
+    assert row["clipped_share"] == pytest.approx(0.5) and row["eigenvalue"] == row["largest"] == 10
