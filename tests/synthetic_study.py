@@ -11,13 +11,18 @@ from PIL import Image
 
 from lrrt.analysis.attribution import effects, readings
 from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
+from lrrt.analysis.instrument import replayed, restart_effects, restarted, trained
+from lrrt.analysis.mechanism import mechanism
 from lrrt.analysis.tables import by_own_rule, suggestion_table
+from lrrt.analysis.variance import component_table, run_table, spread_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
 from lrrt.runs.collect import curve_table, training_table
+from lrrt.runs.crossed import cells
 from lrrt.runs.ladder import rungs, specs_of
 from lrrt.runs.plan import sweep_specs, training_specs
+from lrrt.runs.probes import probes, restarts, variants
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 
@@ -44,16 +49,22 @@ class Formulas:
 
     def get(self, key: str) -> Result:
         spec = self.specs[key]
-        arrays, record = (range_test if spec.kind == "range_test" else training)(spec)
+        kinds = {"range_test": range_test, "training": training, "curvature": curvature}
+        arrays, record = kinds[spec.kind](spec)
         return Result(arrays, record | {"versions": VERSIONS, "seconds": 1.0})
 
 
 def explosion(spec: RunSpec) -> float:
     """The LR at which this network's loss explodes."""
     clipped = spec.protocol.gradient_clip is not None
-    random = np.random.default_rng([spec.weights_seed, spec.order_seed, clipped])
+    seeds = [spec.weights_seed, spec.order_seed, clipped, *_own(spec.augmentation_seed)]
+    random = np.random.default_rng(seeds)
     scale = (spec.batch_size / 64) ** 0.7 * 10 ** random.normal(0, 0.4)
     return (30.0 if clipped else 1.0) * float(scale)
+
+
+def _own(augmentation_seed: int | None) -> list[int]:
+    return [] if augmentation_seed is None else [augmentation_seed]
 
 
 def range_test(spec: RunSpec) -> tuple[dict, dict]:
@@ -76,6 +87,17 @@ def range_test(spec: RunSpec) -> tuple[dict, dict]:
     return arrays, {}
 
 
+def curvature(spec: RunSpec) -> tuple[dict, dict]:
+    """The range test, and an eigenvalue that its LR overtakes a decade below the explosion."""
+    arrays, record = range_test(spec)
+    measured = np.full(spec.steps, np.nan)
+    measured[list(spec.measured)] = 1.0
+    measured[~np.isfinite(arrays["loss"])] = np.nan
+    arrays["eigenvalue"] = measured * 20 / explosion(spec)
+    arrays["products"], arrays["update_ratio"] = 6 * measured, arrays["lr"] * measured
+    return arrays, record
+
+
 def training(spec: RunSpec) -> tuple[dict, dict]:
     """Faster at larger LRs, up to one at which it diverges."""
     limit = explosion(spec) / 4
@@ -93,8 +115,9 @@ def training(spec: RunSpec) -> tuple[dict, dict]:
 
 
 def frames(config: Config) -> dict:
-    """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs, and the
-    attribution's effects."""
+    """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs, the
+    attribution's effects, the components of the variance, the instrument's effects and restarts,
+    and the mechanism."""
     curves = {}
     for case in config.study.cases:
         specs = sweep_specs(config, DIGEST, *case)
@@ -118,8 +141,22 @@ def frames(config: Config) -> dict:
     trainings = training_table(planned, Formulas([plan.spec for plan in planned]))
     ladder = rungs(config, DIGEST)
     attribution = effects(readings(ladder, Formulas(specs_of(ladder))), resamples=100)
+    crossed = cells(config, DIGEST)
+    runs = run_table(crossed, Formulas([cell.spec for cell in crossed]))
+    ramps, flat, probed = (f(config, DIGEST) for f in (variants, restarts, probes))
+    runs_at = [spec for restart in flat for spec in (restart.spec, restart.ramp)]
+    beside = restarted(flat, Formulas(runs_at))
+    swept = [t for case, t in curves.items() if case[0] == "torch" and case[2] == "weights"]
+    sensitivity = [
+        replayed(pd.concat(swept, ignore_index=True), config.protocols, resamples=100),
+        trained(ramps, Formulas([s for v in ramps for s in v.specs]), resamples=100),
+        restart_effects(beside, resamples=100),
+    ]
     return {
+        "instrument": pd.concat(sensitivity, ignore_index=True), "instrument_restarts": beside,
+        "mechanism": mechanism(probed, Formulas([probe.spec for probe in probed])),
         "attribution": attribution,
+        "variance": component_table(runs), "variance_spread": spread_table(runs),
         "curves": curves, "suggestions": suggestions, "trainings": trainings,
         "outcomes": outcome_table(trainings, 10), "pairs": chosen,
     }  # fmt: skip
@@ -132,7 +169,7 @@ def write(root: Path, config: Config) -> None:
     made = frames(config)
     for case, table in made["curves"].items():
         table.to_parquet(folder / "curves" / f"{'-'.join(case)}.parquet", index=False)
-    for name in ("attribution", "suggestions", "trainings", "outcomes"):
+    for name in set(made) - {"curves", "pairs"}:
         made[name].to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "pairs.json").write_text(json.dumps(made["pairs"]))
     described = {

@@ -37,7 +37,8 @@ from lrrt.runs.probes import RESTART_LRS, restarts, variants
 from lrrt.stages.instrument import swept
 
 SETTINGS = (
-    "instrument.runs=3", "instrument.steps=[30,120]", "instrument.ranges=[[1e-5,10]]",
+    "instrument.runs=3", "instrument.steps=[30,120]", "instrument.ranges=[[1e-5,10.0]]",
+    "instrument.protocols=[blog_keras,blog_fastai]", "instrument.batch_size=null",
     "instrument.shapes=[linear]", "instrument.restarts=5", "instrument.restart_steps=20",
 )  # fmt: skip
 
@@ -110,7 +111,7 @@ def test_landmarks_are_read_as_by_the_rule():
 
 def test_the_rules_constants_are_the_defaults():
     lr = np.geomspace(1e-6, 1.0, 80)
-    loss = 2 - 1 / (1 + np.exp(-(np.arange(80) - 30) / 5)) + np.r_[np.zeros(70), np.arange(10) * 2]
+    loss = 2 - 1 / (1 + np.exp(-(np.arange(80) - 30) / 5)) + np.r_[np.zeros(70), np.arange(10) * 40]
     for rule in (blog_fastai, blog_keras):
         own = {"beta": rule.BETA, "stop_factor": rule.STOP_FACTOR}
         own |= {"skip_start": rule.SKIP_START, "skip_end": rule.SKIP_END}
@@ -172,8 +173,10 @@ def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
                 assert (after.weights_seed, after.order_seed) == (
                     before.weights_seed, before.order_seed,
                 )  # fmt: skip
-    same = synthetic_study.config("instrument.runs=1", "instrument.steps=[60]")
-    assert [v.setting for v in variants(same, DIGEST)] == ["default", "default"]
+    same = synthetic_study.config(
+        "instrument.runs=1", "instrument.steps=[60]", "instrument.ranges=[]"
+    )
+    assert [v.setting for v in variants(same, DIGEST)] == ["default"]
 
 
 def test_other_ramps_are_read_by_every_rule(config):
@@ -244,8 +247,8 @@ def test_no_runs_nothing(config):
 @pytest.mark.parametrize(
     "override, part",
     [
-        ("instrument.ranges=[[1]]", "pairs"),
-        ("instrument.ranges=[[1,0.1]]", "more than instrument.ranges.start"),
+        ("instrument.ranges=[[1.0]]", "pairs"),
+        ("instrument.ranges=[[1.0,0.1]]", "more than instrument.ranges.start"),
         ("instrument.steps=[9]", "from 10 to 100000"),
         ("instrument.shapes=[cosine]", "exponential, linear"),
         ("instrument.backend=jax", "torch"),

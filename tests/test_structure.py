@@ -17,6 +17,8 @@ PLUGINS = {
     "lrrt.runs.study": ["lrrt.runs.launchers"],
     "lrrt.stages.attribution": ["lrrt.backends", "lrrt.core.rules"],
     "lrrt.stages.divergence": ["lrrt.backends"],
+    "lrrt.stages.instrument": ["lrrt.backends", "lrrt.core.rules"],
+    "lrrt.stages.mechanism": ["lrrt.backends"],
     "lrrt.stages.suggest": ["lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
     "lrrt.stages.variance": ["lrrt.backends", "lrrt.core.rules"],
@@ -81,8 +83,10 @@ def closure(graph, module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "stage", ["data", "sweep", "suggest", "attribution", "variance", "divergence", "report"]
-)
+    "stage",
+    ["data", "sweep", "suggest", "attribution", "variance", "instrument", "mechanism",
+     "divergence", "report"],
+)  # fmt: skip
 def test_stage_depends_on_all_it_imports(graph, stage):
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
     missing = []
