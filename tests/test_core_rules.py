@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lrrt import plugins
 from lrrt.config import RampConfig
+from lrrt.core.accuracy_rules import smith
 from lrrt.core.ramp import grid
 from lrrt.core.rules import Suggestion, replay
 from lrrt.errors import InputError
@@ -396,3 +397,57 @@ def test_a_suggestion_follows_the_unit_of_the_lr(rule):
 def test_an_unknown_rule_is_named_with_those_that_exist():
     with pytest.raises(InputError, match="rule: 'steepest' is not allowed.*blog_fastai"):
         replay("steepest", np.ones(1), np.ones(1))
+
+
+# ---------------------------------------------------------------------------------------------
+# Smith's rule, which reads the accuracy
+
+STEADY = np.linspace(0.0, 0.02, 21)  # a linear ramp
+
+
+def test_smith_where_the_accuracy_rises_from_the_first_step_and_gets_rough():
+    """As in the paper's figure: the rise begins at once, and is rough after a while."""
+    accuracy = 0.1 + 0.4 * np.sqrt(np.arange(21) / 20)
+    accuracy[8:] += np.resize([-0.15, 0.0, 0.1], 13)
+    found = smith.suggest(STEADY, accuracy)
+    assert (found.min_lr, found.max_lr) == (0.0, STEADY[7])
+
+
+def test_smith_where_the_accuracy_slows_or_falls():
+    slows = 0.1 + 0.8 * np.clip((np.arange(21) - 4) / 8, 0, 1)  # nine tenths: by step 12
+    assert smith.suggest(STEADY, slows) == Suggestion(STEADY[4], STEADY[12])
+    falls = np.where(np.arange(21) < 10, slows, 0.1)  # never gets further than step 9
+    assert smith.suggest(STEADY, falls) == Suggestion(STEADY[4], STEADY[9])
+    halting = slows.copy()
+    halting[8:11] = slows[8:11] - 0.2  # more than a tenth of the rise
+    assert smith.suggest(STEADY, halting).max_lr == STEADY[7]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "reason"),
+    [
+        ([0.1], "too few accuracies: 1"),
+        ([np.nan, 0.1, np.inf, 0.5], "too few accuracies: 2"),
+        ([0.1] * 9, "the accuracy rises by 0.0 points"),
+        ([0.1, 0.14, 0.12], "the accuracy rises by 4.0 points"),
+        ([0.9, 0.5, 0.1], "the accuracy rises by 0.0 points"),
+    ],
+)
+def test_smith_abstains_with_a_reason(accuracy, reason):
+    found = smith.suggest(np.arange(len(accuracy)) / 100, np.array(accuracy))
+    assert (found.min_lr, found.max_lr) == (None, None) and found.reason.startswith(reason)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=1, max_size=60))
+def test_smith_gives_a_range_or_a_reason_on_any_accuracies(accuracy):
+    accuracy, lr = np.array(accuracy), np.linspace(1e-3, 1.0, len(accuracy))
+    before = accuracy.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = smith.suggest(lr, accuracy)
+    np.testing.assert_array_equal(accuracy, before)
+    if found.reason:
+        assert (found.min_lr, found.max_lr) == (None, None)
+    else:
+        assert found.min_lr in lr and found.max_lr in lr and found.min_lr < found.max_lr

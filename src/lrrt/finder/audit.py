@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lrrt import __version__, plugins
+from lrrt import __version__
 from lrrt.analysis.dispersion import median_interval
 from lrrt.errors import InputError
 from lrrt.files import write_whole
+from lrrt.finder import rules
 from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
 from lrrt.finder.range_test import range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
@@ -86,7 +87,7 @@ class Audit:
 
     @property
     def lr(self) -> float | None:
-        """The suggestion: the median of the runs'."""
+        """What to train at, the median of the runs' suggestions."""
         return self.summary.median
 
     @cached_property
@@ -347,7 +348,7 @@ def audit(
     check_count("runs", runs)
     check_count("train_steps", train_steps, low=0)
     check_count("seed", seed, low=0)
-    plugins.check("lrrt.core.rules", rule, "rule")
+    rules.check(rule)
     if vary not in VARIED:
         raise InputError("vary", vary, f"one of: {', '.join(VARIED)}")
     for key, value in (("make_model", make_model), ("make_data", make_data)):

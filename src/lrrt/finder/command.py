@@ -104,7 +104,9 @@ def _print_json(value: Any) -> None:
 
 
 def _rules(options: argparse.Namespace) -> None:
-    described = {name: _described(name) for name in _rule_names()}
+    from lrrt.finder import rules
+
+    described = {name: _described(rules.find(name)) for name in rules.names()}
     if options.json:
         _print_json(described)
         return
@@ -113,17 +115,9 @@ def _rules(options: argparse.Namespace) -> None:
         print(f"{name:{width}}  {text}")
 
 
-def _rule_names() -> list[str]:
-    from lrrt import plugins
-
-    return plugins.names("lrrt.core.rules")
-
-
-def _described(rule: str) -> str:
+def _described(rule: Any) -> str:
     """The first sentence of the rule's docstring."""
-    from lrrt import plugins
-
-    text = plugins.find("lrrt.core.rules", rule, "rule").__doc__ or ""
+    text = rule.__doc__ or ""
     return " ".join(text.strip().split("\n\n")[0].split()).rstrip(".").replace("``", "")
 
 

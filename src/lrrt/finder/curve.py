@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from lrrt import plugins
 from lrrt.core import curve as core_curve
-from lrrt.core import rules
+from lrrt.core import rules as core_rules
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.files import write_whole
+from lrrt.finder import rules
 
 #: fastai's default, the rule that most people's suggestions come from; `lrrt compare` shows all.
 DEFAULT_RULE = "fastai_valley"
@@ -25,14 +25,14 @@ COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
 
 @dataclass(frozen=True)
-class Suggestion(rules.Suggestion):
+class Suggestion(core_rules.Suggestion):
     """What ``rule`` says about a curve (:class:`lrrt.core.rules.Suggestion`)."""
 
     rule: str = ""
 
     @property
     def lr(self) -> float | None:
-        """The one learning rate to train at: ``max_lr``, or ``min_lr`` where the rule gives no
+        """The one learning rate to train at, ``max_lr``, or ``min_lr`` where the rule gives no
         other; None where it abstained."""
         return self.min_lr if self.max_lr is None else self.max_lr
 
@@ -101,19 +101,24 @@ class Curve(core_curve.Curve):
         InputError
             If there is no such rule.
         """
-        plugins.check("lrrt.core.rules", rule, "rule")
+        module = rules.find(rule)
         if not np.isfinite(self.loss).any():
             reason = f"no finite loss: {self.stopped}" if self.stopped else "no finite loss"
             return Suggestion(None, None, reason=reason, rule=rule)
-        found = asdict(rules.replay(rule, *self.recorded(penalty)))
+        if not rules.reads_accuracy(rule):
+            found = asdict(module.suggest(*self.recorded(penalty)))
+        elif self.val_accuracy is not None:
+            found = asdict(module.suggest(self.lr.copy(), self.val_accuracy.copy()))
+        else:
+            reason = "it reads the accuracy, and the curve has none: give the test validation data"
+            return Suggestion(None, None, reason=reason, rule=rule)
         if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
             found["reason"] += f" (the test ended early: {self.stopped})"
         return Suggestion(**found, rule=rule)
 
     def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
         """What each rule says, by its name."""
-        names = plugins.names("lrrt.core.rules")
-        return {name: self.suggest(name, penalty=penalty) for name in names}
+        return {name: self.suggest(name, penalty=penalty) for name in rules.names()}
 
     def smoothed(self) -> np.ndarray:
         """The loss under fastai's smoothing (EMA, 0.98, bias corrected), (steps,)."""

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,14 @@ def _own(path: Path, table: Mapping, name: str) -> np.ndarray:
     if not isinstance(table[name], list):
         raise InputError("file", str(path), f"a list of numbers as {name}")
     try:
-        values = [math.nan if v in ("", None) else float(v) for v in table[name]]
+        values = [math.nan if v in ("", None) else _number(v) for v in table[name]]
     except (TypeError, ValueError):
         raise InputError("file", str(path), f"numbers in the column {name}") from None
     return np.array(values, dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    """Also of a tensor's text, which fastai's losses become in a CSV file: ``TensorBase(2.31)``."""
+    if isinstance(value, str):
+        value = re.sub(r"^\w*tensor\w*\((.*?)(,.*)?\)$", r"\1", value.strip(), flags=re.IGNORECASE)
+    return float(value)
