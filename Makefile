@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test install lock lint
+.PHONY: study test install lock lint docs
 
 study: install ## the study named in params.yaml, from data to report
 	dvc repro
@@ -21,6 +21,9 @@ install: .venv/.installed
 lint: install
 	ruff check .
 	ruff format --check .
+
+docs: install ## build/docs/index.html, offline; a warning is an error
+	sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
 lock: install ## rewrite constraints.txt from .venv
 	@{ sed -n '/^#/p' constraints.txt; \

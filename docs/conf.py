@@ -18,15 +18,16 @@ napoleon_google_docstring = False
 napoleon_use_param = False  # "loss : callable, optional" is prose, not a list of names to resolve
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
+autodoc_typehints = "none"  # docstrings say types, with shapes and units
 # Pages are built without a framework; the pages on its callbacks, too.
 autodoc_mock_imports = ["keras", "lightning", "pytorch_lightning", "tensorflow", "torch"]
 
 nitpicky = True
-# Names of other packages, whose documentation would have to be asked over a network.
+# Names of other packages, whose documentation would have to be asked over a network; and the study's
+# insides, which have no page.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(np|numpy|pandas|matplotlib|keras|torch|collections|pathlib|types)\..*"),
-    (r"py:class", r"Path|Any|Callable|Mapping|Sequence|Iterable|Iterator|ModuleType"),
+    (r"py:.*", r"lrrt\.(analysis|report)\..*"),
+    (r"py:.*", r"(numpy|matplotlib|keras|torch)\..*"),
 ]
 
 html_theme = "furo"

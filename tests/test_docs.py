@@ -1,0 +1,121 @@
+"""The pages: they build without a warning, ask nobody for anything, and lead nowhere wrong."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+import lrrt
+from lrrt.finder import rules
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_files_lead_to_files(page):
+    links = re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", page.read_text())
+    local = [link.split("#")[0] for link in links if not urlsplit(link).scheme]
+    assert [link for link in local if link and not (page.parent / link).exists()] == []
+
+
+def test_every_rule_is_on_the_page_of_rules():
+    page = (ROOT / "docs" / "rules.md").read_text()
+    for rule in rules.names():
+        place = rules.find(rule).__name__
+        assert f"\n   {place}\n" in page and f"\n### {rule}\n" in page
+        assert f".. automodule:: {place}\n" in page
+    assert page.count("\n### ") == len(rules.names())
+
+
+def test_citation_and_changelog_are_of_this_version():
+    """The fields that the Citation File Format 1.2.0 asks for, and no others than it knows."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["message"] and citation["title"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"] == lrrt.__version__
+    assert citation["license"] == project["license"] == "MIT"
+    assert citation["type"] == "software"
+    known = {
+        "abstract", "authors", "cff-version", "contact", "date-released", "doi", "identifiers",
+        "keywords", "license", "message", "preferred-citation", "references", "repository-code",
+        "title", "type", "url", "version",
+    }  # fmt: skip
+    assert set(citation) <= known
+    for work in (citation, *citation["references"]):
+        assert work["type"] and work["title"] and work["authors"]
+        for author in work["authors"]:
+            assert set(author) in ({"name"}, {"family-names", "given-names"})
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{lrrt.__version__}] - " in changelog or (
+        "## [Unreleased]" in changelog and lrrt.__version__ in changelog
+    )
+
+
+# ---- the site ---------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """``ids``: its anchors; ``links``: what it leads to; ``loads``: what a browser asks for."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids, self.links, self.loads = set(), [], []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if "id" in found:
+            self.ids.add(found["id"])
+        target = found.get("href") or found.get("src")
+        if target and tag == "a":
+            self.links.append(target)
+        elif target:
+            self.loads.append(target)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    if not all(map(find_spec, ("sphinx", "furo", "myst_parser"))):
+        pytest.skip("the extra docs is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    ran = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going",
+         "docs", str(folder)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+def test_the_site_loads_nothing_from_elsewhere_and_leads_nowhere_wrong(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= {path.stem for path in pages}
+    for path, page in pages.items():
+        assert [load for load in page.loads if urlsplit(load).scheme not in ("", "data")] == []
+        for link in (*page.links, *page.loads):
+            scheme, host, target, _, fragment = urlsplit(link)
+            if scheme or host:
+                continue
+            to = (path.parent / unquote(target)).resolve() if target else path
+            assert to.exists(), (path.name, link)
+            if fragment and to in pages:
+                assert unquote(fragment) in pages[to].ids, (path.name, link)
+    for style in site.rglob("*.css"):
+        assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//", style.read_text()), style
+
+
+def test_the_reference_shows_what_the_package_offers(site):
+    ids = Page(site / "api.html").ids
+    offered = {f"lrrt.{name}" for name in lrrt.__all__ if name != "__version__"}
+    assert offered | {"lrrt.Curve.suggest", "lrrt.Audit.report"} <= ids
+    assert {rules.find(rule).__name__ for rule in rules.names()} <= {
+        anchor.removeprefix("module-") for anchor in Page(site / "rules.html").ids
+    }
