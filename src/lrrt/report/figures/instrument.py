@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.instrument import LAG, LAST
 from lrrt.report import style
+from lrrt.report.figures.mechanism import network
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
@@ -71,6 +72,7 @@ def _size(row: dict | pd.Series) -> str:
 
 
 def caption(data: StudyData) -> str:
+    settings = data.config.instrument
     counts = shown(data).query("n > 0")["n"]
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     text = (
@@ -78,7 +80,7 @@ def caption(data: StudyData) -> str:
         f"n = {n} runs paired by seed; bars: its 95 % bootstrap interval, worth its name from six "
         f"runs on. A cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
         f"replayed on stored curves (smoothing: the rule {LAG}, against its EMA); steps, range and "
-        f"shape of the ramp took runs of their own."
+        f"shape of the ramp took runs of their own ({network(data.config, settings)})."
     )
     if len(data.instrument_restarts):
         steps = data.instrument_restarts["steps"].iloc[0]

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.mechanism import turns
+from lrrt.config import Config, InstrumentConfig, MechanismConfig
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -14,6 +15,12 @@ ORDER = 69
 SECTION = "Initial weights and batch order"
 TITLE = "Why the loss turns: step size against curvature"
 NEEDS = "ramps whose curvature was measured, on torch (mechanism.runs)"
+
+
+def network(config: Config, settings: InstrumentConfig | MechanismConfig) -> str:
+    """Which network the runs of ``settings`` are of, and their batch size."""
+    depth = settings.depth or config.model.depth
+    return f"{config.model.name}-{depth}, batch {settings.batch_size or config.sweep.batch_size}"
 
 
 def _arm(clipped: bool) -> str:
@@ -55,10 +62,11 @@ def caption(data: StudyData) -> str:
     points = data.mechanism.groupby("run")["eigenvalue"].count()
     n = data.mechanism.groupby(["protocol", "clipped"])["run"].nunique()
     runs = str(n.max()) if n.nunique() == 1 else f"{n.min()} to {n.max()}"
+    scale = network(data.config, data.config.mechanism)
     return (
-        f"Ramps on {style.name('torch')}, n = {runs} seeds each, as the protocol is and with "
-        f"gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its lowest "
-        f"two-sided average. Middle: the acting LR (times what clipping leaves of the gradient), "
+        f"Ramps on {style.name('torch')} ({scale}), n = {runs} seeds each, as the protocol is and "
+        f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its "
+        f"lowest two-sided average. Middle: the acting LR (times what clipping leaves of the gradient), "
         f"and the largest LR at which a quadratic of the measured curvature is stable, 2 / λ and, "
         f"with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch (Lanczos), at "
         f"{points.min()} to {points.max()} steps of a run. Bottom: gradient norm before clipping, "
