@@ -9,7 +9,7 @@ import synthetic_study
 import torch
 import torch.nn.functional as F
 
-from lrrt.analysis.mechanism import MECHANISM_TYPES, mechanism, turns
+from lrrt.analysis.mechanism import MECHANISM_TYPES, crossing, mechanism, turns
 from lrrt.backends._torch_curvature import TOLERANCE, largest_eigenvalue
 from lrrt.backends.torch import TorchNetwork, _batch_statistics, _forward
 from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
@@ -262,5 +262,6 @@ def test_where_the_loss_turns_and_the_bound_is_crossed():
     })  # fmt: skip
     row = turns(table).iloc[0]
     assert row["turn"] == lr[40]
-    assert row["crossing"] == lr[40] and lr[35] / 2 < 0.38 < lr[40] / 2
+    assert lr[35] < row["crossing"] < lr[40] and row["crossing"] == pytest.approx(2 * 0.38)
+    assert crossing(table.iloc[40:]) == lr[40] and np.isnan(crossing(table.iloc[:36]))
     assert row["clipped_share"] == pytest.approx(0.5) and row["eigenvalue"] == row["largest"] == 10

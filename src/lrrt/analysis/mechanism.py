@@ -74,6 +74,24 @@ def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else empty
 
 
+def crossing(run: pd.DataFrame) -> float:
+    """The LR at which the effective LR of one run first exceeds the bound with momentum.
+
+    Between measured steps it is where the logarithm of their ratio, interpolated over that of the
+    LR, is 0; NaN where no measured step exceeds the bound.
+    """
+    known = run[run["momentum_bound"].notna()]
+    x = np.log10(known["lr"].to_numpy())
+    excess = np.log10((known["effective_lr"] / known["momentum_bound"]).to_numpy())
+    above = np.flatnonzero(excess > 0)
+    if not len(above):
+        return np.nan
+    i = above[0]
+    if i == 0:
+        return float(known["lr"].iloc[0])
+    return float(10 ** np.interp(0, excess[i - 1 : i + 1], x[i - 1 : i + 1]))
+
+
 def turns(table: pd.DataFrame) -> pd.DataFrame:
     """Where the loss turns, and where the steps outgrow the bound.
 
@@ -81,8 +99,8 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per run of :func:`mechanism`: ``turn``, the LR at its lowest loss
-        (:func:`lrrt.analysis.instrument.turn`); ``crossing``, the LR of the first measured step
-        whose effective LR exceeds the bound with momentum (NaN if none does); ``clipped_share``
+        (:func:`lrrt.analysis.instrument.turn`); ``crossing``, the LR at which the effective LR
+        first exceeds the bound with momentum (:func:`crossing`); ``clipped_share``
         of the gradient that clipping took off in the first step; the ``eigenvalue`` first measured
         and the ``largest``.
     """
@@ -90,12 +108,11 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
     for case, run in table.groupby(CASE, sort=False):
         run = run.sort_values("step")
         measured = run[run["eigenvalue"].notna()]
-        over = measured[measured["effective_lr"] > measured["momentum_bound"]]
         first = run.iloc[0]
         rows.append((
             *case,
             turn(run["lr"].to_numpy(), run["loss"].to_numpy()),
-            over["lr"].iloc[0] if len(over) else np.nan,
+            crossing(run),
             1 - first["effective_lr"] / first["lr"],
             measured["eigenvalue"].iloc[0] if len(measured) else np.nan,
             measured["eigenvalue"].max(),

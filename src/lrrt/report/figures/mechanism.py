@@ -66,9 +66,9 @@ def caption(data: StudyData) -> str:
     return (
         f"Ramps on {style.name('torch')} ({scale}), n = {runs} seeds each, as the protocol is and "
         f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its "
-        f"lowest two-sided average. Middle: the acting LR (times what clipping leaves of the gradient), "
-        f"and the largest LR at which a quadratic of the measured curvature is stable, 2 / λ and, "
-        f"with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch (Lanczos), at "
+        f"lowest two-sided average. Middle: the acting LR (times what clipping leaves of the "
+        f"gradient), and the largest LR at which a quadratic of the measured curvature is stable, "
+        f"2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch (Lanczos), at "
         f"{points.min()} to {points.max()} steps of a run. Bottom: gradient norm before clipping, "
         f"and norm of the update over that of the weights. A loss that is not finite ends the "
         f"measurements. {' '.join(findings(data))}"
