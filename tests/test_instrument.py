@@ -31,6 +31,9 @@ from lrrt.core.replay import recorded
 from lrrt.core.rules import blog_fastai, blog_keras
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
+from lrrt.report import style
+from lrrt.report.figures import instrument as figure
+from lrrt.report.study import StudyData
 from lrrt.runs.collect import curve_table
 from lrrt.runs.plan import sweep_specs
 from lrrt.runs.probes import RESTART_LRS, restarts, variants
@@ -239,6 +242,66 @@ def test_no_runs_nothing(config):
     assert variants(off, DIGEST) == [] and restarts(off, DIGEST) == [] and swept(off) == []
     for table in (trained([], Formulas([])), restart_effects(restarted([], Formulas([])))):
         assert len(table) == 0 and list(table) == list(SENSITIVITY_TYPES)
+
+
+# --- figure
+
+
+@pytest.fixture(scope="module")
+def data(config, curves) -> StudyData:
+    ramps, flat = variants(config, DIGEST), restarts(config, DIGEST)
+    specs = [spec for variant in ramps for spec in variant.specs]
+    beside = restarted(flat, Formulas([spec for r in flat for spec in (r.spec, r.ramp)]))
+    tables = [
+        replayed(curves, config.protocols, resamples=100),
+        trained(ramps, Formulas(specs), resamples=100),
+        restart_effects(beside, resamples=100),
+    ]
+    empty = pd.DataFrame()
+    return StudyData(
+        curves=empty, suggestions=empty, trainings=empty, outcomes=empty, pairs={}, config=config,
+        instrument=pd.concat(tables, ignore_index=True), instrument_restarts=beside,
+    )  # fmt: skip
+
+
+def test_the_figure_shows_every_effect_and_every_restart(config, data):
+    with style.applied():
+        drawn = figure.draw(data)
+    table = figure.shown(data)
+    assert set(table["rule"]) == {"blog_keras", "blog_fastai", ""}
+    top = drawn.axes[: len(config.instrument.protocols)]
+    dots = [line for ax in top for line in ax.lines if line.get_gid()]
+    assert len(dots) == len(table)
+    crosses = [line for line in dots if "no suggestion" in line.get_gid()]
+    assert len(crosses) == table["effect"].isna().sum()
+    shown = sorted(float(line.get_xdata()[0]) for line in dots if line not in crosses)
+    np.testing.assert_allclose(shown, sorted(table["effect"].dropna()))
+    below = [line for ax in drawn.axes[2:] for line in ax.lines if line.get_gid()]
+    assert len(below) == 2 * 2 * config.instrument.runs
+    caption = figure.caption(data)
+    assert "resnet-8, batch 64" in caption and caption.endswith(" ".join(figure.findings(data)))
+
+
+def test_findings_name_the_largest_effect(data):
+    table = figure.shown(data)
+    settings = table[~table["setting"].isin(["smoothing", "restarts"])].dropna(subset="effect")
+    for protocol in ("blog_keras", "blog_fastai"):
+        mine = settings[(settings["protocol"] == protocol) & (settings["quantity"] == "max_lr")]
+        row = mine.loc[mine["effect"].abs().idxmax()]
+        sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
+        words = f"max LR moves most with {row['setting']} {row['value']}: {row['effect']:+.2f} ["
+        assert words in sentence
+        assert "the loss is lowest" in sentence and "a two-sided one does" in sentence
+
+
+def test_without_runs_there_is_no_figure(data):
+    none = dataclasses.replace(
+        data, instrument=data.instrument.iloc[:0], instrument_restarts=data.instrument_restarts[:0]
+    )
+    assert figure.draw(none) is None
+    with style.applied():
+        one = figure.draw(dataclasses.replace(data, instrument_restarts=none.instrument_restarts))
+    assert len(one.axes) == 2
 
 
 # --- configuration

@@ -17,6 +17,9 @@ from lrrt.core.network import Node, parameters
 from lrrt.core.weights import draw
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
+from lrrt.report import style
+from lrrt.report.figures import mechanism as figure
+from lrrt.report.study import StudyData
 from lrrt.runs.execute import _curvature, execute
 from lrrt.runs.probes import Probe, measured_steps, probes
 from lrrt.runs.spec import RunSpec
@@ -198,7 +201,10 @@ def test_keys_of_other_runs_do_not_know_of_it():
 @pytest.fixture(scope="module")
 def config():
     return synthetic_study.config(
-        "mechanism.protocols=[blog_keras,blog_fastai]", "mechanism.runs=2", "mechanism.points=7"
+        "mechanism.protocols=[blog_keras,blog_fastai]",
+        "mechanism.runs=2",
+        "mechanism.points=7",
+        "mechanism.batch_size=null",
     )
 
 
@@ -265,3 +271,46 @@ def test_where_the_loss_turns_and_the_bound_is_crossed():
     assert lr[35] < row["crossing"] < lr[40] and row["crossing"] == pytest.approx(2 * 0.38)
     assert crossing(table.iloc[40:]) == lr[40] and np.isnan(crossing(table.iloc[:36]))
     assert row["clipped_share"] == pytest.approx(0.5) and row["eigenvalue"] == row["largest"] == 10
+
+
+# --- figure
+
+
+@pytest.fixture(scope="module")
+def data(config) -> StudyData:
+    planned = probes(config, synthetic_study.DIGEST)
+    store = synthetic_study.Formulas([probe.spec for probe in planned])
+    empty = pd.DataFrame()
+    return StudyData(
+        curves=empty, suggestions=empty, trainings=empty, outcomes=empty, pairs={}, config=config,
+        mechanism=mechanism(planned, store),
+    )  # fmt: skip
+
+
+def test_the_figure_shows_every_measured_point(config, data):
+    with style.applied():
+        drawn = figure.draw(data)
+    top, middle, bottom = np.reshape(drawn.axes, (3, 4)).tolist()
+    measured = data.mechanism[data.mechanism["eigenvalue"].notna()]
+    for row, count in ((middle, 2), (bottom, 1)):
+        points = [line for ax in row for line in ax.lines if line.get_marker() in ("o", "v", "D")]
+        assert sum(len(line.get_xdata()) for line in points) == count * len(measured)
+    turned = [line.get_xdata()[0] for ax in top for line in ax.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(sorted(turned), sorted(turns(data.mechanism)["turn"]))
+    caption = figure.caption(data)
+    assert "n = 2 seeds each" in caption and caption.endswith(" ".join(figure.findings(data)))
+
+
+def test_findings_say_where_the_bound_is_crossed(data):
+    found = turns(data.mechanism)
+    sentences = figure.findings(data)
+    assert len(sentences) == 4
+    for (_, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
+        gap = np.log10(runs["turn"] / runs["crossing"]).mean()
+        text = f"the loss turns {abs(gap):.2f} decades {'later' if gap >= 0 else 'earlier'}"
+        assert any(text in s and ("with clipping" in s) == clipped for s in sentences)
+    assert all(("takes" in sentence) == ("with clipping" in sentence) for sentence in sentences)
+
+
+def test_without_runs_there_is_no_figure(data):
+    assert figure.draw(dataclasses.replace(data, mechanism=data.mechanism.iloc[:0])) is None

@@ -68,10 +68,10 @@ def caption(data: StudyData) -> str:
         f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its "
         f"lowest two-sided average. Middle: the acting LR (times what clipping leaves of the "
         f"gradient), and the largest LR at which a quadratic of the measured curvature is stable, "
-        f"2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch (Lanczos), at "
-        f"{points.min()} to {points.max()} steps of a run. Bottom: gradient norm before clipping, "
-        f"and norm of the update over that of the weights. A loss that is not finite ends the "
-        f"measurements. {' '.join(findings(data))}"
+        f"2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch "
+        f"(Lanczos), at {points.min()} to {points.max()} steps of a run. Bottom: gradient norm "
+        f"before clipping, and norm of the update over that of the weights. A loss that is not "
+        f"finite ends the measurements. {' '.join(findings(data))}"
     )
 
 
