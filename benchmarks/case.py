@@ -53,12 +53,13 @@ class Case:
             data_digest, 0, 0, self.batch, self.steps,
         )  # fmt: skip
 
-    def dataset(self) -> Dataset:
+    def dataset(self, test_images: int = 10) -> Dataset:
         """Random pixels: what an image shows does not change what a step costs."""
         random = np.random.default_rng(0)
-        images = random.integers(0, 256, (self.steps * self.batch + 10, 32, 32, 3), dtype=np.uint8)
+        count = self.steps * self.batch
+        images = random.integers(0, 256, (count + test_images, 32, 32, 3), dtype=np.uint8)
         labels = np.arange(len(images)) % 10
-        splits = (images[10:], labels[10:], images[:10], labels[:10])
+        splits = (images[:count], labels[:count], images[count:], labels[count:])
         return Dataset(*splits, np.full(3, 0.5), np.full(3, 0.25), tuple("0123456789"), "random")
 
     def weights(self) -> dict[str, np.ndarray]:

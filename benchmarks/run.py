@@ -55,6 +55,7 @@ CONTESTANTS = {
     "lightning": Contestant("Lightning lr_find", "pytorch", "lightning"),
     "plain": Contestant("plain PyTorch loop", "pytorch", "plain"),
     "plain_tuned": Contestant("plain loop, channels-last", "pytorch", "plain_tuned"),
+    "validated": Contestant("ours, validated at every step", function="validated", **OURS),
     "bfloat16": Contestant("ours, bfloat16", function="bfloat16", exact=False, **OURS),
     "keras_ours": Contestant("ours, Keras", function="study", framework="keras", **OURS),
     "keras_bare": Contestant(

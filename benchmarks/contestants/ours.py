@@ -8,9 +8,10 @@ from lrrt import plugins
 from lrrt.runs import execute as execution
 
 
-def study(case: Case, notes: Notes) -> None:
-    """:func:`lrrt.runs.execute.execute`, batches drawn and augmented as it goes."""
-    dataset = case.dataset()
+def study(case: Case, notes: Notes, test_images: int = 10, **changes) -> None:
+    """:func:`lrrt.runs.execute.execute`, batches drawn and augmented as it goes; ``changes`` of
+    the specification."""
+    dataset = case.dataset(test_images)
     real = execution._build
 
     def watched(*arguments):
@@ -26,14 +27,17 @@ def study(case: Case, notes: Notes) -> None:
         return network
 
     execution._build = watched
-    execution.execute(case.spec(dataset.digest), dataset)
+    execution.execute(dataclasses.replace(case.spec(dataset.digest), **changes), dataset)
 
 
 def bfloat16(case: Case, notes: Notes) -> None:
     """The arm in bfloat16: other numbers, its losses are not those of the rest."""
-    spec = Case.spec
-    Case.spec = lambda self, digest: dataclasses.replace(spec(self, digest), precision="bfloat16")
-    study(case, notes)
+    study(case, notes, precision="bfloat16")
+
+
+def validated(case: Case, notes: Notes) -> None:
+    """With the loss of 10,000 test images after every step."""
+    study(case, notes, test_images=10_000, validation="running")
 
 
 def bare(case: Case, notes: Notes) -> None:

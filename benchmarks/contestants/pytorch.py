@@ -140,6 +140,12 @@ def fastai(case: Case, notes: Notes) -> None:
 def lightning(case: Case, notes: Notes) -> None:
     import logging
 
+    try:
+        import torchvision  # noqa: F401  which Lightning imports
+    except RuntimeError:  # built for CUDA, beside a CPU build of PyTorch: lacks two operators
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import pytorch_lightning as pl
     from pytorch_lightning.tuner import Tuner
 
