@@ -101,7 +101,8 @@ def curves_figure(audit: Audit):
                 ax.plot([suggestion.lr] * 2, [bottom, bottom + 0.08 * room], color=style.INK,
                         linewidth=1.6, gid=style.tip(f"{text}: {suggestion.lr:.2g}"))  # fmt: skip
     if audit.lr is not None:
-        ax.axvline(audit.lr, color=style.INK, linestyle="--", linewidth=1)
+        # Below the ticks: what lies above them would take the pointer.
+        ax.axvline(audit.lr, color=style.INK, linestyle="--", linewidth=1, zorder=0.9)
     style.log_axis(ax)
     ax.set_ylabel("smoothed loss")
     return figure
@@ -121,7 +122,8 @@ def rules_figure(audit: Audit, rules: list[Summary]):
         style.dots(ax, [lr for lr, _ in told], rows, [f"{t}: {lr:.2g}" for lr, t in told],
                    color=style.TRAIN_COLOUR if chosen else style.MUTED, alpha=0.8)  # fmt: skip
         if summary.median is not None:
-            ax.plot([summary.median] * 2, [row - 0.35, row + 0.35], color=style.INK, linewidth=1.6)
+            ax.plot([summary.median] * 2, [row - 0.35, row + 0.35], color=style.INK, linewidth=1.6,
+                    zorder=0.9)  # fmt: skip
     labels = [f"{s.rule} ({len(s.values)} of {s.runs})" for s in rules]
     ax.set_yticks(range(len(rules)), labels)
     ax.set_ylim(len(rules) - 0.4, -0.6)
