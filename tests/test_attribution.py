@@ -13,9 +13,12 @@ from lrrt.analysis.attribution import (
     READING_TYPES,
     effects,
     fired,
+    framework_or_protocol,
     oriented,
     readings,
+    waterfall,
 )
+from lrrt.analysis.published import published
 from lrrt.config import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import load, save
 from lrrt.errors import InputError
@@ -185,6 +188,56 @@ def test_effects_are_found_again_in_curves_from_formulas(config):
     assert padding["effect"] == pytest.approx(0)
 
 
+def test_effects_of_backend_and_protocol_on_made_up_numbers():
+    """Max LR, in decades: keras a 0, b 1; torch a 0.1, b 1.3; seed 1 is 0.5 higher everywhere."""
+    decades = {("keras", "a"): 0.0, ("keras", "b"): 1.0, ("torch", "a"): 0.1, ("torch", "b"): 1.3}
+    rows = [
+        (backend, protocol, f"{backend}{protocol}{seed}", seed, seed, 10 ** (value + 0.5 * seed))
+        for (backend, protocol), value in decades.items()
+        for seed in (0, 1)
+    ]
+    rows += [("keras", "a", "alone", 2, 2, 1e6)]  # a seed of one case only pairs with nothing
+    names = ["backend", "protocol", "run", "weights_seed", "order_seed", "max_lr"]
+    table = pd.DataFrame(rows, columns=names).assign(min_lr=np.nan)
+    found = framework_or_protocol(table)
+    low = found[found["quantity"] == "min_lr"]
+    assert low["effect"].isna().all() and (low["abstained"] == 2).all()
+    by = found[found["quantity"] == "max_lr"].set_index(["effect_of", "at"])
+    effect = by["effect"].to_dict()
+    assert effect == {
+        ("backend", "a"): pytest.approx(0.1), ("backend", "b"): pytest.approx(0.3),
+        ("backend", "a and b"): pytest.approx(0.2),
+        ("protocol", "keras"): pytest.approx(1.0), ("protocol", "torch"): pytest.approx(1.2),
+        ("protocol", "keras and torch"): pytest.approx(1.1),
+        ("interaction", ""): pytest.approx(0.2),
+    }  # fmt: skip
+    assert (by["n"] == 2).all()
+    assert by.loc[("backend", "a"), "before"].item() == pytest.approx(10**0.25)
+    one = framework_or_protocol(table[table["backend"] == "torch"])
+    assert len(one) == 0 and list(one) == list(found)
+
+
+def test_waterfall_meets_both_published_values():
+    ends = ("blog_fastai", "blog_keras")
+    rows = [("all", -1, -1, "", *ends, seed, 0.001, 0.1) for seed in (0, 1)]
+    rows += [("alone", -1, -1, "small", *ends, seed, 0.001, 0.002) for seed in (0, 1)]
+    rows += [("alone", -1, -1, "large", *ends, seed, 0.001, 0.02) for seed in (0, 1)]
+    steps = waterfall(effects(made_up(rows)), published())
+    mine = steps[steps["quantity"] == "max_lr"]
+    assert mine["kind"].tolist() == [
+        "published", "to our runs", "factor", "factor", "not named", "from our runs", "published",
+    ]  # fmt: skip
+    assert mine["name"].tolist()[2:4] == ["large", "small"]
+    assert mine["before"].tolist() == pytest.approx([0.422, 0.422, 0.001, 0.02, 0.04, 0.1, 2.05])
+    assert mine["share"].tolist()[2] == pytest.approx(np.log10(20) / 2)
+    gap = np.log10(2.05 / 0.422)
+    assert mine["share_published"].tolist()[2] == pytest.approx(np.log10(20) / gap)
+    assert mine["share"].sum() == pytest.approx(1) == mine["share_published"].sum()
+    alone = waterfall(effects(made_up(rows)), published()[:0])
+    assert set(alone["kind"]) == {"factor", "not named"}
+    assert alone["share_published"].isna().all()
+
+
 def test_which_part_of_the_rule_fired():
     case = {"backend": "keras", "protocol": "p", "sweep": "weights"}
     runs = [("a", "own", 0.1, 1.0, True), ("b", "own", 0.01, 1.0, False),
@@ -199,6 +252,12 @@ def test_which_part_of_the_rule_fired():
     assert 0 < found["low"] < 0.5 < found["high"] < 1
     assert found["fell_back"] == pytest.approx(0.1)
     assert found["steepest"] == pytest.approx(0.002) and found["found"] == pytest.approx(0.01)
+    # A sweep in which it never did is told too; a protocol that never does is not.
+    other = table.assign(sweep="order", fallback=False)
+    both = pd.concat([table, other, table.assign(protocol="q", fallback=False)])
+    found = fired(both, both[both["rule"] == "own"], "steep").set_index("sweep")
+    assert found["share"].to_dict() == {"order": 0, "weights": 0.5}
+    assert set(found["protocol"]) == {"p"} and np.isnan(found.loc["order", "fell_back"])
 
 
 # --- configuration

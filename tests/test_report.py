@@ -30,6 +30,9 @@ from lrrt.report import study, style
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (
     attribution,
+    attribution_framework,
+    attribution_rule,
+    attribution_waterfall,
     batch_sizes,
     batch_slope,
     crossing,
@@ -43,6 +46,7 @@ from lrrt.report.figures import (
     trainings,
     typical,
     unsmoothed,
+    variance,
 )
 from lrrt.stages import report as stage
 
@@ -70,6 +74,7 @@ def config() -> Config:
         "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
         "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
+        "variance.protocols=[blog_keras,blog_fastai]", "variance.augmentations=2",
     )  # fmt: skip
 
 
@@ -369,6 +374,85 @@ def test_attribution_shows_every_effect_with_its_interval(data):
     assert "n = 2 runs each side" in caption and "not named" in caption
 
 
+def test_framework_and_protocol_are_told_apart(data):
+    table = data.framework[data.framework["quantity"] == "max_lr"]
+    figure = drawn(attribution_framework, data)
+    effects = figure.axes[-1]
+    labels = [text.get_text() for text in effects.get_yticklabels()]
+    assert "fastai protocol to Keras protocol, both" in labels and "interaction" in labels
+    assert len(lines(effects, "decades, n = ")) == len(data.framework.dropna(subset=["effect"]))
+    # Formulas know no backend, and clipping lets the Keras protocol explode 30 times as late.
+    known = table[~table["at"].str.contains("script") & (table["effect_of"] == "backend")]
+    assert len(known) and known["effect"].dropna().eq(0).all()
+    protocol = table.query("effect_of == 'protocol' and target == 'blog_keras'")["effect"]
+    assert (protocol.dropna() > 1).all() and len(protocol)
+    assert "Below: effects on log10 LR" in attribution_framework.caption(data)
+
+
+def test_waterfall_goes_from_one_published_value_to_the_other(data):
+    figure = drawn(attribution_waterfall, data)
+    for ax, (start, end) in zip(figure.axes, ((5.46e-4, 1.02e-1), (0.422, 2.05)), strict=True):
+        ends = [line.get_xdata()[0] for line in lines(ax, "published, ")]
+        assert ends == [pytest.approx(start), pytest.approx(end)]
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == ["published, fastai protocol", "to our runs"]
+    assert labels[-3:] == ["not named", "from our runs", "published, Keras protocol"]
+    assert sorted(labels[2:-3]) == ["gradient clip", "rule", "weight decay"]
+    steps = data.waterfall
+    for _, rows in steps.groupby("quantity"):
+        assert np.allclose(rows["after"].iloc[:-1], rows["before"].iloc[1:])
+        assert rows["share"].sum() == pytest.approx(1)
+        assert rows["share_published"].sum() == pytest.approx(1)
+    caption = attribution_waterfall.caption(data)
+    assert "factors add up to" in caption and "of another network" in caption
+
+
+def test_rule_that_fell_back_is_shown_in_every_sweep(data):
+    table = data.fired
+    assert set(table["protocol"]) >= {"blog_keras"} and set(table["sweep"]) >= {"weights", "order"}
+    figure = drawn(attribution_rule, data)
+    assert len(lines(figure.axes[0], "fell back")) == len(table)
+    shown = table[["fell_back", "steepest", "found"]].notna().to_numpy().sum()
+    assert len(lines(figure.axes[1], ": ")) == shown
+    row = table.query("backend == 'keras' and protocol == 'blog_keras' and sweep == 'weights'")
+    count = f"In {row['fallbacks'].item()} of {row['n'].item()} runs"
+    assert count in attribution_rule.caption(data)
+    silent = dataclasses.replace(data, suggestions=data.suggestions[:0])
+    assert drawn(attribution_rule, silent) is None
+
+
+def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
+    figure = drawn(variance, data)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[:3] == ["weights", "order", "augmentation"] and len(labels) == 7
+    below = [text.get_text() for text in figure.axes[2].get_yticklabels()]
+    assert below[0] == "same weights" and below[-1] == "same order and augmentation"
+    for ax, table, key in (
+        (figure.axes[0], data.variance, "share"), (figure.axes[2], data.variance_spread, "ratio"),
+    ):  # fmt: skip
+        rows = table[(table["quantity"] == "min_lr")]
+        if key == "share":
+            rows = rows[rows["component"] != "total"]
+        found = sorted(line.get_xdata()[0] for line in lines(ax, "n = "))
+        assert found == pytest.approx(sorted(rows[key]))
+    sentences = variance.findings(data)
+    assert len(sentences) == 4 and all("The same weights leave" in words for words in sentences)
+    assert sentences[0] in variance.caption(data)
+    text = re.sub(r"\s+", " ", Page(html).text)
+    assert sentences[0] in text[: text.index("Range tests with")]  # in the answer in brief, too
+
+
+def test_words_about_variance_follow_the_intervals():
+    row = {"ratio": 0.5, "low": 0.3, "high": 0.8, "to_weights_low": 0.4, "to_weights_high": 0.9}
+    assert variance._leaves(row) == "0.50 of it [0.30, 0.80]"
+    assert variance._comparison(row) == "the batches do more"
+    weights = variance._comparison(row | {"to_weights_low": 1.1, "to_weights_high": 2.0})
+    assert weights == "the weights do more"
+    unsure = row | {"high": 1.0, "to_weights_high": 1.2}
+    assert variance._leaves(unsure) == "0.50 of it [0.30, 1.0] (no reduction shown)"
+    assert "do not tell" in variance._comparison(unsure)
+
+
 # ---- a study that lacks most of it -----------------------------------------------------------
 
 
@@ -376,7 +460,7 @@ def test_what_is_missing_is_named(tmp_path):
     config = synthetic_study.config(
         "study.sweeps=[weights]", "study.backends=[torch]", "study.protocols=[blog_fastai]",
         "divergence.pairs=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
-        "attribution.runs=0",
+        "attribution.runs=0", "variance.weights=0", "instrument.runs=0", "mechanism.runs=0",
     )  # fmt: skip
     synthetic_study.write(tmp_path, config)
     made = build(study.load(config, tmp_path))
@@ -444,7 +528,8 @@ def test_tables_name_what_they_come_from(data, files, tmp_path):
     names = {Path(name).stem for name in files if name.startswith("tables/")}
     assert names == {
         "published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims",
-        "attribution", "attribution_rule",
+        "attribution", "attribution_framework", "attribution_rule", "attribution_waterfall",
+        "variance", "variance_spread",
     }  # fmt: skip
     for name in names:
         (tmp_path / "table.parquet").write_bytes(files[f"tables/{name}.parquet"])

@@ -30,7 +30,8 @@ from lrrt.runs.plan import sweep_specs
 from lrrt.runs.spec import RunSpec
 
 DIGEST = synthetic_study.DIGEST
-CROSSED = ("variance.weights=3", "variance.orders=3", "variance.augmentations=2")
+BOTH = "variance.protocols=[blog_keras,blog_fastai]"
+CROSSED = ("variance.weights=3", "variance.orders=3", "variance.augmentations=2", BOTH)
 
 
 def spec(**changes) -> RunSpec:
@@ -87,11 +88,11 @@ def test_all_combinations_are_planned_and_shared_with_the_sweeps():
         )
         # Augmentation as the order: (0, 0, 0) and (1, 1, 1); (0, 0, 0) and (0, 1, 1).
         assert len(keys & weights) == 2
-        assert len(keys & order) == (2 if protocol == "blog_fastai" else 1)
+        assert len(keys & order) == (2 if protocol == "blog_fastai" else 1), protocol
 
 
 def test_augmentation_is_a_factor_where_there_is_one():
-    both = cells(synthetic_study.config(*CROSSED[:2]), DIGEST)
+    both = cells(synthetic_study.config(*CROSSED[:2], BOTH), DIGEST)
     assert len(both) == 18 and {cell.spec.augmentation_seed for cell in both} == {None}
     plain = synthetic_study.config(
         *CROSSED, "protocols.blog_keras.augmentation=none", "protocols.blog_keras.flip=false",

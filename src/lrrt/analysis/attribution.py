@@ -56,7 +56,8 @@ CROSS_TYPES = {
     "target": "str",
     **{name: EFFECT_TYPES[name] for name in list(EFFECT_TYPES)[len(RUNG) : -1]},
 }
-PUBLISHED, OURS, FACTOR, UNNAMED = "published", "ours", "factor", "not named"
+PUBLISHED, FACTOR, UNNAMED = "published", "factor", "not named"
+TO_OURS, FROM_OURS = "to our runs", "from our runs"
 WATERFALL_TYPES = {
     "quantity": "str",
     "step": "int64",
@@ -275,12 +276,12 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         By quantity, steps whose ends meet, columns and types of :data:`WATERFALL_TYPES`. ``kind``:
-        ``published`` (an end, and no step: ``before`` and ``after`` are equal), ``ours`` (between
-        a published value and our runs of that protocol), ``factor`` (the mean over sequences, or
-        where there are none, alone in the first protocol; the largest first) and ``not named``.
-        ``effect`` in decades, with its interval where there is one; ``share`` of the way between
-        our two ends, ``share_published`` of that between the published ones. Where a protocol was
-        not published, from and to our ends.
+        ``published`` (an end, and no step: ``before`` and ``after`` are equal), ``to our runs`` and
+        ``from our runs`` (of the protocol whose published value that is), ``factor`` (the mean over
+        sequences, or where there are none, alone in the first protocol; the largest first) and
+        ``not named``. ``effect`` in decades, with its interval where there is one; ``share`` of the
+        way between our two ends, ``share_published`` of that between the published ones. Where a
+        protocol was not published, from and to our ends.
     """
     rows = []
     theirs = published[published["sweep"] == "weights"]
@@ -307,11 +308,12 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         steps.append((UNNAMED, "", int(whole["n"]), rest, np.nan, np.nan))
         if known:
             start, end = (
-                (OURS, whole[name], int(whole["n"]), float(np.log10(to / origin)), np.nan, np.nan)
-                for name, origin, to in (
-                    ("origin", ends[0], whole["before"]), ("target", whole["after"], ends[1])
+                (kind, whole[name], int(whole["n"]), float(np.log10(to / origin)), np.nan, np.nan)
+                for kind, name, origin, to in (
+                    (TO_OURS, "origin", ends[0], whole["before"]),
+                    (FROM_OURS, "target", whole["after"], ends[1]),
                 )
-            )  # fmt: skip
+            )
             steps = [
                 (PUBLISHED, whole["origin"], 0, 0.0, np.nan, np.nan), start, *steps, end,
                 (PUBLISHED, whole["target"], 0, 0.0, np.nan, np.nan),
@@ -326,20 +328,6 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
             ))  # fmt: skip
             at += effect
     return pd.DataFrame(rows, columns=list(WATERFALL_TYPES)).astype(WATERFALL_TYPES)
-
-
-def explained(waterfall: pd.DataFrame, quantity: str) -> dict[str, float]:
-    """How much of each gap the named factors account for: 1 - |what is left| / |gap|.
-
-    ``ours``: of the gap between our ends; ``published``: of that between the published ones (NaN
-    where there are none). Named factors that go too far leave as much as those that fall short.
-    """
-    steps = waterfall[waterfall["quantity"] == quantity]
-    named = steps[steps["kind"] == FACTOR]
-    return {
-        gap: float(1 - abs(1 - named[column].sum())) if named[column].notna().any() else np.nan
-        for gap, column in (("ours", "share"), ("published", "share_published"))
-    }
 
 
 def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from lrrt.runs.store import Store
 FACTORS = ("weights", "order", "augmentation")
 TOTAL = "total"
 DRAWS = 10_000
+ROUNDING = 1e-12  # of a difference of variances, relative to the total
 RUN_TYPES = {
     "run": "str",
     "backend": "str",
@@ -67,6 +68,8 @@ SPREAD_TYPES = (
     | dict.fromkeys(("to_weights", "to_weights_low", "to_weights_high"), "float64")
     | COUNTS
 )
+
+_NONE = (np.nan,) * 3
 
 Term = tuple[int, ...]  # the axes of the factors in a main effect or an interaction
 
@@ -127,8 +130,8 @@ def variances(expected: dict[Term, np.ndarray], shape: tuple[int, ...]) -> dict[
 
 
 class Decomposition(NamedTuple):
-    """By term, ``freedom``, the ``estimate`` (may be negative) and ``draws``, at least 0, shape
-    (:data:`DRAWS`,), whose quantiles are the ends of intervals."""
+    """By term, ``freedom``, the ``estimate`` and ``draws``, shape (:data:`DRAWS`,), whose quantiles
+    are the ends of intervals; both may be negative."""
 
     freedom: dict[Term, int]
     estimate: dict[Term, float]
@@ -151,7 +154,7 @@ def decompose(values: np.ndarray, draws: int = DRAWS) -> Decomposition:
     return Decomposition(
         {term: freedom for term, (_, freedom) in squares.items()},
         variances({term: square for term, (square, _) in squares.items()}, values.shape),
-        {term: np.maximum(found, 0) for term, found in variances(pivots, values.shape).items()},
+        variances(pivots, values.shape),
     )
 
 
@@ -268,18 +271,14 @@ def component_table(runs: pd.DataFrame) -> pd.DataFrame:
             if found is None:
                 rows.append((*case, name, 0, *[np.nan] * 6, *counts))
                 continue
-            kept = {t: max(value, 0.0) for t, value in found.estimate.items()}
-            total, total_draws = sum(kept.values()), sum(found.draws.values())
+            total, total_draws = _total(found.estimate), _total(found.draws)
             if term is None:
-                value, share, freedom, draws = total, total, 0, total_draws
+                value, freedom, draws = total, 0, total_draws
             else:
-                value, share, freedom = found.estimate[term], kept[term], found.freedom[term]
-                draws = found.draws[term]
-            rows.append((
-                *case, name, freedom, value, *_interval(draws),
-                *((share / total, *_interval(draws / total_draws)) if total else [np.nan] * 3),
-                *counts,
-            ))  # fmt: skip
+                value, freedom = found.estimate[term], found.freedom[term]
+                draws = np.maximum(found.draws[term], 0)
+            shares = (max(value, 0) / total, *_interval(draws / total_draws)) if total else _NONE
+            rows.append((*case, name, freedom, value, *_interval(draws), *shares, *counts))
     return pd.DataFrame(rows, columns=list(COMPONENT_TYPES)).astype(COMPONENT_TYPES)
 
 
@@ -304,8 +303,7 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
             if found is None:
                 rows.append((*case, name_of(fixed), *[np.nan] * 8, *counts))
                 continue
-            kept = {term: max(value, 0.0) for term, value in found.estimate.items()}
-            total, left, beside = (_left(kept, names) for names in ((), fixed, (0,)))
+            total, left, beside = (_left(found.estimate, names) for names in ((), fixed, (0,)))
             drawn = [_left(found.draws, names) for names in ((), fixed, (0,))]
             rows.append((
                 *case, name_of(fixed), total**0.5, left**0.5,
@@ -315,9 +313,17 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
 
 
-def _left(components: dict, fixed: Term) -> np.ndarray | float:
-    """The variance of all terms with a factor that is not fixed."""
-    return sum(part for term, part in components.items() if not set(term) <= set(fixed))
+def _total(components: dict) -> np.ndarray:
+    return sum(np.maximum(part, 0) for part in components.values())
+
+
+def _left(components: dict, fixed: Term) -> np.ndarray:
+    """The variance without that of the fixed factors and their interactions with each other, which
+    is counted as a whole: each of several being 0 where it is negative, none would ever seem 0."""
+    total = _total(components)
+    removed = sum(part for term, part in components.items() if set(term) <= set(fixed))
+    left = total - np.maximum(removed, 0)
+    return np.where(left > ROUNDING * total, left, 0.0)
 
 
 def _ratio(
@@ -325,7 +331,7 @@ def _ratio(
 ) -> tuple[float, float, float]:
     """Ratio of standard deviations with its interval, from variances."""
     if not other:
-        return (np.nan,) * 3
+        return _NONE
     return ((one / other) ** 0.5, *_interval(np.sqrt(one_draws / other_draws)))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.attribution import EFFECT_TYPES, framework_or_protocol, waterfall
+from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, running_median
@@ -27,6 +27,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.runs.collect import TRAINING_TYPES, curves_file
 
+STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
 OUTCOMES = (
     *CELL, "epochs", "outcome", "reason", "stopped_at_step", "initial_loss", "peak_loss",
@@ -116,6 +117,11 @@ class StudyData(Study):
         own = self.own
         own = own[own["sweep"].eq("weights") & own["batch_size"].eq(self.config.sweep.batch_size)]
         return framework_or_protocol(own, self.config.report.bootstrap_resamples)
+
+    @cached_property
+    def fired(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.attribution.fired`, beside the steepest descent of the curve."""
+        return fired(self.suggestions, self.own, STEEPEST)
 
     @cached_property
     def waterfall(self) -> pd.DataFrame:

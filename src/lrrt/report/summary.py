@@ -8,7 +8,7 @@ import pandas as pd
 from lrrt.analysis.dispersion import log_quantiles, range_summary
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.report import style
-from lrrt.report.figures import crossing
+from lrrt.report.figures import crossing, findings
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
 
@@ -120,6 +120,7 @@ def brief(data: StudyData, claims: list[dict]) -> list[str]:
     for case in data.home_cases():
         sentences.append(_spread(data, case))
     sentences.append(_crossed(data))
+    sentences += findings(data)
     pairs = sum(pair["pairs"] for pair in data.pairs.values())
     if pairs:
         disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())

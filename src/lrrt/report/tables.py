@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.attribution import fired
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
 from lrrt.report import style
-from lrrt.report.study import StudyData
+from lrrt.report.study import STEEPEST, StudyData
 
 
 class Table(NamedTuple):
@@ -37,7 +36,6 @@ BARS = (
     "The 10 and 90 % quantiles describe the runs; the interval is a bootstrap, in log10, and needs "
     "six runs or more to be worth its name."
 )
-STEEPEST = "blog_fastai"
 
 
 def pair_table(data: StudyData) -> pd.DataFrame:
@@ -126,10 +124,50 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             f"Medians of min LR. Share with its 95 % Wilson interval. Steepest: {STEEPEST}'s rule, "
             "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
             "protocol's own rule on the runs in which it found a descent.",
-            fired(data.suggestions, data.own, STEEPEST),
+            data.fired,
             case | columns("n", "fallbacks") | {"share": ("share", "low", "high")}
             | {"min LR where it fell back": ("fell_back",), "steepest": ("steepest",),
                "otherwise": ("found",)},
+        ),
+        Table(
+            "attribution_framework", "Framework or protocol, in decades of the suggested LR",
+            "Effects on log10 LR from origin to target, of runs with the same weights and batches, "
+            "own rule, weights sweep; at one protocol or backend, or averaged over both. "
+            "Interaction: by how much the protocol's effect differs between the backends.",
+            data.framework,
+            columns("effect_of", "at", "origin", "target", "quantity", "n", "before", "after")
+            | {"effect, decades": ("effect", "low", "high")} | columns("abstained"),
+        ),
+        Table(
+            "attribution_waterfall", "From one published LR to the other",
+            "Steps whose ends meet. Shares of the way between our two ends, and between the "
+            "published ones. A factor's effect is its mean over sequences (shapley), or alone.",
+            data.waterfall,
+            columns("quantity", "kind", "name", "n", "before", "after")
+            | {"decades": ("effect", "low", "high"), "share": ("share",),
+               "of the published gap": ("share_published",)},
+        ),
+        Table(
+            "variance", "Components of the variance of log10 LR",
+            "Crossed design, in decades squared, by expected mean squares; a negative estimate "
+            "counts as 0 in the shares. The highest interaction is also all that is left over. "
+            "Intervals (95 %): generalised, for normal effects. Dropped: runs left out so that "
+            "no combination lacks a suggestion.",
+            data.variance,
+            columns("backend", "protocol", "depth", "quantity", "component", "freedom")
+            | {"variance": ("variance", "variance_low", "variance_high"),
+               "share": ("share", "low", "high")}
+            | columns("n", "dropped", "abstained", "fallbacks", "reason"),
+        ),
+        Table(
+            "variance_spread", "What is left of the spread with factors fixed",
+            "Standard deviation of log10 LR, in decades, with nothing and with the named factors "
+            "fixed; their ratio; and its ratio to what is left with the weights fixed.",
+            data.variance_spread,
+            columns("backend", "protocol", "depth", "quantity", "fixed", "all", "left")
+            | {"ratio": ("ratio", "low", "high"),
+               "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
+            | columns("n", "reason"),
         ),
         Table("claims", "Claims", "", judged, {}),
     ]  # fmt: skip

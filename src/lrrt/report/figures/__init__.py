@@ -4,12 +4,14 @@ A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading 
 ``TITLE``, ``NEEDS`` (what of a study it is drawn from, or ``nothing``), ``caption(data) -> str``
 (n, quantity, interval) and ``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has
 not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
-and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. ``data``
-is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is
-no figure of the page.
+and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. One whose
+findings belong in the answer in brief adds ``findings(data) -> list[str]``, sentences. ``data`` is
+a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
+figure of the page.
 """
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from lrrt import plugins
@@ -32,11 +34,20 @@ class Drawing(NamedTuple):
     needs: str
 
 
+def _modules() -> list[ModuleType]:
+    modules = [plugins.find(__name__, name, "figure") for name in plugins.names(__name__)]
+    return sorted((m for m in modules if hasattr(m, "ORDER")), key=lambda module: module.ORDER)
+
+
+def findings(data: "StudyData") -> list[str]:
+    """What the figures have found, a paragraph each, in the order of the page."""
+    found = [module.findings(data) for module in _modules() if hasattr(module, "findings")]
+    return [" ".join(sentences) for sentences in found if sentences]
+
+
 def drawings(data: "StudyData") -> Iterator[Drawing]:
     """Every figure, in the order of the page. Draw and save under :func:`.style.applied`."""
-    modules = [plugins.find(__name__, name, "figure") for name in plugins.names(__name__)]
-    modules = [module for module in modules if hasattr(module, "ORDER")]
-    for module in sorted(modules, key=lambda module: module.ORDER):
+    for module in _modules():
         base = module.__name__.rsplit(".", 1)[1]
         common = {"section": module.SECTION, "needs": module.NEEDS}
         cases = [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]

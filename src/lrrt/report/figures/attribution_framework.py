@@ -1,0 +1,122 @@
+"""Every protocol on every backend, side by side: is it the framework or the protocol?"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrrt.analysis.attribution import BACKEND, INTERACTION
+from lrrt.analysis.dispersion import QUANTITIES, log_quantiles, usable
+from lrrt.report import style
+from lrrt.report.figures import _sweep
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+
+ORDER = 60
+SECTION = "Initial weights and batch order"
+TITLE = "Framework or protocol?"
+NEEDS = "a weights sweep of one protocol on two backends"
+SWEEP = "weights"
+
+
+def effect(row: dict | pd.Series) -> str:
+    """An effect in decades with its interval, where it has one."""
+    text = f"{row['effect']:+.2f}"
+    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
+
+
+def _line(row: dict) -> str:
+    """From what to what, and where."""
+    if row["effect_of"] == INTERACTION:
+        return "interaction"
+    origin, target, at = (
+        style.name(row[key]).replace("the post's ", "") for key in ("origin", "target", "at")
+    )
+    return f"{origin} to {target}, {'both' if ' and ' in row['at'] else at}"
+
+
+def findings(data: StudyData) -> list[str]:
+    """Of each quantity, the effects averaged over the other factor, and whether the backend's is
+    told from none."""
+    sentences = []
+    main = data.framework[data.framework["at"].str.contains(" and ")]
+    for quantity in QUANTITIES:
+        rows = main[main["quantity"] == quantity].set_index("effect_of")
+        if not len(rows) or not rows["effect"].notna().all() or rows.index.duplicated().any():
+            continue
+        backend, protocol = rows.loc[BACKEND], rows.loc["protocol"]
+        words = f"with the same weights and batches, {style.name(quantity)} moves from "
+        words += f"{style.name(protocol['origin'])} to {style.name(protocol['target'])} by {effect(protocol)} decades, from "
+        words += f"{style.name(backend['origin'])} to {style.name(backend['target'])} "
+        words += f"by {effect(backend)}"
+        if np.isfinite(backend["low"]):
+            inside = backend["low"] <= 0 <= backend["high"]
+            words += f" ({'zero is within' if inside else 'not zero'})"
+        sentences.append(f"{words[0].upper()}{words[1:]}, n = {backend['n']}.")
+    return sentences
+
+
+def caption(data: StudyData) -> str:
+    low, high = data.config.report.loss_quantiles
+    parts = []
+    for case in data.cases(SWEEP):
+        rows = data.suggested(SWEEP, case)
+        middle = log_quantiles(rows["max_lr"], [0.5])[0]
+        parts.append(f"{style.short_label(*case)}: {number(middle)} (n = {len(rows)})")
+    effects = "" if not len(data.framework) else (
+        " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
+        "their 95 % bootstrap intervals (worth their name from six runs on). Averaged over the "
+        f"other factor: {' '.join(findings(data))}"
+    )  # fmt: skip
+    return (
+        "Suggested min and max LR of every run with new weights and batch order, each protocol on "
+        "each backend, from the same weights seeds and batch plans. Black ticks: medians; bars: "
+        f"{low:.0%} to {high:.0%} quantiles across runs. Median max LR: {'; '.join(parts)}."
+        f"{effects}"
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    cases = sorted(data.cases(SWEEP), key=lambda case: (case[1], not data.is_home(case)))
+    if len({backend for backend, _ in cases}) < 2:
+        return None
+    low, high = data.config.report.loss_quantiles
+    effects = data.framework.dropna(subset=["effect"])
+    height = 0.9 + 0.95 * len(cases)
+    ratios = [0.95] * len(cases)
+    if len(effects):
+        lines = list(dict.fromkeys(_line(row) for row in effects.to_dict("records")))
+        ratios += [0.1, 0.3 * len(lines)]
+        height += 0.7 + 0.3 * len(lines)
+    figure, grid = style.axes(len(ratios), 1, (6.4, height), height_ratios=ratios)
+    upper = grid[: len(cases), 0]
+    for ax, case in zip(upper, cases, strict=True):
+        rows = data.suggested(SWEEP, case)
+        shade = style.colour(*case)
+        _sweep.ranges(ax, rows, [low, 0.5, high], dict.fromkeys(_sweep.QUANTITIES, shade))
+        ax.set_title(f"{style.short_label(*case)} (n = {len(rows)})", fontsize=9.5)
+        style.log_axis(ax, text="learning rate" if ax is upper[-1] else "")
+        ax.tick_params(labelbottom=ax is upper[-1])
+    lrs = [data.suggested(SWEEP, case)[name] for case in cases for name in QUANTITIES]
+    if len(lrs := usable(pd.concat(lrs))):
+        for ax in upper:
+            ax.set_xlim(lrs.min() / 1.6, lrs.max() * 1.6)
+    if len(effects):
+        grid[-2, 0].set_axis_off()
+        _effects(grid[-1, 0], effects, lines)
+    return figure
+
+
+def _effects(ax: Axes, effects: pd.DataFrame, lines: list[str]) -> None:
+    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    for quantity, fill, side in zip(QUANTITIES, ("white", style.INK), (-0.16, 0.16), strict=True):
+        for row in effects[effects["quantity"] == quantity].to_dict("records"):
+            line = lines.index(_line(row)) + side
+            words = f"{_line(row)}, {style.name(quantity)}: {effect(row)} decades, n = {row['n']}"
+            ax.plot([row["low"], row["high"]], [line, line], color=style.INK, linewidth=1.2)
+            ax.plot([row["effect"]], [line], "o", color=style.INK, markerfacecolor=fill,
+                    markersize=5, linestyle="none", gid=style.tip(words))  # fmt: skip
+        ax.plot([], [], "o", color=style.INK, markerfacecolor=fill, label=style.name(quantity))
+    ax.set(yticks=range(len(lines)), yticklabels=lines, ylim=(len(lines) - 0.4, -0.6),
+           xlabel="effect, decades of the suggested LR")  # fmt: skip
+    ax.legend(fontsize=8)

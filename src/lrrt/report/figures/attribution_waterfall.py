@@ -1,0 +1,134 @@
+"""From one published range to the other, factor by factor."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.analysis.attribution import FACTOR, PUBLISHED, UNNAMED
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.report import style
+from lrrt.report.figures.attribution_framework import effect
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+
+ORDER = 64
+SECTION = "Initial weights and batch order"
+TITLE = "From one published range to the other"
+NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
+UP, DOWN = style.TRAIN_COLOUR, style.VALIDATION_COLOUR
+
+
+def _words(factor: str) -> str:
+    return factor.replace("_", " ")
+
+
+def _label(row: dict) -> str:
+    if row["kind"] == PUBLISHED:
+        return f"published, {style.name(row['name'])}".replace("the post's ", "")
+    return _words(row["name"]) if row["kind"] == FACTOR else row["kind"]
+
+
+def findings(data: StudyData) -> list[str]:
+    """One sentence a quantity: the gap, its largest factor, and what the named ones add up to."""
+    sentences = []
+    for quantity in QUANTITIES:
+        steps = data.waterfall[data.waterfall["quantity"] == quantity]
+        named = steps[steps["kind"] == FACTOR]
+        if not len(named):
+            continue
+        first, last = steps.iloc[0], steps.iloc[-1]
+        inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
+        largest = named.iloc[0]
+        ends = f"{number(inner['before'].iloc[0])} to {number(inner['after'].iloc[-1])}"
+        protocols = " to ".join(style.name(data.attribution[end].iloc[0])
+                                for end in ("origin", "target"))  # fmt: skip
+        words = f"from {protocols}, {style.name(quantity)} goes from {ends} "
+        words += f"({inner['effect'].sum():+.2f} decades"
+        if first["kind"] == PUBLISHED:
+            gap = np.log10(last["after"] / first["before"])
+            words += f"; published {number(first['before'])} to {number(last['after'])}, {gap:+.2f}"
+        words += f"); the largest factor is {_words(largest['name'])}, {effect(largest)}; all "
+        words += f"named factors add up to {named['share'].sum():.0%} of the gap"
+        if first["kind"] == PUBLISHED:
+            words += f", {named['share_published'].sum():.0%} of the published one"
+        sentences.append(f"{words[0].upper()}{words[1:]}.")
+    return sentences
+
+
+def caption(data: StudyData) -> str:
+    steps = data.waterfall
+    named = steps[steps["kind"] == FACTOR]
+    single = not (data.attribution["design"] == "shapley").any()
+    how = "exchanged alone in the first protocol" if single else "the mean over sequences"
+    away = "" if data.at_the_posts_scale and data.config.attribution.depth is None else (
+        " The published values are of another network or other data, so that the way from and to "
+        "them is no fault of either."
+    )  # fmt: skip
+    return (
+        f"The way of the suggested LR between the two protocols' published medians "
+        f"({style.name(data.config.attribution.backend)}, n = {named['n'].max()} runs each, paired "
+        f"by seed). A factor's bar is its effect, {how}: mean log10 difference, with its 95 % "
+        f"bootstrap interval as a line. Our ends are geometric means. What is not named is left "
+        f"between the factors' sum and our second end.{away} {' '.join(findings(data))}"
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    table = data.waterfall
+    if not (table["kind"] == FACTOR).any():
+        return None
+    factors = table[table["kind"] == FACTOR]
+    sizes = factors["effect"].abs().groupby(factors["name"]).sum()
+    quantities = [name for name in QUANTITIES if (table["quantity"] == name).any()]
+    figure, grid = style.axes(1, len(quantities), (8.6, 1.6 + 0.36 * table["step"].max()))
+    first = None
+    for ax, quantity in zip(grid[0], quantities, strict=True):
+        steps = ordered(table[table["quantity"] == quantity], sizes).to_dict("records")
+        for line, row in enumerate(steps):
+            _step(ax, line, row)
+            if line + 1 < len(steps):
+                ax.plot([row["after"]] * 2, [line - 0.3, line + 1.3], color=style.MUTED,
+                        linewidth=0.7, linestyle=":")  # fmt: skip
+        labels = [_label(row) for row in steps]
+        ax.set_yticks(range(len(steps)), [""] * len(steps) if labels == first else labels)
+        first = first or labels
+        ax.set(ylim=(len(steps) - 0.4, -0.6), title=style.name(quantity))
+        style.log_axis(ax)
+        lrs = [row[end] for row in steps for end in ("before", "after")]
+        ax.set_xlim(min(lrs) / 3, max(lrs) * 20)  # room for the words beside the bars
+    return figure
+
+
+def ordered(steps: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
+    """The same steps with the factors by falling ``sizes``, ends meeting again: one order of lines
+    for all quantities."""
+    order = np.arange(len(steps))
+    factors = np.flatnonzero(steps["kind"] == FACTOR)
+    by_size = np.argsort(-sizes[steps["name"].iloc[factors]].to_numpy(), kind="stable")
+    order[factors] = factors[by_size]
+    found = steps.iloc[order].reset_index(drop=True)
+    ends = np.log10(found["before"].iloc[0]) + found["effect"].cumsum()
+    return found.assign(before=10 ** (ends - found["effect"]), after=10**ends)
+
+
+def _step(ax, line: int, row: dict) -> None:
+    words = f"{_label(row)}: {number(row['before'])} to {number(row['after'])}"
+    if row["kind"] == PUBLISHED:
+        ax.plot([row["after"]], [line], "D", color=style.INK, markersize=6, gid=style.tip(words))
+        ax.annotate(number(row["after"]), (row["after"], line), (7, 0), va="center",
+                    textcoords="offset points", fontsize=7.5)  # fmt: skip
+        return
+    shade = {FACTOR: UP if row["effect"] >= 0 else DOWN, UNNAMED: "#bbbbbb"}.get(
+        row["kind"], style.MUTED
+    )
+    words += f", {effect(row)} decades"
+    ax.fill_betweenx([line - 0.3, line + 0.3], row["before"], row["after"], color=shade,
+                     alpha=0.85, linewidth=0, gid=style.tip(words))  # fmt: skip
+    if np.isfinite(row["low"]):
+        ends = [row["before"] * 10 ** row[end] for end in ("low", "high")]
+        ax.plot(ends, [line, line], color=style.INK, linewidth=1.0)
+    text = f"{row['effect']:+.2f}"
+    if np.isfinite(row["share"]):
+        text += f" ({row['share']:.0%})"
+    right = max([row["before"], row["after"], *([ends[1]] if np.isfinite(row["low"]) else [])])
+    ax.annotate(text, (right, line), (5, 0), va="center", textcoords="offset points", fontsize=7.5)
