@@ -129,7 +129,7 @@ def draw(data: StudyData) -> Figure | None:
                         label=style.name(protocol))  # fmt: skip
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if rows == 2:
-        for ax, protocol in zip(grid[1], protocols, strict=False):
+        for ax, protocol in zip(grid[1], restarts["protocol"].unique(), strict=False):
             ax.set_visible(True)
             _restarts(ax, restarts[restarts["protocol"] == protocol])
             ax.set_title(style.name(protocol))
