@@ -46,7 +46,8 @@ def findings(data: StudyData) -> list[str]:
             continue
         backend, protocol = rows.loc[BACKEND], rows.loc["protocol"]
         words = f"with the same weights and batches, {style.name(quantity)} moves from "
-        words += f"{style.name(protocol['origin'])} to {style.name(protocol['target'])} by {effect(protocol)} decades, from "
+        words += f"{style.name(protocol['origin'])} to {style.name(protocol['target'])} by "
+        words += f"{effect(protocol)} decades, from "
         words += f"{style.name(backend['origin'])} to {style.name(backend['target'])} "
         words += f"by {effect(backend)}"
         if np.isfinite(backend["low"]):
