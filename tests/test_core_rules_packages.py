@@ -2,7 +2,7 @@
 
 Each package's own code smooths, stops and suggests; only the training step, which would give the
 loss, is replaced by a list of losses. They passed with torch-lr-finder 0.2.2, pytorch-ignite 0.5.5,
-lightning 2.5.2 and 2.6.6, fastai 2.7.19.
+lightning 2.5.2 and 2.6.6, fastai 2.7.19 and 2.8.12.
 """
 
 from types import SimpleNamespace

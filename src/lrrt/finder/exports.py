@@ -187,7 +187,8 @@ def _own(path: Path, table: Mapping, name: str) -> np.ndarray:
     if not isinstance(table[name], list):
         raise InputError("file", str(path), f"a list of numbers as {name}")
     try:
-        values = [math.nan if v in ("", None) else _number(v) for v in table[name]]
+        # Keras's CSVLogger writes NA for what an epoch has not.
+        values = [math.nan if v in ("", "NA", None) else _number(v) for v in table[name]]
     except (TypeError, ValueError):
         raise InputError("file", str(path), f"numbers in the column {name}") from None
     return np.array(values, dtype=np.float64)
