@@ -209,7 +209,7 @@ def test_effects_of_backend_and_protocol_on_made_up_numbers():
         ("backend", "a and b"): pytest.approx(0.2),
         ("protocol", "keras"): pytest.approx(1.0), ("protocol", "torch"): pytest.approx(1.2),
         ("protocol", "keras and torch"): pytest.approx(1.1),
-        ("interaction", ""): pytest.approx(0.2),
+        ("interaction", "a and b"): pytest.approx(0.2),
     }  # fmt: skip
     assert (by["n"] == 2).all()
     assert by.loc[("backend", "a"), "before"].item() == pytest.approx(10**0.25)

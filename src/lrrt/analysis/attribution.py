@@ -221,8 +221,8 @@ def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
     DataFrame
         Columns and types of :data:`CROSS_TYPES`. ``effect_of`` a ``backend``, from ``origin`` to
         ``target``, ``at`` one protocol, or averaged over both; of a ``protocol``, at one backend
-        or both (``at`` names both); and their ``interaction``, by how much the protocol's effect
-        differs between the backends. The rest as in :func:`effects`.
+        or both (``at`` names both); and their ``interaction``, by how much the effect of the
+        protocols that ``at`` names differs between the backends. The rest as in :func:`effects`.
     """
     keys = {"index": ["weights_seed", "order_seed"], "columns": [BACKEND, PROTOCOL]}
     runs = own.pivot(**keys, values="run")
@@ -254,8 +254,11 @@ def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
             rows.append((PROTOCOL, both, *protocols, quantity, *_cross(sides, resamples)))
             sides = found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]
             n, _, _, *rest = _cross(sides, resamples)  # differences, which are no LRs
-            rows.append((INTERACTION, "", *backends, quantity, n, np.nan, np.nan, *rest))
-    return pd.DataFrame(rows, columns=list(CROSS_TYPES)).astype(CROSS_TYPES)
+            both = " and ".join(protocols)
+            rows.append((INTERACTION, both, *backends, quantity, n, np.nan, np.nan, *rest))
+    found = pd.DataFrame(rows, columns=list(CROSS_TYPES)).astype(CROSS_TYPES)
+    # An effect at one level belongs to several pairs of three levels or more: told once.
+    return found.drop_duplicates([*list(CROSS_TYPES)[:4], "quantity"], ignore_index=True)
 
 
 def _cross(sides: tuple[np.ndarray, np.ndarray], resamples: int) -> tuple:

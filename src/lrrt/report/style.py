@@ -136,7 +136,8 @@ def below(values: np.ndarray, top: float) -> np.ndarray:
 
 def tip(text: str) -> str:
     """The ``gid`` of an artist that shows ``text`` when it is hovered in the SVG."""
-    return _TIP + " ".join(text.split())
+    # With a double quote in it the attribute would be written in single ones.
+    return _TIP + " ".join(text.replace('"', "'").split())
 
 
 def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], **looks) -> None:
