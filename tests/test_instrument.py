@@ -12,6 +12,7 @@ from lrrt import plugins
 from lrrt.analysis.instrument import (
     LAG,
     LAST,
+    PERIOD,
     REPLAYED,
     RESTART_TYPES,
     SENSITIVITY_TYPES,
@@ -79,12 +80,19 @@ def test_it_takes_as_much_noise_out_as_the_ema():
     assert two_sided(noise)[inner].std() == pytest.approx(ema(noise)[inner].std(), rel=0.05)
 
 
+def test_the_spline_halves_a_wave_of_its_period():
+    wave = np.sin(2 * np.pi * np.arange(400) / PERIOD)
+    smoothed = spline(3 + wave) - 3
+    np.testing.assert_allclose(smoothed[100:300], wave[100:300] / 2, atol=0.01)
+    np.testing.assert_allclose(spline(np.arange(30.0)), np.arange(30.0), atol=1e-9)
+
+
 def test_the_lag_is_the_emas_alone():
     """A V over the logarithm of the LR, its kink at step 50: there the slope is the same."""
     lr = np.geomspace(1e-6, 1.0, 101)
     loss = 2 + 0.02 * np.abs(np.arange(101.0) - 50)
     assert turn(lr, loss) == lr[50]
-    assert lr[spline(lr, loss).argmin()] == lr[50]
+    assert spline(loss).argmin() == 50
     late = ema(loss).argmin() - 50
     assert 15 < late < 50
 
@@ -94,7 +102,7 @@ def test_what_lies_beyond_the_explosion_is_left_out():
     loss = np.r_[np.full(20, 2.0), np.full(10, 1.0), np.full(5, 50.0), np.full(5, np.nan)]
     loss[12] = np.inf  # a single step
     kept, cut = before_explosion(lr, loss)
-    assert len(kept) == len(cut) == 30 and cut.max() == 4.0 and np.isfinite(cut).all()
+    assert len(kept) == len(cut) == 30 and cut.max() == 2.0 and np.isfinite(cut).all()
     assert len(before_explosion(lr, np.full(40, np.nan))[0]) == 0
     assert np.isnan(turn(lr, np.full(40, np.inf)))
 
@@ -189,10 +197,10 @@ def test_other_ramps_are_read_by_every_rule(config):
     assert set(table["rule"]) == set(plugins.names("lrrt.core.rules"))
     assert "default" not in set(table["setting"]) and (table["backend"] == "torch").all()
     rows = table[(table["rule"] == table["protocol"]) & (table["quantity"] == "max_lr")]
-    # A tenth of the LR at the lowest loss: with twice the steps the EMA lags by half as much.
+    # A tenth of the LR at the lowest loss: the more steps, the less the EMA lags, in decades.
     steps = rows[rows["setting"] == "steps"].set_index(["protocol", "value"])["effect"]
     for name in config.instrument.protocols:
-        assert steps[name, "30"] > 0 > steps[name, "120"]
+        assert steps[name, "30"] > steps[name, "120"] - 1e-9
 
 
 def test_restarts_are_trainings_at_one_lr_from_the_ramps_weights(config):
@@ -291,7 +299,7 @@ def test_findings_name_the_largest_effect(data):
         sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
         words = f"max LR moves most with {row['setting']} {row['value']}: {row['effect']:+.2f} ["
         assert words in sentence
-        assert "the loss is lowest" in sentence and "a two-sided one does" in sentence
+        assert "the loss is lowest" in sentence and "from the mean of all" in sentence
 
 
 def test_without_runs_there_is_no_figure(data):

@@ -14,6 +14,7 @@ from lrrt.backends._torch_curvature import TOLERANCE, largest_eigenvalue
 from lrrt.backends.torch import TorchNetwork, _batch_statistics, _forward
 from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.network import Node, parameters
+from lrrt.core.networks import resnet
 from lrrt.core.weights import draw
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -83,6 +84,15 @@ def small_network(protocol: ProtocolConfig) -> tuple[TorchNetwork, np.ndarray, n
     return TorchNetwork(nodes, protocol, weights, None, torch.device("cpu")), images, labels
 
 
+@pytest.fixture
+def without_onednn():
+    """Its convolutions overrun memory in the second backward pass of so few channels (PyTorch
+    2.13; the networks of the study have multiples of 8, and none of it)."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+@pytest.mark.usefixtures("without_onednn")
 @pytest.mark.parametrize("decay", [WeightDecayConfig(), L2])
 def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
     protocol = ProtocolConfig(weight_decay=decay)
@@ -108,8 +118,41 @@ def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
     assert network.curvature(images, labels).eigenvalue == pytest.approx(expected, rel=TOLERANCE)
 
 
+def test_the_studys_network_has_this_eigenpair():
+    """By central differences of its gradient, in float64."""
+    nodes, protocol = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10), ProtocolConfig()
+    weights = draw(nodes, "he_uniform", "zero", 3)
+    network = TorchNetwork(nodes, protocol, weights, None, torch.device("cpu"))
+    random = np.random.default_rng(1)
+    images = random.standard_normal((4, 8, 8, 3)).astype(np.float32)
+    labels = random.integers(0, 10, 4)
+    found = network.curvature(images, labels)
+    names = [p.name for p in parameters(nodes) if p.trained]
+    sizes = [tensor.numel() for tensor in network.trained]
+    inputs, vector = torch.tensor(images).permute(0, 3, 1, 2).double(), torch.tensor(found.vector)
+
+    def gradient(shift: float) -> torch.Tensor:
+        parts = [
+            (t.detach().double() + shift * part.view_as(t)).requires_grad_()
+            for part, t in zip(vector.split(sizes), network.trained, strict=True)
+        ]
+        tensors = {name: t.detach().double() for name, t in network.tensors.items()}
+        tensors |= dict(zip(names, parts, strict=True))
+        logits = _forward(nodes, tensors, protocol, _batch_statistics, inputs)
+        loss = F.cross_entropy(logits, torch.tensor(labels))
+        return torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, parts)])
+
+    product = (gradient(1e-6) - gradient(-1e-6)) / 2e-6
+    residual = torch.linalg.vector_norm(product - found.eigenvalue * vector).item()
+    assert found.eigenvalue > 1 and residual < 1.1 * TOLERANCE * found.eigenvalue
+
+
 def test_nothing_of_the_network_moves():
-    network, images, labels = small_network(ProtocolConfig())
+    nodes = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
+    weights = draw(nodes, "he_uniform", "zero", 3)
+    network = TorchNetwork(nodes, ProtocolConfig(), weights, None, torch.device("cpu"))
+    images = np.random.default_rng(1).standard_normal((4, 8, 8, 3)).astype(np.float32)
+    labels = np.arange(4)
     network.step(images, labels, 0.1)
     before = {name: tensor.clone() for name, tensor in network.tensors.items()}
     velocity = [tensor.clone() for tensor in network.velocity]
@@ -162,9 +205,7 @@ def test_the_ramp_is_the_same_to_the_bit(changes):
 
 def draw_norm(spec: RunSpec) -> float:
     """The norm of the trained parameters at the start."""
-    from lrrt.core.networks.resnet import nodes
-
-    built = nodes(spec.model, channels=3, classes=10)
+    built = resnet.nodes(spec.model, channels=3, classes=10)
     values = draw(built, spec.protocol.weights, spec.protocol.dense_bias, spec.weights_seed)
     flat = [values[p.name].ravel() for p in parameters(built) if p.trained]
     return float(np.linalg.norm(np.concatenate(flat).astype(np.float64)))
@@ -308,6 +349,9 @@ def test_findings_say_where_the_bound_is_crossed(data):
     for (_, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
         gap = np.log10(runs["turn"] / runs["crossing"]).mean()
         text = f"the loss turns {abs(gap):.2f} decades {'later' if gap >= 0 else 'earlier'}"
+        if clipped:  # the formulas' loss turns before
+            assert runs["crossing"].isna().all()
+            text = "no measured step exceeds the stability bound"
         assert any(text in s and ("with clipping" in s) == clipped for s in sentences)
     assert all(("takes" in sentence) == ("with clipping" in sentence) for sentence in sentences)
 

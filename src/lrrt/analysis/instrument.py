@@ -36,8 +36,10 @@ REPLAYED = (
     ("stop factor", "none", {"stop_factor": np.inf}),
 )
 LAG = "blog_fastai"  # reads the steepest descent and the lowest loss; the lag of its EMA is shown
-EXPLOSION = 4  # times the best loss: what lies beyond says nothing about where the loss turned
+EXPLOSION = 2  # times the best loss: what lies beyond says nothing about where the loss turned
 MEAN_BETA = 0.9  # what is left of the noise of a mean over runs needs less smoothing
+PERIOD = 20
+SHORTEST = 5  # steps of which there is a smoothing spline
 LAST = 5  # steps whose mean is a restart's loss
 
 SENSITIVITY_TYPES = {
@@ -76,7 +78,7 @@ def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:
 
     A forward and a backward average, which do not lag, with the ends' bias corrected. The square
     takes as much of a white noise out of it as :func:`lrrt.core.smoothing.ema` with ``beta`` does,
-    in the limit of ``beta`` near 1.
+    in the limit of ``beta`` near 1; it blurs as far to both sides as that does to one.
     """
 
     def both(values: np.ndarray) -> np.ndarray:
@@ -100,11 +102,16 @@ def before_explosion(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.n
     return lr, np.where(np.isfinite(loss), np.minimum(loss, top), top)
 
 
-def spline(lr: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """The cubic smoothing spline of the loss over log10 LR that generalised cross-validation
-    chooses (Wahba, 1990)."""
-    x = np.log10(lr)
-    return make_smoothing_spline(x, loss)(x)
+def spline(loss: np.ndarray) -> np.ndarray:
+    """The cubic smoothing spline over the steps, at least :data:`SHORTEST`, that halves a wave of
+    :data:`PERIOD` steps, shape (steps,).
+
+    It takes a wave of angular frequency w to 1 / (1 + lam w**4) of it (Silverman, 1984). How smooth
+    is not left to cross-validation: that takes the explosion for the signal, and now and then the
+    descent for noise.
+    """
+    steps = np.arange(len(loss), dtype=np.float64)
+    return make_smoothing_spline(steps, loss, lam=(PERIOD / (2 * np.pi)) ** 4)(steps)
 
 
 def landmarks(lr: np.ndarray, smoothed: np.ndarray) -> Pair:
@@ -117,16 +124,17 @@ def landmarks(lr: np.ndarray, smoothed: np.ndarray) -> Pair:
     return float(lr[part][steepest]), float(lr[smoothed.argmin()] / 10)
 
 
-SMOOTHERS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "two-sided": lambda lr, loss: two_sided(loss),
+SMOOTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "two-sided": two_sided,
     "spline": spline,
 }
 
 
 def turn(lr: np.ndarray, loss: np.ndarray) -> float:
-    """The LR at the lowest two-sided average before the loss explodes; NaN if there is none."""
+    """The LR at the lowest point of the :func:`spline` through the losses before they explode; NaN
+    where those are too few."""
     lr, loss = before_explosion(lr, loss)
-    return float(lr[two_sided(loss).argmin()]) if len(lr) else np.nan
+    return float(lr[spline(loss).argmin()]) if len(lr) >= SHORTEST else np.nan
 
 
 # --- effects
@@ -201,7 +209,8 @@ def replayed(
         for name, smooth in SMOOTHERS.items():
             cut = [before_explosion(*run) for run in runs]
             other = [
-                landmarks(lr, smooth(lr, loss)) if len(lr) > 5 else (None, None) for lr, loss in cut
+                landmarks(lr, smooth(loss)) if len(lr) >= SHORTEST else (None, None)
+                for lr, loss in cut
             ]
             rows += _row((*case, LAG, "smoothing", name), lagging, other, resamples)
         if len(runs) > 1:
@@ -252,8 +261,8 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
     -------
     DataFrame
         One row per restart, columns and types of :data:`RESTART_TYPES`: the data loss of its first
-        step, ``loss``: the mean of its last :data:`LAST`; ``ramp_loss``: that of the ramp under
-        :func:`two_sided`, at this LR. Infinite where a step's is not finite, and where the ramp has
+        step, ``loss``: the mean of its last :data:`LAST`; ``ramp_loss``: the :func:`spline` through
+        the ramp's, at this LR. Infinite where a step's is not finite, and where the ramp has
         exploded (:func:`before_explosion`).
 
     Raises
@@ -266,7 +275,8 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
         if ramp.key not in smoothed:
             arrays = _stored(ramp, store).arrays
             lrs, losses = before_explosion(arrays["lr"], arrays["loss"])
-            smoothed[ramp.key] = lrs, two_sided(losses)
+            short = len(lrs) < SHORTEST
+            smoothed[ramp.key] = (lrs[:0], losses[:0]) if short else (lrs, spline(losses))
         loss = _stored(spec, store).arrays["loss"]
         last = loss[-LAST:].mean() if np.isfinite(loss).all() else np.inf
         lrs, losses = smoothed[ramp.key]

@@ -38,13 +38,18 @@ def findings(data: StudyData) -> list[str]:
             if len(mine):
                 row = mine.loc[mine["effect"].abs().idxmax()]
                 parts.append(f"{style.name(quantity)} moves most with {_words(row)}: {_size(row)}")
-        lag = rows[(rows["setting"] == "smoothing") & (rows["value"] == "two-sided")]
-        lag = lag.dropna(subset="effect").set_index("quantity")["effect"]
-        if set(QUANTITIES) <= set(lag.index):
-            parts.append(
-                f"the one-sided average puts the steepest descent {-lag['min_lr']:+.2f} and the "
-                f"lowest loss {-lag['max_lr']:+.2f} decades from where a two-sided one does"
+        lags = rows[rows["setting"] == "smoothing"].dropna(subset="effect")
+        lag = lags.pivot(index="value", columns="quantity", values="effect")
+        if "spline" in lag.index:
+            low, high = (-lag.loc["spline", name] for name in QUANTITIES)
+            text = (
+                f"its average puts the steepest descent {low:+.2f} and the lowest loss {high:+.2f} "
+                f"decades from where a spline through the same curve does"
             )
+            if "mean of runs" in lag.index:
+                low, high = (-lag.loc["mean of runs", name] for name in QUANTITIES)
+                text += f" ({low:+.2f} and {high:+.2f} from the mean of all curves)"
+            parts.append(text)
         for row in rows[rows["setting"] == "restarts"].dropna(subset="effect").to_dict("records"):
             parts.append(
                 f"over {row['value']} from the same weights at a constant LR the loss is lowest "
@@ -86,8 +91,8 @@ def caption(data: StudyData) -> str:
         steps = data.instrument_restarts["steps"].iloc[0]
         text += (
             f" Bottom: change of the loss after {steps} steps at a constant LR (mean of the last "
-            f"{LAST} less the first), and of the ramp from the same weights at that LR (two-sided "
-            f"average); a line a seed."
+            f"{LAST} less the first), and of the ramp from the same weights at that LR (a spline); "
+            f"a line a seed."
         )
     return " ".join([text, *findings(data)])
 

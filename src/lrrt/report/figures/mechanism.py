@@ -65,13 +65,13 @@ def caption(data: StudyData) -> str:
     scale = network(data.config, data.config.mechanism)
     return (
         f"Ramps on {style.name('torch')} ({scale}), n = {runs} seeds each, as the protocol is and "
-        f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at its "
-        f"lowest two-sided average. Middle: the acting LR (times what clipping leaves of the "
-        f"gradient), and the largest LR at which a quadratic of the measured curvature is stable, "
-        f"2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the batch "
-        f"(Lanczos), at {points.min()} to {points.max()} steps of a run. Bottom: gradient norm "
-        f"before clipping, and norm of the update over that of the weights. A loss that is not "
-        f"finite ends the measurements. {' '.join(findings(data))}"
+        f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at the "
+        f"lowest point of a spline through them. Middle: the acting LR (times what clipping leaves "
+        f"of the gradient), and the largest LR at which a quadratic of the measured curvature is "
+        f"stable, 2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the "
+        f"batch (Lanczos), at {points.min()} to {points.max()} steps of a run. Bottom: gradient "
+        f"norm before clipping, and norm of the update over that of the weights. A loss that is "
+        f"not finite ends the measurements. {' '.join(findings(data))}"
     )
 
 
