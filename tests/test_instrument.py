@@ -229,7 +229,10 @@ def test_restarts_beside_the_ramp(config):
     near = table[(table["lr"] < 0.05) & np.isfinite(table["ramp_loss"])]
     assert np.abs(near["ramp_loss"] - near["loss"]).median() < 0.3
     effect = restart_effects(table, resamples=100)
-    assert len(effect) == 2 and (effect["quantity"] == "max_lr").all()
+    assert list(effect["value"]) == [
+        f"20 steps, {name}" for _ in range(2) for name in ("lowest", "largest")
+    ]
+    assert (effect["quantity"] == "max_lr").all()
     assert (effect["n"] == 3).all() and (effect["effect"].abs() <= 1).all()
 
 
@@ -240,9 +243,12 @@ def test_a_restart_that_diverges_is_infinitely_bad():
         row | {"lr": 0.1, "loss": 1.0, "ramp_loss": 1.5}, row | {"lr": 1.0, "loss": np.inf,
         "ramp_loss": 1.0}, row | {"lr": 10.0, "loss": np.inf, "ramp_loss": np.inf},
     ])  # fmt: skip
-    effect = restart_effects(table).iloc[0]
-    assert (effect["n"], effect["effect"]) == (1, pytest.approx(-1)) and np.isnan(effect["low"])
-    assert effect["default"] == pytest.approx(0.1)
+    lowest, largest = restart_effects(table).to_dict("records")
+    assert (lowest["n"], lowest["effect"]) == (1, pytest.approx(-1)) and np.isnan(lowest["low"])
+    assert (lowest["default"], largest["default"]) == (pytest.approx(1), pytest.approx(1))
+    assert largest["effect"] == pytest.approx(-1)
+    table["loss"] = np.inf
+    assert (restart_effects(table)["n"] == 0).all()
 
 
 def test_no_runs_nothing(config):

@@ -296,24 +296,29 @@ def _stored(spec: RunSpec, store: Store) -> Result:
 
 
 def restart_effects(restarts: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
-    """Where the restarts' loss is lowest, relative to where the ramp's is, on the same LRs.
+    """Where the loss of restarts turns, relative to where the ramp's does, on the same LRs.
 
     Returns
     -------
     DataFrame
-        As of :func:`replayed`, the setting ``restarts``; a tenth of the LR stands for max LR, as
-        in the rules, and min LR has no value.
+        As of :func:`replayed`, the setting ``restarts``, of max LR alone: the LR at the ``lowest``
+        loss, and the ``largest`` LR at which the loss is below that of the first step (at most the
+        largest that was tried).
     """
     rows = []
     for (protocol, backend, steps), group in restarts.groupby(
         ["protocol", "backend", "steps"], sort=False
     ):
-        pairs: dict[str, list[Pair]] = {"ramp_loss": [], "loss": []}
+        found: dict[tuple[str, str], list[Pair]] = {}
         for _, run in group.groupby(["weights_seed", "order_seed"]):
-            for column, found in pairs.items():
-                lowest = run.loc[run[column].idxmin(), "lr"]
-                known = np.isfinite(run[column]).any()
-                found.append((None, float(lowest) / 10 if known else None))
-        identity = (protocol, backend, "", "restarts", f"{steps} steps")
-        rows += _row(identity, pairs["ramp_loss"], pairs["loss"], resamples)[1:]
+            for column in ("ramp_loss", "loss"):
+                falls = run.loc[run[column] < run["first_loss"], "lr"]
+                lowest = run.loc[run[column].idxmin(), "lr"] if len(falls) else None
+                largest = falls.max() if len(falls) else None
+                found.setdefault(("lowest", column), []).append((None, lowest))
+                found.setdefault(("largest", column), []).append((None, largest))
+        for name in ("lowest", "largest"):
+            identity = (protocol, backend, "", "restarts", f"{steps} steps, {name}")
+            pairs = found[name, "ramp_loss"], found[name, "loss"]
+            rows += _row(identity, *pairs, resamples)[1:]
     return _table(rows)

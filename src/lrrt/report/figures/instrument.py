@@ -50,11 +50,16 @@ def findings(data: StudyData) -> list[str]:
                 low, high = (-lag.loc["mean of runs", name] for name in QUANTITIES)
                 text += f" ({low:+.2f} and {high:+.2f} from the mean of all curves)"
             parts.append(text)
+        words = {
+            "lowest": "the loss is lowest {} from where the ramp's is",
+            "largest": "the largest LR at which it falls at all is {} from the ramp's",
+        }
         for row in rows[rows["setting"] == "restarts"].dropna(subset="effect").to_dict("records"):
-            parts.append(
-                f"over {row['value']} from the same weights at a constant LR the loss is lowest "
-                f"{_size(row)} from where the ramp's is"
-            )
+            steps, name = row["value"].split(", ")
+            text = words[name].format(_size(row))
+            if name == "lowest":
+                text = f"over {steps} from the same weights at a constant LR {text}"
+            parts.append(text)
         if parts:
             sentences.append(f"With {style.name(protocol)}, {'; '.join(parts)}.")
     silent = table[(table["n"] == 0) & (table["abstained"] > 0) & (table["setting"] != "restarts")]
