@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lrrt.analysis.mechanism import MECHANISM_TYPES, crossing, mechanism, turns
+from lrrt.backends import _torch_curvature
 from lrrt.backends._torch_curvature import TOLERANCE, largest_eigenvalue
 from lrrt.backends.torch import TorchNetwork, _batch_statistics, _forward
 from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
@@ -147,7 +148,8 @@ def test_the_studys_network_has_this_eigenpair():
     assert found.eigenvalue > 1 and residual < 1.1 * TOLERANCE * found.eigenvalue
 
 
-def test_nothing_of_the_network_moves():
+def test_nothing_of_the_network_moves(monkeypatch):
+    monkeypatch.setattr(_torch_curvature, "RESTARTS", 1)
     nodes = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
     weights = draw(nodes, "he_uniform", "zero", 3)
     network = TorchNetwork(nodes, ProtocolConfig(), weights, None, torch.device("cpu"))

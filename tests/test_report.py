@@ -529,7 +529,7 @@ def test_tables_name_what_they_come_from(data, files, tmp_path):
     assert names == {
         "published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims",
         "attribution", "attribution_framework", "attribution_rule", "attribution_waterfall",
-        "variance", "variance_spread",
+        "variance", "variance_spread", "instrument", "mechanism",
     }  # fmt: skip
     for name in names:
         (tmp_path / "table.parquet").write_bytes(files[f"tables/{name}.parquet"])

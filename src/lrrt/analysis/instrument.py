@@ -90,15 +90,15 @@ def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:
 
 
 def before_explosion(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The steps before the running median of the loss exceeds ``EXPLOSION`` times the best so far,
-    single losses cut there, too; none of a curve that starts with losses that are not finite."""
+    """The steps before the running median of the loss exceeds ``EXPLOSION`` times its best so far,
+    single losses cut at as many times that median; none of a curve that starts with losses that
+    are not finite."""
     steady = running_median(loss)
     if not np.isfinite(steady[0]):
         return lr[:0], loss[:0]
     exploded = steady > EXPLOSION * np.minimum.accumulate(steady)
     stop = int(exploded.argmax()) if exploded.any() else len(lr)
-    lr, loss, steady = lr[:stop], loss[:stop], steady[:stop]
-    top = EXPLOSION * steady.min()
+    lr, loss, top = lr[:stop], loss[:stop], EXPLOSION * steady[:stop]
     return lr, np.where(np.isfinite(loss), np.minimum(loss, top), top)
 
 

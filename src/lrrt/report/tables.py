@@ -8,6 +8,7 @@ import pandas as pd
 
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
+from lrrt.analysis.mechanism import turns
 from lrrt.report import style
 from lrrt.report.study import STEEPEST, StudyData
 
@@ -168,6 +169,28 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             | {"ratio": ("ratio", "low", "high"),
                "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
             | columns("n", "reason"),
+        ),
+        Table(
+            "instrument", "The same curves and networks through another instrument, in decades",
+            "Beta, trim, stop factor and smoothing: replayed on the curves of the weights sweep. "
+            "Steps, range and shape of the ramp: runs of their own. Restarts: trainings at a "
+            "constant LR, against the ramp at that LR; no rule reads them. Effect: mean log10 "
+            "difference of n runs paired by seed, with its bootstrap interval (95 %). Default: "
+            "geometric mean.",
+            data.instrument,
+            columns("protocol", "backend", "rule", "setting", "value", "quantity", "n", "abstained",
+                    "default")
+            | {"effect, decades": ("effect", "low", "high")},
+        ),
+        Table(
+            "mechanism", "Where the loss turns, and where steps outgrow the bound",
+            "One row a run, on torch. Turn: the LR at the lowest point of a spline through the "
+            "loss. Crossing: the LR at which the LR that acts first exceeds 2 (1 + momentum) / "
+            "eigenvalue, interpolated between measured steps. Eigenvalue: the Hessian's largest, "
+            "at the first measured step; largest: of all of them.",
+            turns(data.mechanism),
+            columns("protocol", "clipped", "weights_seed", "turn", "crossing", "clipped_share",
+                    "eigenvalue", "largest"),
         ),
         Table("claims", "Claims", "", judged, {}),
     ]  # fmt: skip
