@@ -10,6 +10,7 @@ from lrrt.report import style
 from lrrt.report.figures.attribution_framework import effect
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
+from lrrt.runs.ladder import ALL, SEQUENCE
 
 ORDER = 64
 SECTION = "Initial weights and batch order"
@@ -38,27 +39,29 @@ def findings(data: StudyData) -> list[str]:
             continue
         first, last = steps.iloc[0], steps.iloc[-1]
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
-        largest = named.iloc[0]
-        ends = f"{number(inner['before'].iloc[0])} to {number(inner['after'].iloc[-1])}"
-        protocols = " to ".join(style.name(data.attribution[end].iloc[0])
-                                for end in ("origin", "target"))  # fmt: skip
-        words = f"from {protocols}, {style.name(quantity)} goes from {ends} "
-        words += f"({inner['effect'].sum():+.2f} decades"
+        mine = data.attribution[data.attribution["quantity"] == quantity]
+        whole, largest = mine[mine["design"] == ALL].iloc[0], named.iloc[0]
+        words = f"From {style.name(whole['origin'])} to {style.name(whole['target'])}, "
+        words += f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
+        words += f"{number(inner['after'].iloc[-1])} ({effect(whole)} decades, n = {whole['n']}"
         if first["kind"] == PUBLISHED:
             gap = np.log10(last["after"] / first["before"])
             words += f"; published {number(first['before'])} to {number(last['after'])}, {gap:+.2f}"
-        words += f"); the largest factor is {_words(largest['name'])}, {effect(largest)}; all "
-        words += f"named factors add up to {named['share'].sum():.0%} of the gap"
-        if first["kind"] == PUBLISHED:
-            words += f", {named['share_published'].sum():.0%} of the published one"
-        sentences.append(f"{words[0].upper()}{words[1:]}.")
+        words += f"); the largest factor is {_words(largest['name'])}, {effect(largest)}; "
+        if whole["low"] > 0 or whole["high"] < 0:
+            words += f"all named factors add up to {named['share'].sum():.0%} of the gap"
+            if first["kind"] == PUBLISHED:
+                words += f", {named['share_published'].sum():.0%} of the published one"
+        else:
+            words += "no gap that these runs tell from none, and so no shares of it"
+        sentences.append(f"{words}.")
     return sentences
 
 
 def caption(data: StudyData) -> str:
     steps = data.waterfall
     named = steps[steps["kind"] == FACTOR]
-    single = not (data.attribution["design"] == "shapley").any()
+    single = not (data.attribution["design"] == SEQUENCE).any()
     how = "exchanged alone in the first protocol" if single else "the mean over sequences"
     away = "" if data.at_the_posts_scale and data.config.attribution.depth is None else (
         " The published values are of another network or other data, so that the way from and to "
@@ -95,6 +98,7 @@ def draw(data: StudyData) -> Figure | None:
         ax.set(ylim=(len(steps) - 0.4, -0.6), title=style.name(quantity))
         style.log_axis(ax)
         lrs = [row[end] for row in steps for end in ("before", "after")]
+        lrs += [row["before"] * 10 ** row["low"] for row in steps if np.isfinite(row["low"])]
         ax.set_xlim(min(lrs) / 3, max(lrs) * 20)  # room for the words beside the bars
     return figure
 

@@ -89,6 +89,8 @@ def caption(data: StudyData) -> str:
     factors = f"{settings.weights} initial weights × {settings.orders} batch orders"
     if settings.augmentations > 1:
         factors += f" × {settings.augmentations} augmentations"
+    else:
+        factors += " (the augmentation goes with the order)"
     return (
         f"{network}, all combinations of {factors}, each once ({'; '.join(counts)}). Above: share "
         "of the variance of log10 LR due to each factor and interaction (a negative estimate "
