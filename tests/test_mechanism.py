@@ -296,7 +296,7 @@ def test_the_table_by_hand():
     np.testing.assert_allclose(table["bound"], [0.1, np.nan, np.nan])
     np.testing.assert_allclose(table["momentum_bound"], [0.15, np.nan, np.nan])
     assert len(mechanism([], store)) == 0
-    assert list(turns(mechanism([], store)))[-1] == "largest"
+    assert list(turns(mechanism([], store)))[-1] == "at_turn"
 
 
 def test_where_the_loss_turns_and_the_bound_is_crossed():
@@ -313,7 +313,7 @@ def test_where_the_loss_turns_and_the_bound_is_crossed():
     assert row["turn"] == lr[40]
     assert lr[35] < row["crossing"] < lr[40] and row["crossing"] == pytest.approx(2 * 0.38)
     assert crossing(table.iloc[40:]) == lr[40] and np.isnan(crossing(table.iloc[:36]))
-    assert row["clipped_share"] == pytest.approx(0.5) and row["eigenvalue"] == row["largest"] == 10
+    assert row["clipped_share"] == pytest.approx(0.5) and row["eigenvalue"] == row["at_turn"] == 10
 
 
 # --- figure

@@ -102,20 +102,19 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
         (:func:`lrrt.analysis.instrument.turn`); ``crossing``, the LR at which the effective LR
         first exceeds the bound with momentum (:func:`crossing`); ``clipped_share``
         of the gradient that clipping took off in the first step; the ``eigenvalue`` first measured
-        and the ``largest``.
+        and that ``at_turn``, at the measured step whose LR is nearest.
     """
     rows = []
     for case, run in table.groupby(CASE, sort=False):
         run = run.sort_values("step")
         measured = run[run["eigenvalue"].notna()]
-        first = run.iloc[0]
-        rows.append((
-            *case,
-            turn(run["lr"].to_numpy(), run["loss"].to_numpy()),
-            crossing(run),
-            1 - first["effective_lr"] / first["lr"],
-            measured["eigenvalue"].iloc[0] if len(measured) else np.nan,
-            measured["eigenvalue"].max(),
-        ))  # fmt: skip
-    columns = [*CASE, "turn", "crossing", "clipped_share", "eigenvalue", "largest"]
+        first, start, at_turn = run.iloc[0], np.nan, np.nan
+        turned = turn(run["lr"].to_numpy(), run["loss"].to_numpy())
+        if len(measured):
+            start = measured["eigenvalue"].iloc[0]
+            distance = np.abs(np.log(measured["lr"].to_numpy() / turned))
+            at_turn = np.nan if np.isnan(turned) else measured["eigenvalue"].iloc[distance.argmin()]
+        clipped_share = 1 - first["effective_lr"] / first["lr"]
+        rows.append((*case, turned, crossing(run), clipped_share, start, at_turn))
+    columns = [*CASE, "turn", "crossing", "clipped_share", "eigenvalue", "at_turn"]
     return pd.DataFrame(rows, columns=columns)

@@ -187,10 +187,10 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "One row a run, on torch. Turn: the LR at the lowest point of a spline through the "
             "loss. Crossing: the LR at which the LR that acts first exceeds 2 (1 + momentum) / "
             "eigenvalue, interpolated between measured steps. Eigenvalue: the Hessian's largest, "
-            "at the first measured step; largest: of all of them.",
+            "at the first measured step and at the one nearest to the turn.",
             turns(data.mechanism),
             columns("protocol", "clipped", "weights_seed", "turn", "crossing", "clipped_share",
-                    "eigenvalue", "largest"),
+                    "eigenvalue", "at_turn"),
         ),
         Table("claims", "Claims", "", judged, {}),
     ]  # fmt: skip

@@ -33,29 +33,32 @@ def findings(data: StudyData) -> list[str]:
     found = turns(data.mechanism)
     for (protocol, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
         n = len(runs)
-        eigenvalue = 10 ** np.log10(runs["eigenvalue"].where(runs["eigenvalue"] > 0)).mean()
-        text = (
-            f"{style.name(protocol)} {_arm(clipped)} (n = {n}): the largest eigenvalue is "
-            f"{number(eigenvalue)} at first"
-        )
+        text = f"{style.name(protocol)} {_arm(clipped)} (n = {n}): "
         if clipped:
-            share = runs["clipped_share"].mean()
-            text += f", and clipping takes {share:.0%} off the first step"
-        turned = 10 ** np.log10(runs["turn"]).mean()
-        text += f"; the loss is lowest at an LR of {number(turned)}"
+            text += f"clipping takes {runs['clipped_share'].mean():.0%} off the first step; "
+        start, at_turn, turned = map(_mean, (runs["eigenvalue"], runs["at_turn"], runs["turn"]))
+        text += (
+            f"the loss is lowest at an LR of {number(turned)}; the largest eigenvalue is "
+            f"{number(start)} at first and {number(at_turn)} there"
+        )
         crossed = runs.dropna(subset=["crossing", "turn"])
         if len(crossed):
-            crossing = 10 ** np.log10(crossed["crossing"]).mean()
+            crossing = _mean(crossed["crossing"])
             gap = np.log10(crossed["turn"] / crossed["crossing"]).mean()
             text += (
-                f", and steps exceed the stability bound with momentum first at {number(crossing)} "
-                f"({len(crossed)} of {n} runs): the loss turns {abs(gap):.2f} decades "
+                f"; steps first exceed the stability bound with momentum at {number(crossing)} "
+                f"({len(crossed)} of {n} runs), so that the loss turns {abs(gap):.2f} decades "
                 f"{'later' if gap >= 0 else 'earlier'}"
             )
         else:
-            text += ", and no measured step exceeds the stability bound with momentum"
+            text += "; no measured step exceeds the stability bound with momentum"
         sentences.append(text[0].upper() + text[1:] + ".")
     return sentences
+
+
+def _mean(values: pd.Series) -> float:
+    """The geometric mean of the positive ones."""
+    return float(10 ** np.log10(values[values > 0]).mean())
 
 
 def caption(data: StudyData) -> str:
