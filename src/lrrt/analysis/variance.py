@@ -12,8 +12,8 @@ distribution, and so at times negative. Their intervals are generalised confiden
 degrees of freedom. (A bootstrap over levels is right for no crossed design: McCullagh, "Resampling
 and exchangeable arrays", 2000.) Of 300 simulated designs of 4 x 4 or 4 x 4 x 3 levels in each of
 four cases, 94 to 100 % of the intervals of a ratio (:func:`spread_table`) held the truth, and 89 to
-100 % where effects took two values only or had the tails of Student's t with 3 degrees. Two levels say next to nothing about the variance of a factor, and
-such an interval shows it.
+100 % where effects took two values only or had the tails of Student's t with 3 degrees. Two levels
+say next to nothing about the variance of a factor, and such an interval shows it.
 """
 
 import itertools
