@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study
+from omegaconf import OmegaConf
 from synthetic_study import DIGEST, Formulas
 
 from lrrt import plugins
@@ -26,18 +27,23 @@ from lrrt.analysis.instrument import (
     turn,
     two_sided,
 )
-from lrrt.analysis.tables import curve_of
+from lrrt.analysis.mechanism import MECHANISM_TYPES
+from lrrt.analysis.tables import curve_of, read_table
 from lrrt.core import rules
 from lrrt.core.replay import recorded
 from lrrt.core.rules import blog_fastai, blog_keras
 from lrrt.core.smoothing import ema
+from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
 from lrrt.report import style
 from lrrt.report.figures import instrument as figure
 from lrrt.report.study import StudyData
+from lrrt.runs import study
 from lrrt.runs.collect import curve_table
 from lrrt.runs.plan import sweep_specs
 from lrrt.runs.probes import RESTART_LRS, restarts, variants
+from lrrt.stages import instrument as instrument_stage
+from lrrt.stages import mechanism as mechanism_stage
 from lrrt.stages.instrument import swept
 
 SETTINGS = (
@@ -233,7 +239,8 @@ def test_restarts_beside_the_ramp(config):
         f"20 steps, {name}" for _ in range(2) for name in ("lowest", "largest")
     ]
     assert (effect["quantity"] == "max_lr").all()
-    assert (effect["n"] == 3).all() and (effect["effect"].abs() <= 1).all()
+    assert (effect["n"] + effect["abstained"] == 3).all()
+    assert (effect["effect"].abs() <= 1).all()
 
 
 def test_a_restart_that_diverges_is_infinitely_bad():
@@ -256,6 +263,26 @@ def test_no_runs_nothing(config):
     assert variants(off, DIGEST) == [] and restarts(off, DIGEST) == [] and swept(off) == []
     for table in (trained([], Formulas([])), restart_effects(restarted([], Formulas([])))):
         assert len(table) == 0 and list(table) == list(SENSITIVITY_TYPES)
+
+
+def test_without_runs_the_stages_write_tables_without_rows(tmp_path, monkeypatch):
+    config = synthetic_study.config("instrument.runs=0", "mechanism.runs=0")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    images, labels = np.zeros((20, 4, 4, 3), np.uint8), np.arange(20) % 10
+    scale = (np.full(3, 0.5), np.full(3, 0.5))
+    dataset = Dataset(images, labels, images, labels, *scale, tuple("0123456789"), "nothing")
+    save(dataset, study.dataset_path(config))
+    for main, name, types in (
+        (instrument_stage.main, "instrument", SENSITIVITY_TYPES),
+        (instrument_stage.main, "instrument_restarts", RESTART_TYPES),
+        (mechanism_stage.main, "mechanism", MECHANISM_TYPES),
+    ):
+        main([])
+        table = read_table(study.folder(config) / f"{name}.parquet", list(types), "")
+        assert len(table) == 0
+        assert table.dtypes.map(str).tolist() == list(types.values())
+    assert not (study.folder(config) / "store").exists()
 
 
 # --- figure

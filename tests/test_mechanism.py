@@ -263,11 +263,12 @@ def test_each_protocol_is_probed_with_and_without_clipping(config):
     assert probes(off, synthetic_study.DIGEST) == []
 
 
-def test_steps_are_measured_where_the_lr_is_not_tiny():
+def test_steps_are_measured_where_the_loss_may_turn():
     found = measured_steps(RampConfig(start=1e-6, end=1.0), 61, 5)
-    assert found[0] == 20 and found[-1] == 59 and len(found) == 5
-    assert measured_steps(RampConfig(start=1e-9, end=1e-8), 30, 3) == (0, 14, 28)
-    assert measured_steps(RampConfig(start=1e-3, end=1.0), 10, 100) == tuple(range(9))
+    assert found == (20, 30, 40, 50, 60)
+    assert measured_steps(RampConfig(start=1e-4, end=2e3), 74, 2) == (0, 53)
+    assert measured_steps(RampConfig(start=1e-9, end=1e-8), 29, 3) == (0, 14, 28)
+    assert measured_steps(RampConfig(start=1e-3, end=1.0), 10, 100) == tuple(range(10))
 
 
 class Made:

@@ -11,7 +11,8 @@ from lrrt.runs.ladder import as_swept
 from lrrt.runs.spec import RunSpec
 
 RESTART_LRS = (1e-3, 10.0)
-FIRST_MEASURED_LR = 1e-4  # below, weights and curvature stay as they are at the start
+# Below, weights and curvature stay as they are at the start; above, the loss has exploded.
+MEASURED_LRS = (1e-4, 20.0)
 
 
 class Variant(NamedTuple):
@@ -104,10 +105,12 @@ class Probe(NamedTuple):
 
 
 def measured_steps(ramp: RampConfig, steps: int, points: int) -> tuple[int, ...]:
-    """``points`` steps, evenly spaced from the first at ``FIRST_MEASURED_LR`` or above (the whole
-    ramp, if none is) to the last but one."""
-    first = int(np.argmax(training_lrs(ramp, steps) >= FIRST_MEASURED_LR))
-    return tuple(sorted({int(step) for step in np.linspace(first, steps - 2, points)}))
+    """At most ``points`` steps, evenly spaced over those within ``MEASURED_LRS`` (over the whole
+    ramp, if none is)."""
+    lrs = training_lrs(ramp, steps)
+    inside = np.flatnonzero((lrs >= MEASURED_LRS[0]) & (lrs <= MEASURED_LRS[1]))
+    first, last = (inside[0], inside[-1]) if len(inside) else (0, steps - 1)
+    return tuple(sorted({int(step) for step in np.linspace(first, last, points)}))
 
 
 def probes(config: Config, dataset_digest: str) -> list[Probe]:

@@ -43,7 +43,7 @@ def findings(data: StudyData) -> list[str]:
         if "spline" in lag.index:
             low, high = (-lag.loc["spline", name] for name in QUANTITIES)
             text = (
-                f"its average puts the steepest descent {low:+.2f} and the lowest loss {high:+.2f} "
+                f"its EMA puts the steepest descent {low:+.2f} and the lowest loss {high:+.2f} "
                 f"decades from where a spline through the same curve does"
             )
             if "mean of runs" in lag.index:

@@ -9,7 +9,7 @@ from lrrt.config import Config, InstrumentConfig, MechanismConfig
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
-from lrrt.runs.probes import FIRST_MEASURED_LR
+from lrrt.runs.probes import MEASURED_LRS
 
 ORDER = 69
 SECTION = "Initial weights and batch order"
@@ -61,25 +61,31 @@ def _mean(values: pd.Series) -> float:
     return float(10 ** np.log10(values[values > 0]).mean())
 
 
+def _span(counts: pd.Series, noun: str) -> str:
+    low, high = counts.min(), counts.max()
+    number = str(high) if low == high else f"{low} to {high}"
+    return f"{number} {noun}" if high == 1 else f"{number} {noun}s"
+
+
 def caption(data: StudyData) -> str:
     points = data.mechanism.groupby("run")["eigenvalue"].count()
     n = data.mechanism.groupby(["protocol", "clipped"])["run"].nunique()
-    runs = str(n.max()) if n.nunique() == 1 else f"{n.min()} to {n.max()}"
+    seeds, steps = _span(n, "seed"), _span(points, "step")
     scale = network(data.config, data.config.mechanism)
     return (
-        f"Ramps on {style.name('torch')} ({scale}), n = {runs} seeds each, as the protocol is and "
+        f"Ramps on {style.name('torch')} ({scale}), n = {seeds} each, as the protocol is and "
         f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at the "
         f"lowest point of a spline through them. Middle: the acting LR (times what clipping leaves "
         f"of the gradient), and the largest LR at which a quadratic of the measured curvature is "
         f"stable, 2 / λ and, with momentum m, 2 (1 + m) / λ; λ: largest Hessian eigenvalue on the "
-        f"batch (Lanczos), at {points.min()} to {points.max()} steps of a run. Bottom: gradient "
+        f"batch (Lanczos), at {steps} of a run. Bottom: gradient "
         f"norm before clipping, and norm of the update over that of the weights. A loss that is "
         f"not finite ends the measurements. {' '.join(findings(data))}"
     )
 
 
 def draw(data: StudyData) -> Figure | None:
-    table = data.mechanism[data.mechanism["lr"] >= FIRST_MEASURED_LR]
+    table = data.mechanism[data.mechanism["lr"] >= MEASURED_LRS[0]]
     if not np.isfinite(table["eigenvalue"].astype(float)).any():
         return None
     arms = list(dict.fromkeys(zip(table["protocol"], table["clipped"], strict=True)))
@@ -105,6 +111,7 @@ def draw(data: StudyData) -> Figure | None:
         style.log_axis(bottom)
         for ax in (middle, bottom):
             style.log_axis(ax, "y", "")
+        middle.set_ylim(table["effective_lr"].min() / 2, 10 * table["effective_lr"].max())
     for ax, text in zip(grid[:, 0], ("loss (nats)", "LR", "norm, ratio"), strict=True):
         ax.set_ylabel(text)
     for ax in grid[1:, 0]:
