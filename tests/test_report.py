@@ -404,7 +404,7 @@ def test_waterfall_goes_from_one_published_value_to_the_other(data):
         assert rows["share"].sum() == pytest.approx(1)
         assert rows["share_published"].sum() == pytest.approx(1)
     caption = attribution_waterfall.caption(data)
-    assert "factors add up to" in caption and "of another network" in caption
+    assert "all named factors are" in caption and "of another network" in caption
 
 
 def test_rule_that_fell_back_is_shown_in_every_sweep(data):
@@ -436,7 +436,7 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
         found = sorted(line.get_xdata()[0] for line in lines(ax, "n = "))
         assert found == pytest.approx(sorted(rows[key]))
     sentences = variance.findings(data)
-    assert len(sentences) == 4 and all("The same weights leave" in words for words in sentences)
+    assert len(sentences) == 2 and all("The same weights leave" in words for words in sentences)
     assert sentences[0] in variance.caption(data)
     text = re.sub(r"\s+", " ", Page(html).text)
     assert sentences[0] in text[: text.index("Range tests with")]  # in the answer in brief, too
@@ -444,13 +444,18 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
 
 def test_words_about_variance_follow_the_intervals():
     row = {"ratio": 0.5, "low": 0.3, "high": 0.8, "to_weights_low": 0.4, "to_weights_high": 0.9}
-    assert variance._leaves(row) == "0.50 of it [0.30, 0.80]"
-    assert variance._comparison(row) == "the batches do more"
-    weights = variance._comparison(row | {"to_weights_low": 1.1, "to_weights_high": 2.0})
-    assert weights == "the weights do more"
     unsure = row | {"high": 1.0, "to_weights_high": 1.2}
-    assert variance._leaves(unsure) == "0.50 of it [0.30, 1.0] (no reduction shown)"
-    assert "do not tell" in variance._comparison(unsure)
+    both, one = {"min_lr": row, "max_lr": row}, {"min_lr": unsure, "max_lr": row}
+    none = {"min_lr": unsure, "max_lr": unsure}
+    assert variance._leaves(one) == "0.50 [0.30, 1.0] and 0.50 [0.30, 0.80]"
+    assert variance._reduction(both) == "fixing the weights reduces it"
+    assert variance._reduction(one) == "fixing the weights reduces that of max LR"
+    assert variance._reduction(none) == "fixing the weights is not shown to reduce it"
+    assert variance._comparison(both) == "fixing the batches does more"
+    assert variance._comparison(one).endswith("for max LR fixing the batches does more")
+    other = row | {"to_weights_low": 1.1, "to_weights_high": 2.0}
+    assert variance._comparison({"max_lr": other}) == "fixing the weights does more"
+    assert "do not tell" in variance._comparison(none)
 
 
 # ---- a study that lacks most of it -----------------------------------------------------------

@@ -36,25 +36,29 @@ def _line(row: dict) -> str:
 
 
 def findings(data: StudyData) -> list[str]:
-    """Of each quantity, the effects averaged over the other factor, and whether the backend's is
-    told from none."""
-    sentences = []
-    main = data.framework[data.framework["at"].str.contains(" and ")]
-    for quantity in QUANTITIES:
-        rows = main[main["quantity"] == quantity].set_index("effect_of")
-        if not len(rows) or not rows["effect"].notna().all() or rows.index.duplicated().any():
-            continue
-        backend, protocol = rows.loc[BACKEND], rows.loc["protocol"]
-        words = f"with the same weights and batches, {style.name(quantity)} moves from "
-        words += f"{style.name(protocol['origin'])} to {style.name(protocol['target'])} by "
-        words += f"{effect(protocol)} decades, from "
-        words += f"{style.name(backend['origin'])} to {style.name(backend['target'])} "
-        words += f"by {effect(backend)}"
-        if np.isfinite(backend["low"]):
-            inside = backend["low"] <= 0 <= backend["high"]
-            words += f" ({'zero is within' if inside else 'not zero'})"
-        sentences.append(f"{words[0].upper()}{words[1:]}, n = {backend['n']}.")
-    return sentences
+    """The effects averaged over the other factor, and whether the backend's is told from none."""
+    main = data.framework[data.framework["at"].str.contains(" and ")].dropna(subset=["effect"])
+    parts, counts = [], []
+    for kind in ("protocol", BACKEND):
+        rows = main[main["effect_of"] == kind]
+        if len(rows) != len(QUANTITIES) or rows["quantity"].nunique() != len(QUANTITIES):
+            return []
+        sizes = " and ".join(effect(row) for row in rows.to_dict("records"))
+        first = rows.iloc[0]
+        parts.append(f"{sizes} decades from {style.name(first['origin'])} to "
+                     f"{style.name(first['target'])}")  # fmt: skip
+        counts += rows["n"].tolist()
+    names = " and ".join(style.name(quantity) for quantity in rows["quantity"])
+    inside = rows[(rows["low"] <= 0) & (rows["high"] >= 0)]
+    told = "" if not np.isfinite(rows["low"]).all() else (
+        ", which is not told from none" if len(inside) == len(rows) else ", which is not zero"
+        if not len(inside) else ", which is not zero for one of them"
+    )  # fmt: skip
+    n = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    return [
+        f"With the same weights and batches, {names} move by {parts[0]}, and by {parts[1]}{told} "
+        f"(n = {n})."
+    ]
 
 
 def caption(data: StudyData) -> str:
@@ -66,8 +70,8 @@ def caption(data: StudyData) -> str:
         parts.append(f"{style.short_label(*case)}: {number(middle)} (n = {len(rows)})")
     effects = "" if not len(data.framework) else (
         " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
-        "their 95 % bootstrap intervals (worth their name from six runs on). Averaged over the "
-        f"other factor: {' '.join(findings(data))}"
+        "their 95 % bootstrap intervals (worth their name from six runs on). "
+        f"{' '.join(findings(data))}"
     )  # fmt: skip
     return (
         "Suggested min and max LR of every run with new weights and batch order, each protocol on "

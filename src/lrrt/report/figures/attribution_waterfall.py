@@ -30,8 +30,8 @@ def _label(row: dict) -> str:
 
 
 def findings(data: StudyData) -> list[str]:
-    """One sentence a quantity: the gap, its largest factor, and what the named ones add up to."""
-    sentences = []
+    """The gap, its largest factor, and what the named ones add up to, for both quantities."""
+    parts = []
     for quantity in QUANTITIES:
         steps = data.waterfall[data.waterfall["quantity"] == quantity]
         named = steps[steps["kind"] == FACTOR]
@@ -41,21 +41,25 @@ def findings(data: StudyData) -> list[str]:
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
         mine = data.attribution[data.attribution["quantity"] == quantity]
         whole, largest = mine[mine["design"] == ALL].iloc[0], named.iloc[0]
-        words = f"From {style.name(whole['origin'])} to {style.name(whole['target'])}, "
-        words += f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
-        words += f"{number(inner['after'].iloc[-1])} ({effect(whole)} decades, n = {whole['n']}"
+        words = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
+        words += f"{number(inner['after'].iloc[-1])}, {effect(whole)} decades"
         if first["kind"] == PUBLISHED:
             gap = np.log10(last["after"] / first["before"])
-            words += f"; published {number(first['before'])} to {number(last['after'])}, {gap:+.2f}"
-        words += f"); the largest factor is {_words(largest['name'])}, {effect(largest)}; "
+            words += (
+                f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
+            )
+        words += f"; the largest factor is {_words(largest['name'])}, {effect(largest)}; "
         if whole["low"] > 0 or whole["high"] < 0:
-            words += f"all named factors add up to {named['share'].sum():.0%} of the gap"
+            words += f"all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
-                words += f", {named['share_published'].sum():.0%} of the published one"
+                words += f", {named['share_published'].sum():.0%} of the published gap"
         else:
             words += "no gap that these runs tell from none, and so no shares of it"
-        sentences.append(f"{words}.")
-    return sentences
+        parts.append(words)
+    if not parts:
+        return []
+    ends = " to ".join(style.name(whole[end]) for end in ("origin", "target"))
+    return [f"From {ends} (n = {whole['n']}), {'; '.join(parts)}."]
 
 
 def caption(data: StudyData) -> str:

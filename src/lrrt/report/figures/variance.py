@@ -1,5 +1,7 @@
 """Where the spread of the suggested LR comes from, and how much is left with weights fixed."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +19,8 @@ TITLE = "Where the spread comes from: weights, batch order or augmentation"
 NEEDS = "a crossed design of weights, orders and augmentations (variance.weights)"
 WEIGHTS, BATCHES = "weights", "order:augmentation"
 NO_REDUCTION = 0.995  # shown as 1.0
+BATCHES_DO, WEIGHTS_DO = "fixing the batches does more", "fixing the weights does more"
+UNTOLD = "these runs do not tell whether fixing the batches does more"
 
 
 def _words(name: str) -> str:
@@ -32,44 +36,62 @@ def interval(low: float, high: float) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
-def case_words(row: dict) -> str:
-    """Quantity and protocol, as a sentence begins."""
-    words = f"{style.name(row['quantity'])} of {style.name(row['protocol'])}"
-    return words[0].upper() + words[1:]
-
-
 def findings(data: StudyData) -> list[str]:
-    """Of each protocol and quantity: what fixing the weights leaves of the spread, and whether
-    fixing the batches leaves less. A reduction is shown where its interval leaves 1 out."""
+    """Of each protocol: what fixing the weights leaves of the spread, whether that is less, and
+    whether fixing the batches leaves less still. It is as far as an interval leaves 1 out."""
     sentences = []
-    table = data.variance_spread
-    for _, rows in table.groupby(["backend", "protocol", "depth", "quantity"], sort=False):
-        by = {row["fixed"]: row for row in rows.to_dict("records")}
-        weights = by[WEIGHTS]
-        if not np.isfinite(weights["ratio"]):
-            sentences.append(f"{case_words(weights)}: {weights['reason'] or 'no spread'}.")
+    for (_, protocol), rows in data.variance_spread.groupby(["backend", "protocol"], sort=False):
+        weights, batches = {}, {}
+        for quantity, mine in rows.groupby("quantity", sort=False):
+            by = {row["fixed"]: row for row in mine.to_dict("records")}
+            row = by[WEIGHTS]
+            if np.isfinite(row["ratio"]):
+                weights[quantity] = row
+                batches[quantity] = by[BATCHES if BATCHES in by else "order"]
+            else:
+                words = f"{style.name(quantity)} of {style.name(protocol)}: {row['reason']}."
+                sentences.append(words[0].upper() + words[1:])
+        if not weights:
             continue
-        batches = by[BATCHES if BATCHES in by else "order"]
+        names = _listed(style.name(quantity) for quantity in weights)
+        spreads = _listed(number(row["all"]) for row in weights.values())
         sentences.append(
-            f"{case_words(weights)} spreads over {number(weights['all'])} decades (standard "
-            f"deviation). The same weights leave {_leaves(weights)}, the same batches "
-            f"{_leaves(batches)}: {_comparison(batches)}."
+            f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
+            f"deviation, all combinations of weights and batches). The same weights leave "
+            f"{_leaves(weights)} of it, the same batches {_leaves(batches)}: "
+            f"{_reduction(weights)}; {_comparison(batches)}."
         )
     return sentences
 
 
-def _leaves(row: dict) -> str:
-    text = f"{number(row['ratio'])} of it {interval(row['low'], row['high'])}"
-    return text if row["high"] < NO_REDUCTION else f"{text} (no reduction shown)"
+def _listed(words: Iterable[str]) -> str:
+    return " and ".join(words)
 
 
-def _comparison(batches: dict) -> str:
-    low, high = batches["to_weights_low"], batches["to_weights_high"]
-    if high < 1:
-        return "the batches do more"
-    if low > 1:
-        return "the weights do more"
-    return "these runs do not tell which does more"
+def _leaves(rows: dict[str, dict]) -> str:
+    return _listed(
+        f"{number(row['ratio'])} {interval(row['low'], row['high'])}" for row in rows.values()
+    )
+
+
+def _reduction(weights: dict[str, dict]) -> str:
+    shown = [style.name(name) for name, row in weights.items() if row["high"] < NO_REDUCTION]
+    if not shown:
+        return "fixing the weights is not shown to reduce it"
+    which = "it" if len(shown) == len(weights) else f"that of {_listed(shown)}"
+    return f"fixing the weights reduces {which}"
+
+
+def _comparison(batches: dict[str, dict]) -> str:
+    """Which does more, by quantity where they differ."""
+    answers = {}
+    for quantity, row in batches.items():
+        low, high = row["to_weights_low"], row["to_weights_high"]
+        more = BATCHES_DO if high < 1 else WEIGHTS_DO if low > 1 else UNTOLD
+        answers.setdefault(more, []).append(style.name(quantity))
+    if len(answers) == 1:
+        return next(iter(answers))
+    return ", ".join(f"for {_listed(names)} {answer}" for answer, names in answers.items())
 
 
 def caption(data: StudyData) -> str:
