@@ -68,8 +68,8 @@ def caption(data: StudyData) -> str:
     single = not (data.attribution["design"] == SEQUENCE).any()
     how = "exchanged alone in the first protocol" if single else "the mean over sequences"
     away = "" if data.at_the_posts_scale and data.config.attribution.depth is None else (
-        " The published values are of another network or other data, so that the way from and to "
-        "them is no fault of either."
+        " The published values are of another network or other data: so are the grey ways from and "
+        "to them."
     )  # fmt: skip
     return (
         f"The way of the suggested LR between the two protocols' published medians "
