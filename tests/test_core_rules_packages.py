@@ -2,10 +2,18 @@
 
 Each package's own code smooths, stops and suggests; only the training step, which would give the
 loss, is replaced by a list of losses. They passed with torch-lr-finder 0.2.2, pytorch-ignite 0.5.5,
-lightning 2.5.2 and 2.6.6, fastai 2.7.19 and 2.8.12.
+lightning 2.5.2 and 2.6.6, fastai 2.7.19 and 2.8.12; ktrain 0.41.4, keras_lr_finder 0.1 and fastai
+1.0.61, whose imports no longer work: of these the finder's class alone is run (``pip install
+--no-deps`` will do).
 """
 
+import ast
+import re
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -128,3 +136,99 @@ def test_fastai(name):
         whole = ~torch.isnan(smoothed)
         suggested, _ = getattr(schedule, name)(lr[whole], smoothed[whole], STEPS)
         assert (found.min_lr or found.max_lr) == pytest.approx(suggested, rel=1e-6)
+
+
+# ---- packages of another age ------------------------------------------------------------------
+
+
+def own_class(package: str, file: str, name: str, **names):
+    """The class ``name`` of a package's file, with ``names`` for what the file would import."""
+    spec = find_spec(package)
+    if spec is None:
+        pytest.skip(f"{package} is not installed")
+    path = Path(spec.origin).parent / file
+    found = next(n for n in ast.parse(path.read_text()).body if getattr(n, "name", "") == name)
+    postponed = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
+    module = ast.fix_missing_locations(ast.Module([postponed, found], []))
+    exec(compile(module, str(path), "exec"), names)
+    return names[name]
+
+
+def fed(finder, loss):
+    """A callback for Keras, its test over: its learning rate is a list of one number."""
+    rate = [0.0]
+    finder.model = SimpleNamespace(optimizer=SimpleNamespace(lr=rate), stop_training=False)
+    finder.lr_mult = 1.0
+    for lr, value in zip(LR.tolist(), loss.tolist(), strict=True):
+        rate[0] = lr
+        finder.on_batch_end(0, {"loss": value})
+        if finder.model.stop_training:
+            break
+    return finder
+
+
+KERAS_2 = SimpleNamespace(get_value=lambda rate: rate[0], set_value=lambda rate, value: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ktrain():
+    package = own_class(
+        "ktrain", "lroptimize/lrfinder.py", "LRFinder",
+        K=KERAS_2, U=SimpleNamespace(DEFAULT_BS=32), np=np, warnings=MagicMock(),
+    )  # fmt: skip
+    for loss in curves():
+        finder = fed(package(None), loss)
+        finder._compute_stats()
+        steepest, lowest, valley = finder.estimate_lr()
+        found = replay("ktrain", LR, loss)
+        assert (found.min_lr, found.max_lr) == (steepest, pytest.approx(lowest))
+        assert len(finder.losses) == 1 + (STEPS - 1 if found.stop_step is None else found.stop_step)
+        assert replay("ktrain_valley", LR, loss).max_lr == valley
+
+
+def test_keras_lr_finder():
+    plots = MagicMock()
+    package = own_class(
+        "keras_lr_finder", "lr_finder.py", "LRFinder", K=KERAS_2, math=np, plt=plots
+    )
+    for loss in curves():
+        finder = fed(package(None), loss)
+        finder.plot_loss_change(sma=1)  # it suggests the lowest point of this plot
+        rates, changes = plots.plot.call_args.args
+        found = replay("keras_lr_finder", LR, loss)
+        assert found.min_lr == rates[np.argmin(changes)]
+        assert len(finder.losses) == 1 + (STEPS - 1 if found.stop_step is None else found.stop_step)
+
+
+def test_fastai1(capsys):
+    if not find_spec("fastai") or not metadata.version("fastai").startswith("1."):
+        pytest.skip("fastai 1 is not installed")
+    torch = pytest.importorskip("torch")
+    names = {"LearnerCallback": object, "torch": torch, "num_distrib": lambda: 1}
+    smoothing = own_class("fastai", "callback.py", "SmoothenValue")
+    finding = own_class("fastai", "callbacks/lr_finder.py", "LRFinder", **names)
+    plots = MagicMock()
+    plots.subplots.return_value = MagicMock(), MagicMock()
+    recording = own_class(
+        "fastai", "basic_train.py", "Recorder", np=np, plt=plots, IN_NOTEBOOK=True,
+        ifnone=lambda a, b: b if a is None else a, defaults=SimpleNamespace(return_fig=False),
+        **names,
+    )  # fmt: skip
+    for loss in curves():
+        smoother, finder = smoothing(0.98), finding.__new__(finding)
+        recorder = recording.__new__(recording)
+        recorder.lrs, recorder.losses = [], []
+        finder.opt, finder.stop_div, finder.stop, finder.best_loss = MagicMock(), True, False, 0.0
+        finder.sched = SimpleNamespace(step=lambda: 0.0, is_done=False)
+        for step, value in enumerate(torch.tensor(loss)):
+            smoother.add_value(value)
+            recorder.lrs.append(LR[step])
+            recorder.losses.append(smoother.smooth)
+            if finder.on_batch_end(iteration=step, smooth_loss=smoother.smooth):
+                break
+        recorder.plot(suggestion=True)
+        found = replay("fastai1", LR, loss)
+        assert found.min_lr == recorder.min_grad_lr
+        (printed,) = re.findall("divided by 10: (.*)", capsys.readouterr().out)
+        assert found.max_lr == pytest.approx(float(printed), rel=0.01)
+        assert len(recorder.lrs) == 1 + (STEPS - 1 if found.stop_step is None else found.stop_step)
