@@ -45,12 +45,12 @@ def test_a_quadratics_largest_eigenvalue_is_found(lowest):
     with torch.no_grad():
         x += torch.tensor(random.standard_normal(60))
     found = largest_eigenvalue(x @ matrix @ x / 2, [x])
-    assert found.eigenvalue == pytest.approx(12, rel=TOLERANCE)
+    assert found.eigenvalue == pytest.approx(12, rel=2 * TOLERANCE)  # others are 0.2 below
     residual = matrix.double().numpy() @ found.vector - found.eigenvalue * found.vector
-    assert np.linalg.norm(residual) < 2 * TOLERANCE * 12
-    assert found.products >= 4
+    assert np.linalg.norm(residual) < 1.1 * TOLERANCE * 12
+    assert 7 <= found.products < 60
     again = largest_eigenvalue(x @ matrix @ x / 2, [x], found.vector)
-    assert again.eigenvalue == pytest.approx(12, rel=TOLERANCE)
+    assert again.eigenvalue == pytest.approx(12, rel=2 * TOLERANCE)
     assert again.products <= found.products
 
 
