@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from lrrt import lockfile
 from reliability import workplace
 
 DVC = [str(Path(sys.executable).with_name("dvc")), "repro"]
@@ -131,7 +132,11 @@ def crash_at_each_operation(
 def kill_dvc(
     backend: str, kills: int, *, seed: int = 0, say: Callable[[str], None] = lambda line: None
 ) -> Counter[str]:
-    """Kill ``dvc repro`` and all it started at random moments, so many times, until it ends."""
+    """Kill ``dvc repro`` and all it started at random moments, so many times, until it ends.
+
+    Before each start, as in ``make study``, :mod:`lrrt.lockfile` sees to a ``dvc.lock`` that DVC
+    was writing; ``mended`` counts them.
+    """
     draw, tally = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
         undisturbed, folder = Path(temporary) / "undisturbed", Path(temporary) / "study"
@@ -140,6 +145,7 @@ def kill_dvc(
         expected = workplace.outputs(undisturbed)
         workplace.make_repository(folder, backend)
         while tally["repro"] < kills:
+            tally["mended"] += lockfile.mend(folder / "dvc.lock")
             if kill_once(DVC, folder, draw.uniform(0, seconds / 2)):
                 tally["repro"] += 1
                 check(folder, expected)
@@ -149,6 +155,7 @@ def kill_dvc(
                 tally["studies"] += 1
                 shutil.rmtree(folder)
                 workplace.make_repository(folder, backend)
+        tally["mended"] += lockfile.mend(folder / "dvc.lock")
         workplace.run(DVC, folder)
         check(folder, expected, complete=True)
         tally["studies"] += 1

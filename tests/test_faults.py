@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from reliability import kills, workplace  # noqa: E402
 
 import lrrt.backends  # noqa: E402
+from lrrt import lockfile  # noqa: E402
 from lrrt.analysis.tables import read_table  # noqa: E402
 from lrrt.config import ModelConfig, ProtocolConfig  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
@@ -496,9 +497,14 @@ def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     workplace.run(repro, study, CLOCK="backwards")
     kills.check(study, expected, complete=True)
     assert (study / "dvc.lock").read_text() == lock
-    # A lock that is cut: DVC names it, and nothing is touched.
+    assert not lockfile.mend(study / "dvc.lock")
+    # A lock that is cut: DVC names it, nothing is touched, and `make study` makes it go on.
     (study / "dvc.lock").write_text(lock[: len(lock) // 2] + "\n:")
     process = workplace.start(repro, study)
     error = process.communicate()[1]
     assert process.returncode and "dvc.lock" in error and "Traceback" not in error
     kills.check(study, expected, complete=True)
+    assert lockfile.mend(study / "dvc.lock")
+    workplace.run(repro, study)
+    kills.check(study, expected, complete=True)
+    assert (study / "dvc.lock").read_text() == lock
