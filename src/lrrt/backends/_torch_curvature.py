@@ -7,8 +7,8 @@ import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-# Residual of the eigenpair, relative to the eigenvalue. In the default study 0.01 takes 153 products
-# instead of 132, and moves no eigenvalue by more than 0.04 %.
+# Residual of the eigenpair, relative to the eigenvalue. In the default study 0.01 takes 153
+# products instead of 132, and moves no eigenvalue by more than 0.04 %.
 TOLERANCE = 0.03
 BASIS = 6  # Lanczos vectors: few, since the last eigenvector is a good start
 RESTARTS = 40  # at most; each takes BASIS - 1 products
