@@ -320,7 +320,7 @@ def test_the_figure_shows_every_effect_and_every_restart(config, data):
     below = [line for ax in drawn.axes[2:] for line in ax.lines if line.get_gid()]
     assert len(below) == 2 * 2 * config.instrument.runs
     caption = figure.caption(data)
-    assert "resnet-8, batch 64" in caption and caption.endswith(" ".join(figure.findings(data)))
+    assert "ResNet-8, batch 64" in caption and caption.endswith(" ".join(figure.findings(data)))
 
 
 def test_findings_name_the_largest_effect(data):

@@ -39,7 +39,7 @@ def test_the_posts_figures_are_redrawn_without_training(tmp_path):
     )  # fmt: skip
     synthetic_study.write(tmp_path, config)
     text, pictures = executed("figures", tmp_path)
-    assert "Study synthetic: resnet-8." in text and "needs" not in text
+    assert "Study synthetic: ResNet-8." in text and "needs" not in text
     assert pictures == 3 + 2 * 5  # navigation, typical, published; five others for two cases each
 
 
@@ -49,4 +49,4 @@ def test_the_posts_figures_are_redrawn_without_training(tmp_path):
 )
 def test_the_posts_figures_are_redrawn_from_the_committed_study():
     text, pictures = executed("figures", ROOT)
-    assert "Study blog: resnet-56." in text and pictures >= 3
+    assert "Study blog: ResNet-56." in text and pictures >= 3

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 from omegaconf import BooleanNode, FloatNode, IntegerNode, OmegaConf, StringNode
 from omegaconf.errors import OmegaConfBaseException
@@ -179,14 +179,21 @@ class DivergenceConfig:
     reference_lr: float = 0.1
 
 
+class Scaled(Protocol):
+    """A section that may name a batch size and a network's depth of its own."""
+
+    batch_size: int | None
+    depth: int | None
+
+
 @dataclass
 class AttributionConfig:
     """Which of the ``factors`` (:data:`FACTORS`) make the ranges of two protocols differ.
 
     Each alone, from both ends, and all of them one after the other in as many random ``orders``
     (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
-    Batch size, steps and first seed are those of ``sweep``, so that a protocol as it is shares its
-    runs with the weights sweep. ``depth``: of the network, null for the study's.
+    Steps and first seed are those of ``sweep``; so are ``batch_size`` and the network's ``depth``
+    where they are null, and then a protocol as it is shares its runs with the weights sweep.
     """
 
     backend: str = "torch"
@@ -195,6 +202,7 @@ class AttributionConfig:
     factors: list[str] = field(default_factory=lambda: list(FACTORS))
     runs: int = 0
     orders: int = 0
+    batch_size: int | None = None
     depth: int | None = None
 
 
@@ -212,6 +220,7 @@ class VarianceConfig:
     weights: int = 0
     orders: int = 3
     augmentations: int = 1
+    batch_size: int | None = None
     depth: int | None = None
 
 
@@ -222,8 +231,8 @@ class InstrumentConfig:
     Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
     them changed at a time. ``restarts``: so many constant LRs between 0.001 and 10, each trained at
     for ``restart_steps`` from the same weights (0: none). What acts on a finished curve is replayed
-    on those of the weights sweep, as far as the study has them. ``batch_size``, ``depth``: of the
-    runs; null, the sweep's and the study's.
+    on those of the weights sweep, as far as the study has them. ``batch_size``, ``depth``: as in
+    :class:`AttributionConfig`.
     """
 
     backend: str = "torch"
@@ -242,8 +251,8 @@ class InstrumentConfig:
 class MechanismConfig:
     """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
 
-    The curvature is measured at ``points`` steps of each. ``batch_size``, ``depth``: null for the
-    sweep's and the study's.
+    The curvature is measured at ``points`` steps of each. ``batch_size``, ``depth``: as in
+    :class:`AttributionConfig`.
     """
 
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
@@ -384,7 +393,7 @@ def validate_attribution(config: Config) -> None:
             _check_swept(config, key, protocol, f"{prefix}.runs")
     if attribution.runs and attribution.start == attribution.end:
         raise InputError(f"{prefix}.end", attribution.end, f"another than {prefix}.start")
-    _check_depth(config, f"{prefix}.depth", attribution.depth)
+    _check_scale(config, prefix, attribution)
 
 
 def validate_variance(config: Config) -> None:
@@ -401,7 +410,7 @@ def validate_variance(config: Config) -> None:
         raise InputError(key, protocols, "a list of at least one name, none twice")
     for protocol in protocols if variance.weights else []:
         _check_swept(config, key, protocol, f"{prefix}.weights")
-    _check_depth(config, f"{prefix}.depth", variance.depth)
+    _check_scale(config, prefix, variance)
 
 
 def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
@@ -417,14 +426,17 @@ def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
         )  # fmt: skip
 
 
-def _check_depth(config: Config, key: str, depth: int | None) -> None:
-    if depth is None:
+def _check_scale(config: Config, prefix: str, settings: Any) -> None:
+    """``batch_size`` and ``depth``, where they are not those of ``sweep`` and ``model``."""
+    if settings.batch_size is not None:
+        check_range(f"{prefix}.batch_size", settings.batch_size, 1, config.data.train_images)
+    if settings.depth is None:
         return
     network = plugins.find("lrrt.core.networks", config.model.name, "model.name")
     try:
-        network.validate(replace(config.model, depth=depth))
+        network.validate(replace(config.model, depth=settings.depth))
     except InputError as error:
-        raise InputError(key, depth, error.allowed) from None
+        raise InputError(f"{prefix}.depth", settings.depth, error.allowed) from None
 
 
 def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
@@ -436,9 +448,7 @@ def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
         raise InputError(key, names, "at least one name, none twice")
     for name in names if settings.runs else []:
         _check_swept(config, key, name, f"{prefix}.runs")
-    if settings.batch_size is not None:
-        check_range(f"{prefix}.batch_size", settings.batch_size, 1, config.data.train_images)
-    _check_depth(config, f"{prefix}.depth", settings.depth)
+    _check_scale(config, prefix, settings)
 
 
 def validate_instrument(config: Config) -> None:

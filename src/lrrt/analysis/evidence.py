@@ -12,7 +12,7 @@ from scipy import stats
 
 from lrrt.analysis.dispersion import BOOTSTRAP_SEED, CONFIDENCE
 from lrrt.analysis.tables import by_own_rule, runs_of
-from lrrt.config import Config
+from lrrt.config import Config, Scaled
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 
@@ -138,10 +138,14 @@ class Study:
     def scale(self) -> str:
         """Network, data and batch size in words."""
         config = self.config
-        return (
-            f"{config.model.name}-{config.model.depth} on {config.data.name} at batch size "
-            f"{config.sweep.batch_size}"
-        )
+        network = network_name(config.model.name, config.model.depth)
+        return f"{network} on {config.data.name} at batch size {config.sweep.batch_size}"
+
+    def scale_of(self, settings: Scaled) -> str:
+        """Network and batch size in words of the runs that a section of its own asks for."""
+        model = self.config.model
+        network = network_name(model.name, settings.depth or model.depth)
+        return f"{network}, batch {settings.batch_size or self.config.sweep.batch_size}"
 
     @property
     def at_the_posts_scale(self) -> bool:
@@ -152,6 +156,11 @@ class Study:
             and (config.data.name, config.data.train_images) == ("cifar10", 50000)
             and config.sweep.batch_size == 512
         )
+
+
+def network_name(name: str, depth: int) -> str:
+    """As people write it: ResNet-56."""
+    return f"{ {'resnet': 'ResNet'}.get(name, name) }-{depth}"
 
 
 def number(value: float) -> str:

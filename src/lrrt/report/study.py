@@ -14,7 +14,7 @@ import pandas as pd
 from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
-from lrrt.analysis.evidence import Case, Study, running_median
+from lrrt.analysis.evidence import Case, Study, network_name, running_median
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.analysis.mechanism import MECHANISM_TYPES
 from lrrt.analysis.published import published
@@ -95,7 +95,7 @@ class StudyData(Study):
     def source(self) -> str:
         """What every figure is made from; the data's description goes wherever they go."""
         described = self.dataset.get("description", self.config.data.name).rstrip(".")
-        model = f"{self.config.model.name}-{self.config.model.depth}"
+        model = network_name(self.config.model.name, self.config.model.depth)
         return f"Study {self.config.study.name}: {model}. Data: {described}."
 
     @cached_property

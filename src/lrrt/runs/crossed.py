@@ -28,9 +28,7 @@ def cells(config: Config, dataset_digest: str) -> list[Cell]:
     if settings.weights == 0:
         return found
     for name in settings.protocols:
-        spec = as_swept(
-            config, dataset_digest, settings.backend, config.protocols[name], settings.depth
-        )
+        spec = as_swept(config, dataset_digest, settings.backend, config.protocols[name], settings)
         seeds = [range(config.sweep.seed, config.sweep.seed + n)
                  for n in (settings.weights, settings.orders, settings.augmentations)]  # fmt: skip
         augmented = spec.protocol.augmentation != "none" or spec.protocol.flip

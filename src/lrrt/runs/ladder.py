@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import FACTORS, Config, ProtocolConfig
+from lrrt.config import FACTORS, Config, ProtocolConfig, Scaled
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 
@@ -49,10 +49,10 @@ def as_swept(
     dataset_digest: str,
     backend: str,
     protocol: ProtocolConfig,
-    depth: int | None = None,
+    settings: Scaled,
 ) -> RunSpec:
-    """A range test at the batch size, steps and first seed of ``sweep``; of another network where
-    ``depth`` is given."""
+    """A range test with the steps and first seed of ``sweep``, and its batch size and the study's
+    network where ``settings`` have none of their own."""
     whole_batches = config.data.train_images // config.sweep.batch_size
     steps = config.sweep.steps or protocol.ramp.steps or whole_batches
     ramp = dataclasses.replace(protocol.ramp, steps=steps)
@@ -60,11 +60,11 @@ def as_swept(
         kind="range_test",
         backend=backend,
         protocol=dataclasses.replace(protocol, ramp=ramp),
-        model=dataclasses.replace(config.model, depth=depth or config.model.depth),
+        model=dataclasses.replace(config.model, depth=settings.depth or config.model.depth),
         data_digest=dataset_digest,
         weights_seed=config.sweep.seed,
         order_seed=config.sweep.seed,
-        batch_size=config.sweep.batch_size,
+        batch_size=settings.batch_size or config.sweep.batch_size,
         steps=steps,
         threads=config.launcher.threads,
         device=config.launcher.device,
@@ -104,7 +104,7 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
 
     def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
         protocol = exchanged(ends[origin], ends[target], factors)
-        spec = as_swept(config, dataset_digest, settings.backend, protocol, settings.depth)
+        spec = as_swept(config, dataset_digest, settings.backend, protocol, settings)
         return tuple(
             dataclasses.replace(spec, weights_seed=seed, order_seed=seed)
             for seed in range(config.sweep.seed, config.sweep.seed + settings.runs)

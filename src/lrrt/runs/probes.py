@@ -44,8 +44,7 @@ def range_tests(
     """Range tests of a protocol as it is, so many as ``settings`` has runs; of equal seed, batch
     size and network they are those of the weights sweep."""
     protocol = config.protocols[protocol_name]
-    first = as_swept(config, dataset_digest, backend, protocol, settings.depth)
-    first = dataclasses.replace(first, batch_size=settings.batch_size or first.batch_size)
+    first = as_swept(config, dataset_digest, backend, protocol, settings)
     seeds = [config.sweep.seed + i for i in range(settings.runs)]
     return tuple(dataclasses.replace(first, weights_seed=seed, order_seed=seed) for seed in seeds)
 

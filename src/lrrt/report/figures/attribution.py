@@ -57,14 +57,14 @@ def caption(data: StudyData) -> str:
         if len(rest) and whole["effect"]:
             words += f"; not named: {abs(rest['effect'].iloc[0] / whole['effect']):.0%} of it"
         parts.append(words)
-    counts = data.attribution["n"]
+    counts, settings = data.attribution["n"], data.config.attribution
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     return (
         f"Effect of each factor on the suggested LR, in decades, on the way from "
-        f"{style.name(start)} to {style.name(end)} ({style.name(data.config.attribution.backend)}, "
-        f"n = {n} runs each side, paired by seed): mean log10 difference; bars: its 95 % bootstrap "
-        f"interval, worth its name from six runs on. Effects measured from the other end are "
-        f"turned round. {'; '.join(parts)}."
+        f"{style.name(start)} to {style.name(end)} ({style.name(settings.backend)}, "
+        f"{data.scale_of(settings)}, n = {n} runs each side, paired by seed): mean log10 "
+        f"difference; bars: its 95 % bootstrap interval, worth its name from six runs on. "
+        f"Effects measured from the other end are turned round. {'; '.join(parts)}."
     )
 
 

@@ -66,17 +66,19 @@ def caption(data: StudyData) -> str:
     steps = data.waterfall
     named = steps[steps["kind"] == FACTOR]
     single = not (data.attribution["design"] == SEQUENCE).any()
+    settings = data.config.attribution
     how = "exchanged alone in the first protocol" if single else "the mean over sequences"
-    away = "" if data.at_the_posts_scale and data.config.attribution.depth is None else (
+    away = "" if data.at_the_posts_scale and settings.depth is settings.batch_size is None else (
         " The published values are of another network or other data: so are the grey ways from and "
         "to them."
     )  # fmt: skip
     return (
         f"The way of the suggested LR between the two protocols' published medians "
-        f"({style.name(data.config.attribution.backend)}, n = {named['n'].max()} runs each, paired "
-        f"by seed). A factor's bar is its effect, {how}: mean log10 difference, with its 95 % "
-        f"bootstrap interval as a line. Our ends are geometric means. What is not named is left "
-        f"between the factors' sum and our second end.{away} {' '.join(findings(data))}"
+        f"({style.name(settings.backend)}, {data.scale_of(settings)}, n = {named['n'].max()} runs "
+        f"each, paired by seed). A factor's bar is its effect, {how}: mean log10 "
+        f"difference, with its 95 % bootstrap interval as a line. Our ends are geometric means. "
+        f"What is not named is left between the factors' sum and our second end.{away} "
+        f"{' '.join(findings(data))}"
     )
 
 

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.instrument import LAG, LAST
 from lrrt.report import style
-from lrrt.report.figures.mechanism import network
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
@@ -90,7 +89,7 @@ def caption(data: StudyData) -> str:
         f"n = {n} runs paired by seed; bars: its 95 % bootstrap interval, worth its name from six "
         f"runs on. A cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
         f"replayed on stored curves (smoothing: the rule {LAG}, against its EMA); steps, range and "
-        f"shape of the ramp took runs of their own ({network(data.config, settings)})."
+        f"shape of the ramp took runs of their own ({data.scale_of(settings)})."
     )
     if len(data.instrument_restarts):
         steps = data.instrument_restarts["steps"].iloc[0]

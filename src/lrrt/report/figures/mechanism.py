@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.mechanism import turns
-from lrrt.config import Config, InstrumentConfig, MechanismConfig
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -15,12 +14,6 @@ ORDER = 69
 SECTION = "Initial weights and batch order"
 TITLE = "Why the loss turns: step size against curvature"
 NEEDS = "ramps whose curvature was measured, on torch (mechanism.runs)"
-
-
-def network(config: Config, settings: InstrumentConfig | MechanismConfig) -> str:
-    """Which network the runs of ``settings`` are of, and their batch size."""
-    depth = settings.depth or config.model.depth
-    return f"{config.model.name}-{depth}, batch {settings.batch_size or config.sweep.batch_size}"
 
 
 def _arm(clipped: bool) -> str:
@@ -71,7 +64,7 @@ def caption(data: StudyData) -> str:
     points = data.mechanism.groupby("run")["eigenvalue"].count()
     n = data.mechanism.groupby(["protocol", "clipped"])["run"].nunique()
     seeds, steps = _span(n, "seed"), _span(points, "step")
-    scale = network(data.config, data.config.mechanism)
+    scale = data.scale_of(data.config.mechanism)
     return (
         f"Ramps on {style.name('torch')} ({scale}), n = {seeds} each, as the protocol is and "
         f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at the "

@@ -96,8 +96,6 @@ def _comparison(batches: dict[str, dict]) -> str:
 
 def caption(data: StudyData) -> str:
     table = data.variance
-    depths = table["depth"].unique()
-    network = " and ".join(f"{data.config.model.name}-{depth}" for depth in depths)
     counts = []
     for _, rows in table.groupby(["backend", "protocol"], sort=False):
         row = rows.iloc[0]
@@ -114,7 +112,8 @@ def caption(data: StudyData) -> str:
     else:
         factors += " (the augmentation goes with the order)"
     return (
-        f"{network}, all combinations of {factors}, each once ({'; '.join(counts)}). Above: share "
+        f"{data.scale_of(settings)}: all combinations of {factors}, each once "
+        f"({'; '.join(counts)}). Above: share "
         "of the variance of log10 LR due to each factor and interaction (a negative estimate "
         "counts as 0). Below: standard deviation that is left where what is named is the same in "
         "all runs, relative to all new. Bars: 95 % generalised confidence intervals for normal "
