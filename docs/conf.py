@@ -23,8 +23,8 @@ autodoc_typehints = "none"  # docstrings say types, with shapes and units
 autodoc_mock_imports = ["keras", "lightning", "pytorch_lightning", "tensorflow", "torch"]
 
 nitpicky = True
-# Names of other packages, whose documentation would have to be asked over a network; and the study's
-# insides, which have no page.
+# Names of other packages, whose documentation would have to be asked over a network; and those of
+# the inside of the study, which have no page.
 nitpick_ignore_regex = [
     (r"py:.*", r"lrrt\.(analysis|report)\..*"),
     (r"py:.*", r"(numpy|matplotlib|keras|torch)\..*"),
