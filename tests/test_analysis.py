@@ -106,6 +106,9 @@ def test_suggestions_are_those_of_each_rule_on_what_the_protocol_records():
     expected = replay("blog_keras", LRS, curve(1.0) + 5)
     found = index.loc[("keras", "weights", "run0", "blog_keras")]
     assert (found["min_lr"], found["max_lr"]) == (expected.min_lr, expected.max_lr)
+    validated = curve_rows([curve(1e-2)]).assign(val_accuracy=np.linspace(0.1, 0.6, len(LRS)))
+    smith = suggestion_table(validated, PROTOCOLS).set_index("rule").loc["smith"]
+    assert smith["min_lr"] == LRS[int(0.05 * (len(LRS) - 1))] and smith["max_lr"] > smith["min_lr"]
     own = by_own_rule(table, PROTOCOLS)
     assert len(own) == 4 and (own["rule"] == own["protocol"]).all()
 

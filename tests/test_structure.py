@@ -19,7 +19,7 @@ PLUGINS = {
     "lrrt.stages.divergence": ["lrrt.backends"],
     "lrrt.stages.instrument": ["lrrt.backends", "lrrt.core.rules"],
     "lrrt.stages.mechanism": ["lrrt.backends"],
-    "lrrt.stages.suggest": ["lrrt.core.rules"],
+    "lrrt.stages.suggest": ["lrrt.core.accuracy_rules", "lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
     "lrrt.stages.variance": ["lrrt.backends", "lrrt.core.rules"],
 }

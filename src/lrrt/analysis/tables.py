@@ -114,7 +114,8 @@ def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
 
 
 def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
-    """Every rule of :mod:`lrrt.core.rules` on every run.
+    """Every rule of :mod:`lrrt.core.rules` on every run, and every one of
+    :mod:`lrrt.core.accuracy_rules` on those that were validated at each step.
 
     Parameters
     ----------
@@ -136,10 +137,10 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
         If a curve's protocol is not among ``protocols``.
     """
     # Found once: to look a module up for each curve would take longer than the rule itself.
-    rules = {
-        name: plugins.find("lrrt.core.rules", name, "rule").suggest
-        for name in plugins.names("lrrt.core.rules")
-    }
+    of_loss, of_accuracy = (
+        {name: plugins.find(package, name, "rule").suggest for name in plugins.names(package)}
+        for package in ("lrrt.core.rules", "lrrt.core.accuracy_rules")
+    )
     rows = []
     for identity, curve in runs_of(curves):
         if identity["protocol"] not in protocols:
@@ -147,19 +148,15 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
                 "protocol", identity["protocol"], f"one of: {', '.join(sorted(protocols))}"
             )
         lr, loss = recorded(curve, protocols[identity["protocol"]])
-        for rule, suggest in rules.items():
-            found = suggest(lr, loss)
-            rows.append(
-                (
-                    *(identity[name] for name in IDENTITY),
-                    rule,
-                    found.min_lr,
-                    found.max_lr,
-                    found.fallback,
-                    found.reason,
-                    found.stop_step,
-                )
-            )
+        found_by = {rule: suggest(lr, loss) for rule, suggest in of_loss.items()}
+        if curve.val_accuracy is not None:  # after the update, so beside the LR trained at
+            for rule, suggest in of_accuracy.items():
+                found_by[rule] = suggest(curve.lr, curve.val_accuracy)
+        for rule, found in found_by.items():
+            rows.append((
+                *(identity[name] for name in IDENTITY), rule,
+                found.min_lr, found.max_lr, found.fallback, found.reason, found.stop_step,
+            ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
 
 
