@@ -3,7 +3,7 @@
 import re
 
 from test_finder import recorded_audit
-from test_report import browser  # noqa: F401 (a fixture)
+from test_report import assert_undisturbed, browser  # noqa: F401 (the latter is a fixture)
 
 
 def test_the_audits_page_in_a_browser(browser, tmp_path):  # noqa: F811
@@ -42,16 +42,4 @@ def test_the_audits_page_in_a_browser(browser, tmp_path):  # noqa: F811
     assert browser.value(background) == "rgb(255, 255, 255)"
     assert browser.value("getComputedStyle(document.getElementById('hover')).display") == "none"
 
-    urls = {
-        event["params"]["request"]["url"]
-        for event in browser.events
-        if event["method"] == "Network.requestWillBeSent"
-    }
-    assert all(url.startswith(("file:", "data:")) for url in urls), urls
-    troubles = [
-        event
-        for event in browser.events
-        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
-        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] == "error")
-    ]
-    assert troubles == []
+    assert_undisturbed(browser)

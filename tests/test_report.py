@@ -739,6 +739,23 @@ class _Browser:
         return result["result"].get("value")
 
 
+def assert_undisturbed(browser):
+    """No request left the page, and nothing went wrong in it."""
+    urls = {
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert all(url.startswith(("file:", "data:")) for url in urls), urls
+    troubles = [
+        event
+        for event in browser.events
+        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
+        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] == "error")
+    ]
+    assert troubles == []
+
+
 def test_page_in_a_browser(browser, html, tmp_path, data):
     path = tmp_path / "report.html"
     path.write_text(html)
@@ -776,16 +793,4 @@ def test_page_in_a_browser(browser, html, tmp_path, data):
     browser.ask("Emulation.setEmulatedMedia", media="print", features=[])
     assert browser.value("getComputedStyle(document.querySelector('nav')).display") == "none"
 
-    urls = {
-        event["params"]["request"]["url"]
-        for event in browser.events
-        if event["method"] == "Network.requestWillBeSent"
-    }
-    assert all(url.startswith(("file:", "data:")) for url in urls), urls
-    troubles = [
-        event
-        for event in browser.events
-        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
-        or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] == "error")
-    ]
-    assert troubles == []
+    assert_undisturbed(browser)
