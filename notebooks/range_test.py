@@ -20,6 +20,7 @@
 # %%
 import numpy as np
 from IPython.display import Image, display
+from ipywidgets import FloatSlider, interact
 from sklearn.datasets import load_digits
 
 from lrrt import plugins
@@ -104,23 +105,35 @@ print(f"first loss {loss[0]:.2f} (a uniform guess has {np.log(10):.2f}), last {l
 # $m_k = \beta\, m_{k-1} + (1 - \beta)\, l_k$ divided by $1 - \beta^k$, with $\beta = 0.98$. It is
 # smooth, and it lags: its minimum lies at a larger LR than that of the raw loss.
 
-# %%
-smoothed = ema(loss, 0.98)
-raw_lr, smooth_lr = lrs[np.nanargmin(loss)], lrs[np.nanargmin(smoothed)]
-print(f"lowest raw loss at LR {raw_lr:.2g}, lowest smoothed loss at LR {smooth_lr:.2g}")
 
-with style.applied():
-    figure, axes = style.axes(size=(7.2, 3.8))
-    ax = axes[0, 0]
-    top = style.loss_axis(ax, [loss[0]])
-    ax.plot(lrs, style.below(loss, top), color=style.TRAIN_COLOUR, alpha=0.4, label="raw")
-    ax.plot(lrs, style.below(smoothed, top), color=style.TRAIN_COLOUR, label="smoothed")
-    for value, dash in ((raw_lr, ":"), (smooth_lr, "--")):
-        ax.axvline(value, color=style.INK, linestyle=dash, linewidth=1)
-    style.log_axis(ax)
-    ax.set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
-    ax.legend(loc="lower left")
-    display(Image(style.png(figure, dpi=90)))
+# %%
+def draw(beta=0.98, seed=0):
+    """Raw and smoothed loss of one test, and where each is lowest."""
+    loss = range_test(seed)
+    smoothed = ema(loss, beta)
+    raw_lr, smooth_lr = lrs[np.nanargmin(loss)], lrs[np.nanargmin(smoothed)]
+    print(f"lowest raw loss at LR {raw_lr:.2g}, lowest smoothed loss at LR {smooth_lr:.2g}")
+    with style.applied():
+        figure, axes = style.axes(size=(7.2, 3.8))
+        ax = axes[0, 0]
+        top = style.loss_axis(ax, [loss[0]])
+        ax.plot(lrs, style.below(loss, top), color=style.TRAIN_COLOUR, alpha=0.4, label="raw")
+        ax.plot(lrs, style.below(smoothed, top), color=style.TRAIN_COLOUR, label="smoothed")
+        for value, dash in ((raw_lr, ":"), (smooth_lr, "--")):
+            ax.axvline(value, color=style.INK, linestyle=dash, linewidth=1)
+        style.log_axis(ax)
+        ax.set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
+        ax.legend(loc="lower left")
+        display(Image(style.png(figure, dpi=90)))
+
+
+draw()
+
+# %% [markdown]
+# In a running notebook: move $\beta$ and see the minimum wander, change the seed and see it jump.
+
+# %%
+interact(draw, beta=FloatSlider(0.98, min=0.0, max=0.99, step=0.01), seed=(0, 19))
 
 # %% [markdown]
 # ## Rules
