@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from lrrt import lockfile
+from lrrt.mend import mend
 from reliability import workplace
 
 DVC = [str(Path(sys.executable).with_name("dvc")), "repro"]
@@ -89,9 +89,9 @@ def kill_once(command: list[str], folder: Path, delay: float) -> bool:
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     ended = process.poll()
-    workplace.kill(process)
+    error = workplace.kill(process)
     if ended:
-        raise RuntimeError(f"{command} ended with status {ended}")
+        raise RuntimeError(f"{command} ended with status {ended}: {error}")
     return ended is None
 
 
@@ -134,8 +134,8 @@ def kill_dvc(
 ) -> Counter[str]:
     """Kill ``dvc repro`` and all it started at random moments, so many times, until it ends.
 
-    Before each start, as in ``make study``, :mod:`lrrt.lockfile` sees to a ``dvc.lock`` that DVC
-    was writing; ``mended`` counts them.
+    Before each start, as in ``make study``, :mod:`lrrt.mend` sees to a file that DVC was
+    writing; ``mended`` counts them.
     """
     draw, tally = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
@@ -145,7 +145,7 @@ def kill_dvc(
         expected = workplace.outputs(undisturbed)
         workplace.make_repository(folder, backend)
         while tally["repro"] < kills:
-            tally["mended"] += lockfile.mend(folder / "dvc.lock")
+            tally["mended"] += len(mend(folder))
             if kill_once(DVC, folder, draw.uniform(0, seconds / 2)):
                 tally["repro"] += 1
                 check(folder, expected)
@@ -155,7 +155,7 @@ def kill_dvc(
                 tally["studies"] += 1
                 shutil.rmtree(folder)
                 workplace.make_repository(folder, backend)
-        tally["mended"] += lockfile.mend(folder / "dvc.lock")
+        tally["mended"] += len(mend(folder))
         workplace.run(DVC, folder)
         check(folder, expected, complete=True)
         tally["studies"] += 1

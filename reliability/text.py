@@ -33,9 +33,9 @@ the same bits and nothing else lay beside them.
 
 {table(["killed at", *STAGES, "studies completed"], rows)}
 Of these random kills, {found["dvc"]["repro"]} hit `dvc repro` and all it had started, over
-{found["dvc"]["studies"]} studies. {found["dvc"]["mended"]} of them found DVC writing its
-`dvc.lock`, which it could not read any more: `make study` removes it then. The next `dvc repro`
-went on every time.
+{found["dvc"]["studies"]} studies. {found["dvc"]["mended"]} of them found DVC writing
+its `dvc.lock` or `.dvc/tmp/rwlock`, which it could not read any more: `make study` removes them
+then. The next `dvc repro` went on every time.
 """
 
 

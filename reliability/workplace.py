@@ -103,14 +103,14 @@ def start(command: list[str], folder: Path, **variables: str) -> subprocess.Pope
     )  # fmt: skip
 
 
-def kill(process: subprocess.Popen) -> None:
-    """SIGKILL the whole tree, whoever is alive of it, until nobody is."""
+def kill(process: subprocess.Popen) -> str:
+    """SIGKILL the whole tree, whoever is alive of it, until nobody is; its standard error."""
     while alive := tree(process.pid):
         for one in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         time.sleep(0.005)
-    process.communicate()
+    return process.communicate()[1]
 
 
 def run(command: list[str], folder: Path, **variables: str) -> float:

@@ -26,11 +26,11 @@ sys.path.insert(0, str(ROOT))
 from reliability import kills, workplace  # noqa: E402
 
 import lrrt.backends  # noqa: E402
-from lrrt import lockfile  # noqa: E402
 from lrrt.analysis.tables import read_table  # noqa: E402
 from lrrt.config import ModelConfig, ProtocolConfig  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
 from lrrt.files import write_whole  # noqa: E402
+from lrrt.mend import mend  # noqa: E402
 from lrrt.report.build import write as write_report  # noqa: E402
 from lrrt.runs import store as store_module  # noqa: E402
 from lrrt.runs.spec import RunSpec  # noqa: E402
@@ -497,14 +497,15 @@ def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     workplace.run(repro, study, CLOCK="backwards")
     kills.check(study, expected, complete=True)
     assert (study / "dvc.lock").read_text() == lock
-    assert not lockfile.mend(study / "dvc.lock")
-    # A lock that is cut: DVC names it, nothing is touched, and `make study` makes it go on.
+    assert mend(study) == []
+    # Locks that are cut: DVC names one, nothing is touched, and `make study` makes it go on.
     (study / "dvc.lock").write_text(lock[: len(lock) // 2] + "\n:")
+    (study / ".dvc/tmp/rwlock").write_text('{"')
     process = workplace.start(repro, study)
     error = process.communicate()[1]
     assert process.returncode and "dvc.lock" in error and "Traceback" not in error
     kills.check(study, expected, complete=True)
-    assert lockfile.mend(study / "dvc.lock")
+    assert mend(study) == ["dvc.lock", ".dvc/tmp/rwlock"]
     workplace.run(repro, study)
     kills.check(study, expected, complete=True)
     assert (study / "dvc.lock").read_text() == lock
