@@ -458,9 +458,9 @@ def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
     monkeypatch.setattr(lrrt.backends, "__path__", paths)
     monkeypatch.chdir(study)
     folder = study / "data" / "tiny"
-    for name, stage, arguments in (
-        ("curves/linear-p-weights.parquet", suggest, []),
-        ("dataset.safetensors", sweep, ["linear", "p", "weights"]),
+    for name, stage in (
+        ("curves/linear-p-weights.parquet", suggest),
+        ("dataset.safetensors", sweep),
     ):
         file = folder / name
         content = bytearray(file.read_bytes())
@@ -468,7 +468,7 @@ def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
         damaged = {"flipped": bytes(content), "cut": bytes(content[:-9]), "emptied": b""}[kind]
         file.write_bytes(damaged)
         with pytest.raises(SystemExit) as caught:
-            stage.main(arguments)
+            stage.main([])
         error = capsys.readouterr().err
         assert caught.value.code == 2 and error.count("\n") == 1, error
         assert file.name in error and "writes it" in error

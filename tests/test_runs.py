@@ -27,7 +27,7 @@ from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
 # One number w, drawn by the seed; loss (w - mean(images))^2 + 0.01 mean(labels).
-FAKE = '''
+FAKE = """
 import os, pathlib, signal, time
 import numpy as np
 from lrrt.backends import Step
@@ -64,7 +64,7 @@ def build(nodes, protocol, weights, *, precision, threads, device):
 
 def versions():
     return {"fake": "1"}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,14 @@ def dataset_path(tmp_path_factory):
     labels = random.integers(0, 10, 260)
     scaled = images[:220] / 255
     dataset = Dataset(
-        images[:220], labels[:220], images[220:], labels[220:], scaled.mean(axis=(0, 1, 2)),
-        scaled.std(axis=(0, 1, 2)), tuple("0123456789"), "random",
+        images[:220],
+        labels[:220],
+        images[220:],
+        labels[220:],
+        scaled.mean(axis=(0, 1, 2)),
+        scaled.std(axis=(0, 1, 2)),
+        tuple("0123456789"),
+        "random",
     )
     path = tmp_path_factory.mktemp("data") / "dataset.safetensors"
     save(dataset, path)
@@ -119,10 +125,15 @@ def spec(dataset):
 
 def make_spec(digest="0" * 64, **changes) -> RunSpec:
     values = dict(
-        kind="range_test", backend="fake",
+        kind="range_test",
+        backend="fake",
         protocol=ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12)),
-        model=ModelConfig(depth=8, width=8), data_digest=digest, weights_seed=0, order_seed=0,
-        batch_size=16, steps=12,
+        model=ModelConfig(depth=8, width=8),
+        data_digest=digest,
+        weights_seed=0,
+        order_seed=0,
+        batch_size=16,
+        steps=12,
     )
     return RunSpec(**{**values, **changes})
 
@@ -131,6 +142,7 @@ RESULT = Result({"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}, {
 
 
 # --- key
+
 
 def test_key_is_pinned():
     assert make_spec().key == "1f5a5e9df777b935ff0129fdf21b26af7837bd1f"
@@ -141,14 +153,19 @@ def test_key_changes_with_what_changes_the_run_only():
     ruled = dataclasses.replace(base.protocol, rule="blog_keras", home="keras")
     assert dataclasses.replace(base, protocol=ruled).key == base.key
     other = [
-        make_spec(weights_seed=1), make_spec(order_seed=1), make_spec(threads=2),
-        make_spec(precision="bfloat16"), make_spec(validation="running"), make_spec("1" * 64),
+        make_spec(weights_seed=1),
+        make_spec(order_seed=1),
+        make_spec(threads=2),
+        make_spec(precision="bfloat16"),
+        make_spec(validation="running"),
+        make_spec("1" * 64),
         make_spec(protocol=dataclasses.replace(base.protocol, momentum=0.8)),
     ]
     assert len({s.key for s in [base, *other]}) == len(other) + 1
 
 
 # --- store
+
 
 def test_store_gives_back_what_was_put(tmp_path):
     store, spec = Store(tmp_path), make_spec()
@@ -217,6 +234,7 @@ def test_failed_write_leaves_the_old_entry(tmp_path, monkeypatch):
 
 # --- plan
 
+
 def plan_config() -> Config:
     protocol = ProtocolConfig(home="fake")
     return Config(
@@ -233,8 +251,12 @@ def test_sweep_specs():
     config.data.train_images = 330
     specs = sweep_specs(config, "d", "fake", "p", "s")
     assert [(s.batch_size, s.weights_seed, s.order_seed, s.steps) for s in specs] == [
-        (16, 7, 7, 20), (16, 7, 8, 20), (16, 7, 9, 20),
-        (32, 7, 7, 10), (32, 7, 8, 10), (32, 7, 9, 10),
+        (16, 7, 7, 20),
+        (16, 7, 8, 20),
+        (16, 7, 9, 20),
+        (32, 7, 7, 10),
+        (32, 7, 8, 10),
+        (32, 7, 9, 10),
     ]
     assert all(s.protocol.ramp.steps == s.steps and s.data_digest == "d" for s in specs)
     assert config.protocols["p"].ramp.steps is None
@@ -250,15 +272,21 @@ def test_the_queue_takes_every_case_in_turn():
     found = queue(config, "d")
     assert len(found) == 12
     assert [(s.backend, s.batch_size, s.order_seed) for s in found[:6]] == [
-        ("fake", 16, 7), ("fake", 32, 7), ("doubling", 16, 7), ("doubling", 32, 7),
-        ("fake", 128, 0), ("doubling", 128, 0),
+        ("fake", 16, 7),
+        ("fake", 32, 7),
+        ("doubling", 16, 7),
+        ("doubling", 32, 7),
+        ("fake", 128, 0),
+        ("doubling", 128, 0),
     ]
     assert [(s.backend, s.order_seed) for s in found[-2:]] == [("fake", 9), ("fake", 9)]
 
 
 @pytest.mark.parametrize(
-    "names, part", [
-        (("jax", "p", "s"), "doubling, fake, "), (("fake", "q", "s"), "one of: crossed, p"),
+    "names, part",
+    [
+        (("jax", "p", "s"), "doubling, fake, "),
+        (("fake", "q", "s"), "one of: crossed, p"),
         (("fake", "p", "t"), "one of: s, same"),
     ],
 )
@@ -268,6 +296,7 @@ def test_sweep_specs_name_what_exists(names, part):
 
 
 # --- execution
+
 
 def test_range_test(dataset, spec):
     arrays = execute(spec, dataset).arrays
@@ -289,7 +318,12 @@ def test_training(dataset):
     spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
     result = execute(spec, dataset)
     assert list(result.arrays) == [
-        "epoch", "lr", "train_loss", "train_eval_loss", "train_accuracy", "val_loss",
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_eval_loss",
+        "train_accuracy",
+        "val_loss",
         "val_accuracy",
     ]
     assert result.arrays["epoch"].tolist() == [1, 2, 3]
@@ -320,6 +354,7 @@ def test_weights_pass_through_the_other_backend(dataset, fake_log):
 
 
 # --- workers
+
 
 def specs_of(dataset, count: int) -> list[RunSpec]:
     return [make_spec(dataset.digest, weights_seed=i, order_seed=i) for i in range(count)]
@@ -388,9 +423,7 @@ def test_failing_run_is_one_line_and_others_go_on(
     dataset, dataset_path, tmp_path, monkeypatch, capsys
 ):
     store, (first, second) = Store(tmp_path / "store"), specs_of(dataset, 2)
-    first = dataclasses.replace(
-        first, protocol=dataclasses.replace(first.protocol, momentum=0.123)
-    )
+    first = dataclasses.replace(first, protocol=dataclasses.replace(first.protocol, momentum=0.123))
     monkeypatch.setenv("FAKE_RAISE", "0.123")
     with pytest.raises(SystemExit, match="1 of 2 runs failed"):
         local.run([first, second], dataset_path, store, LauncherConfig(workers=1))
@@ -422,9 +455,14 @@ def alive(process_id: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number, status", [
-    (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9),
-])
+@pytest.mark.parametrize(
+    "number, status",
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGKILL, -9),
+    ],
+)
 def test_signals_stop_all_and_keep_results(
     dataset, dataset_path, tmp_path, fake_log, number, status
 ):
@@ -432,7 +470,9 @@ def test_signals_stop_all_and_keep_results(
     script.write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, script, dataset_path, store.path, dataset.digest],
-        env={**os.environ, "FAKE_SLEEP": "0.1"}, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "FAKE_SLEEP": "0.1"},
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
@@ -474,6 +514,7 @@ def test_torch_gives_the_same_bits_on_any_worker(dataset, dataset_path, tmp_path
 
 
 # --- collecting
+
 
 def test_curve_table(dataset, tmp_path):
     store, specs = Store(tmp_path), specs_of(dataset, 2)

@@ -20,7 +20,13 @@ from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 
 TRAINING_COLUMNS = (
-    "epoch", "lr", "train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy",
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_eval_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
 )
 
 
@@ -74,8 +80,12 @@ def _nodes(spec: RunSpec, channels: int, classes: int) -> list:
 
 def _build(spec: RunSpec, backend: str, nodes: list, initial: dict[str, np.ndarray]) -> Network:
     return plugins.find("lrrt.backends", backend, "backend").build(
-        nodes, spec.protocol, initial,
-        precision=spec.precision, threads=spec.threads, device=spec.device,
+        nodes,
+        spec.protocol,
+        initial,
+        precision=spec.precision,
+        threads=spec.threads,
+        device=spec.device,
     )
 
 
@@ -107,8 +117,13 @@ class _Batches:
         self.protocol, self.dataset = spec.protocol, dataset
         count, size = dataset.train_images.shape[:2]
         self.plan = batches.BatchPlan(
-            count, spec.batch_size, spec.order_seed, spec.protocol.augmentation,
-            spec.protocol.flip, size=size, augmentation_seed=spec.augmentation_seed,
+            count,
+            spec.batch_size,
+            spec.order_seed,
+            spec.protocol.augmentation,
+            spec.protocol.flip,
+            size=size,
+            augmentation_seed=spec.augmentation_seed,
         )
 
     def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,9 +132,7 @@ class _Batches:
         images = batches.apply(data.train_images, draws, self.protocol, data.mean, data.std)
         return images, np.asarray(data.train_labels[draws[0]])
 
-    def evaluation(
-        self, images: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def evaluation(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scaled as in training, not augmented."""
         data = self.dataset
         return batches.prepare(images, self.protocol, data.mean, data.std), np.asarray(labels)
@@ -218,7 +231,9 @@ def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, 
                 record["initial_loss"] = record["peak_loss"] = losses[0]
             record["peak_loss"] = max(record["peak_loss"], losses[-1])
         rows[epoch, 2:] = (
-            np.mean(losses), *network.evaluate(*train), *network.evaluate(*test),
+            np.mean(losses),
+            *network.evaluate(*train),
+            *network.evaluate(*test),
         )
     return _columns(rows), record
 

@@ -39,7 +39,8 @@ def sweep_specs(
         whole_batches = config.data.train_images // batch_size
         if whole_batches == 0:
             raise InputError(
-                f"sweeps.{sweep_name}.batch_sizes", batch_size,
+                f"sweeps.{sweep_name}.batch_sizes",
+                batch_size,
                 f"at most data.train_images = {config.data.train_images}",
             )
         steps = sweep.steps or protocol.ramp.steps or whole_batches
