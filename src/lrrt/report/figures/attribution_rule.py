@@ -29,12 +29,14 @@ def findings(data: StudyData) -> list[str]:
     for row in data.fired.to_dict("records"):
         if row["sweep"] != "weights" or not data.is_home((row["backend"], row["protocol"])):
             continue
+        instead = (
+            f"; in the median {number(row['fell_back'])} there, where the steepest descent is at "
+            f"{number(row['steepest'])}"
+        )
         sentences.append(
             f"In {row['fallbacks']} of {row['n']} runs of {style.name(row['protocol'])} min LR was "
             f"not found in the curve but is the rule's silent fallback, max LR / 10 (share "
-            f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]); in the median "
-            f"{number(row['fell_back'])} there, where the steepest descent is at "
-            f"{number(row['steepest'])}."
+            f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]){instead if row['fallbacks'] else ''}."
         )
     return sentences
 
