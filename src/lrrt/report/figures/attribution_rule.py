@@ -36,7 +36,8 @@ def findings(data: StudyData) -> list[str]:
         sentences.append(
             f"In {row['fallbacks']} of {row['n']} runs of {style.name(row['protocol'])} min LR was "
             f"not found in the curve but is the rule's silent fallback, max LR / 10 (share "
-            f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]){instead if row['fallbacks'] else ''}."
+            f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}])"
+            f"{instead if row['fallbacks'] else ''}."
         )
     return sentences
 
