@@ -28,17 +28,17 @@ print([time.perf_counter() - started])
 """
 COLD = """
 import time; started = time.perf_counter()
-import dataclasses, sys
+import sys
 import lrrt.backends.{backend}
 from lrrt import config
 from lrrt.datasets import open_dataset
 from lrrt.runs.execute import execute
 from lrrt.runs.plan import sweep_specs
+from lrrt.runs.probes import ramped
 dataset = open_dataset(sys.argv[1])
 study = config.load(sys.argv[2])
 spec = sweep_specs(study, dataset.digest, "{backend}", "blog_fastai", "weights")[0]
-ramp = dataclasses.replace(spec.protocol.ramp, steps=10)
-spec = dataclasses.replace(spec, steps=10, protocol=dataclasses.replace(spec.protocol, ramp=ramp))
+spec = ramped(spec, steps=10)
 times = [time.perf_counter()]
 for _ in range(2):
     execute(spec, dataset)

@@ -269,7 +269,8 @@ def test_the_queue_takes_every_case_in_turn():
     config.study.backends, config.study.protocols = ["fake", "doubling"], ["p"]
     config.study.sweeps = ["s", "same"]
     config.sweeps["s"].crossed_runs = 2
-    found = queue(config, "d")
+    planned = {case: sweep_specs(config, "d", *case) for case in config.study.cases}
+    found = queue(config, planned)
     assert len(found) == 12
     assert [(s.backend, s.batch_size, s.order_seed) for s in found[:6]] == [
         ("fake", 16, 7),

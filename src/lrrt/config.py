@@ -406,11 +406,15 @@ def validate_variance(config: Config) -> None:
     check_range(f"{prefix}.augmentations", variance.augmentations, 1, 100)
     key, protocols = f"{prefix}.protocols", variance.protocols
     _check_names(key, protocols)
-    if not protocols or len(set(protocols)) != len(protocols):
-        raise InputError(key, protocols, "a list of at least one name, none twice")
+    _check_listed(key, protocols)
     for protocol in protocols if variance.weights else []:
         _check_swept(config, key, protocol, f"{prefix}.weights")
     _check_scale(config, prefix, variance)
+
+
+def _check_listed(key: str, names: list[str]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise InputError(key, names, "a list of at least one name, none twice")
 
 
 def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
@@ -444,8 +448,7 @@ def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
     names, key = settings.protocols, f"{prefix}.protocols"
     check_range(f"{prefix}.runs", settings.runs, 0, 100_000)
     _check_names(key, names)
-    if not names or len(set(names)) != len(names):
-        raise InputError(key, names, "at least one name, none twice")
+    _check_listed(key, names)
     for name in names if settings.runs else []:
         _check_swept(config, key, name, f"{prefix}.runs")
     _check_scale(config, prefix, settings)
@@ -493,8 +496,7 @@ def validate(config: Config) -> Config:
         ("study.protocols", study.protocols, sorted(config.protocols)),
         ("study.sweeps", study.sweeps, sorted(config.sweeps)),
     ):
-        if not listed or len(set(listed)) != len(listed):
-            raise InputError(key, listed, "a list of at least one name, none twice")
+        _check_listed(key, listed)
         for name in listed:
             if name not in known:
                 raise InputError(key, name, f"one of: {', '.join(known)}")

@@ -6,6 +6,7 @@ unlike medians, add up along a sequence of factors to the whole way.
 
 import itertools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,24 @@ from lrrt.analysis.evidence import bootstrap_interval, share_interval
 from lrrt.core import rules
 from lrrt.core.curve import Curve
 from lrrt.core.replay import recorded
-from lrrt.errors import InputError
 from lrrt.runs.ladder import ALL, ALONE, SEQUENCE, Rung
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Store
+from lrrt.runs.store import Store, kept
+
+
+class Effect(NamedTuple):
+    """Over the ``n`` seeds with a suggestion on both sides (``abstained``: the others): geometric
+    means ``before`` and ``after``; the mean ``effect`` in decades with its 95 % bootstrap interval
+    ``low``, ``high`` (NaN for fewer than two)."""
+
+    n: int
+    before: float
+    after: float
+    effect: float
+    low: float
+    high: float
+    abstained: int
+
 
 SHAPLEY, UNEXPLAINED = "shapley", "unexplained"
 RUNG = {
@@ -54,7 +69,7 @@ CROSS_TYPES = {
     "at": "str",
     "origin": "str",
     "target": "str",
-    **{name: EFFECT_TYPES[name] for name in list(EFFECT_TYPES)[len(RUNG) : -1]},
+    **{name: EFFECT_TYPES[name] for name in ("quantity", *Effect._fields)},
 }
 PUBLISHED, FACTOR, UNNAMED = "published", "factor", "not named"
 TO_OURS, FROM_OURS = "to our runs", "from our runs"
@@ -82,11 +97,17 @@ def read(spec: RunSpec, store: Store) -> rules.Suggestion:
     InputError
         For a run that the store lacks.
     """
-    result = store.get(spec.key)
-    if result is None:
-        raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
-    arrays = {name: result.arrays[name] for name in ("lr", "loss", "penalty", "grad_norm")}
-    return rules.replay(spec.protocol.rule, *recorded(Curve(**arrays), spec.protocol))
+    return rules.replay(spec.protocol.rule, *as_recorded(spec, store))
+
+
+def as_recorded(spec: RunSpec, store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """LR and loss of a stored range test as its protocol's finder records them.
+
+    Raises like :func:`read`.
+    """
+    arrays = kept(store, spec).arrays
+    curve = Curve(**{name: arrays[name] for name in ("lr", "loss", "penalty", "grad_norm")})
+    return recorded(curve, spec.protocol)
 
 
 def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:
@@ -130,7 +151,7 @@ def effects(readings: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
         for quantity in QUANTITIES:
             before, after = (_decades(group[f"{side}_{quantity}"]) for side in SIDES)
             fallbacks = int(group["after_fallback"].sum())
-            rows.append((*rung, quantity, *_effect(before, after, resamples, fallbacks)))
+            rows.append((*rung, quantity, *paired_effect(before, after, resamples), fallbacks))
     rows += _averaged(readings[readings["design"] == SEQUENCE], resamples)
     rows += _unexplained(readings, resamples)
     return pd.DataFrame(rows, columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
@@ -141,10 +162,8 @@ def _decades(lrs: pd.Series) -> np.ndarray:
     return np.log10(values, out=np.full(len(values), np.nan), where=values > 0)
 
 
-def _effect(
-    before: np.ndarray, after: np.ndarray, resamples: int, fallbacks: int
-) -> tuple[int, float, float, float, float, float, int, int]:
-    """``EFFECT_TYPES`` from ``n`` on, from the log10 LRs of paired seeds."""
+def paired_effect(before: np.ndarray, after: np.ndarray, resamples: int) -> Effect:
+    """From the log10 LRs of paired seeds, NaN where a rule abstained."""
     paired = np.isfinite(before) & np.isfinite(after)
     differences = after[paired] - before[paired]
     low = high = middle = start = end = np.nan
@@ -153,7 +172,7 @@ def _effect(
         start, end = (float(10 ** side[paired].mean()) for side in (before, after))
     if len(differences) > 1:
         low, high = bootstrap_interval([differences], np.mean, resamples=resamples)
-    return (len(differences), start, end, middle, low, high, int((~paired).sum()), fallbacks)
+    return Effect(len(differences), start, end, middle, low, high, int((~paired).sum()))
 
 
 def _averaged(sequences: pd.DataFrame, resamples: int) -> list[tuple]:
@@ -170,8 +189,8 @@ def _averaged(sequences: pd.DataFrame, resamples: int) -> list[tuple]:
                 .mean(axis=1)
                 for side in SIDES
             ]
-            found = _effect(*sides, resamples, int(group["after_fallback"].sum()))
-            rows.append((SHAPLEY, -1, -1, factor, *ends, quantity, *found))
+            found, fallbacks = paired_effect(*sides, resamples), int(group["after_fallback"].sum())
+            rows.append((SHAPLEY, -1, -1, factor, *ends, quantity, *found, fallbacks))
     return rows
 
 
@@ -187,8 +206,8 @@ def _unexplained(readings: pd.DataFrame, resamples: int) -> list[tuple]:
     for quantity in QUANTITIES:
         sides = (_decades(last[f"after_{quantity}"].reindex(whole.index)),
                  _decades(whole[f"after_{quantity}"]))  # fmt: skip
-        found = _effect(*sides, resamples, int(whole["after_fallback"].sum()))
-        rows.append((UNEXPLAINED, -1, -1, "", *ends, quantity, *found))
+        found, fallbacks = paired_effect(*sides, resamples), int(whole["after_fallback"].sum())
+        rows.append((UNEXPLAINED, -1, -1, "", *ends, quantity, *found, fallbacks))
     return rows
 
 
@@ -240,29 +259,26 @@ def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
             paired = runs[cells].notna().all(axis=1)
             found = table.loc[paired, cells].to_numpy(np.float64)
             found = found.reshape(-1, 2, 2)  # seed, backend, protocol
-            for i, protocol in enumerate(protocols):
-                sides = found[:, 0, i], found[:, 1, i]
-                rows.append((BACKEND, protocol, *backends, quantity, *_cross(sides, resamples)))
-            sides = found[:, 0].mean(axis=1), found[:, 1].mean(axis=1)
-            both = " and ".join(protocols)
-            rows.append((BACKEND, both, *backends, quantity, *_cross(sides, resamples)))
-            for i, backend in enumerate(backends):
-                sides = found[:, i, 0], found[:, i, 1]
-                rows.append((PROTOCOL, backend, *protocols, quantity, *_cross(sides, resamples)))
-            sides = found[:, :, 0].mean(axis=1), found[:, :, 1].mean(axis=1)
-            both = " and ".join(backends)
-            rows.append((PROTOCOL, both, *protocols, quantity, *_cross(sides, resamples)))
-            sides = found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]
-            n, _, _, *rest = _cross(sides, resamples)  # differences, which are no LRs
-            both = " and ".join(protocols)
-            rows.append((INTERACTION, both, *backends, quantity, n, np.nan, np.nan, *rest))
+            both = [" and ".join(names) for names in (backends, protocols)]
+            of_backend = zip(protocols, found[:, 0].T, found[:, 1].T, strict=True)
+            of_protocol = zip(backends, found[:, :, 0].T, found[:, :, 1].T, strict=True)
+            compared = [
+                *((BACKEND, at, backends, *sides) for at, *sides in of_backend),
+                (BACKEND, both[1], backends, found[:, 0].mean(axis=1), found[:, 1].mean(axis=1)),
+                *((PROTOCOL, at, protocols, *sides) for at, *sides in of_protocol),
+                (PROTOCOL, both[0], protocols,
+                 found[:, :, 0].mean(axis=1), found[:, :, 1].mean(axis=1)),
+                (INTERACTION, both[1], backends,
+                 found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]),
+            ]  # fmt: skip
+            for effect_of, at, ends, *sides in compared:
+                effect = paired_effect(*sides, resamples)
+                if effect_of == INTERACTION:  # of differences, which are no LRs
+                    effect = effect._replace(before=np.nan, after=np.nan)
+                rows.append((effect_of, at, *ends, quantity, *effect))
     found = pd.DataFrame(rows, columns=list(CROSS_TYPES)).astype(CROSS_TYPES)
     # An effect at one level belongs to several pairs of three levels or more: told once.
     return found.drop_duplicates([*list(CROSS_TYPES)[:4], "quantity"], ignore_index=True)
-
-
-def _cross(sides: tuple[np.ndarray, np.ndarray], resamples: int) -> tuple:
-    return _effect(*sides, resamples, 0)[:-1]
 
 
 def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 An effect is the mean over paired seeds of log10(LR with the setting) - log10(LR by default).
 """
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -13,18 +12,16 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.signal import lfilter
 
 from lrrt import plugins
-from lrrt.analysis.attribution import read
+from lrrt.analysis.attribution import as_recorded, paired_effect
 from lrrt.analysis.dispersion import QUANTITIES, RESAMPLES
-from lrrt.analysis.evidence import bootstrap_interval, running_median
+from lrrt.analysis.evidence import running_median
 from lrrt.analysis.tables import runs_of
 from lrrt.config import ProtocolConfig
 from lrrt.core import rules
 from lrrt.core.replay import recorded
 from lrrt.core.rules import blog_fastai
-from lrrt.errors import InputError
 from lrrt.runs.probes import Restart, Variant
-from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Result, Store
+from lrrt.runs.store import Store, kept
 
 #: Settings of a rule that act on a finished curve: name, value as text, the rule's keywords.
 REPLAYED = (
@@ -147,15 +144,9 @@ def _row(identity: tuple, default: Sequence[Pair], other: Sequence[Pair], resamp
             np.log10([np.nan if pair[i] is None else pair[i] for pair in pairs])
             for pairs in (default, other)
         )
-        paired = np.isfinite(before) & np.isfinite(after)
-        differences = after[paired] - before[paired]
-        start = middle = low = high = np.nan
-        if len(differences):
-            start, middle = float(10 ** before[paired].mean()), float(differences.mean())
-        if len(differences) > 1:
-            low, high = bootstrap_interval([differences], np.mean, resamples=resamples)
-        counts = len(differences), int((~paired).sum())
-        rows.append((*identity, quantity, *counts, start, middle, low, high))
+        found = paired_effect(before, after, resamples)
+        counts, interval = (found.n, found.abstained), (found.low, found.high)
+        rows.append((*identity, quantity, *counts, found.before, found.effect, *interval))
     return rows
 
 
@@ -239,19 +230,15 @@ def trained(variants: Iterable[Variant], store: Store, resamples: int = RESAMPLE
     """
     rows, default = [], {}
     for variant in variants:
+        curves = [as_recorded(spec, store) for spec in variant.specs]
         for rule in plugins.names("lrrt.core.rules"):
-            found = [_pair(read(_read_by(spec, rule), store)) for spec in variant.specs]
+            found = [_pair(rules.replay(rule, *curve)) for curve in curves]
             if variant.setting == "default":
                 default[variant.protocol, rule] = found
                 continue
             identity = (variant.protocol, variant.specs[0].backend, rule, *variant[1:3])
             rows += _row(identity, default[variant.protocol, rule], found, resamples)
     return _table(rows)
-
-
-def _read_by(spec: RunSpec, rule: str) -> RunSpec:
-    """The same run, read by another rule."""
-    return dataclasses.replace(spec, protocol=dataclasses.replace(spec.protocol, rule=rule))
 
 
 def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
@@ -273,11 +260,11 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
     rows, smoothed = [], {}
     for protocol, lr, spec, ramp in restarts:
         if ramp.key not in smoothed:
-            arrays = _stored(ramp, store).arrays
+            arrays = kept(store, ramp).arrays
             lrs, losses = before_explosion(arrays["lr"], arrays["loss"])
             short = len(lrs) < SHORTEST
             smoothed[ramp.key] = (lrs[:0], losses[:0]) if short else (lrs, spline(losses))
-        loss = _stored(spec, store).arrays["loss"]
+        loss = kept(store, spec).arrays["loss"]
         last = loss[-LAST:].mean() if np.isfinite(loss).all() else np.inf
         lrs, losses = smoothed[ramp.key]
         beside = np.inf
@@ -286,13 +273,6 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
         rows.append((protocol, spec.backend, spec.weights_seed, spec.order_seed, lr, spec.steps,
                      spec.key[:12], loss[0], last, ramp.key[:12], beside))  # fmt: skip
     return pd.DataFrame(rows, columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
-
-
-def _stored(spec: RunSpec, store: Store) -> Result:
-    result = store.get(spec.key)
-    if result is None:
-        raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
-    return result
 
 
 def restart_effects(restarts: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.instrument import turn
-from lrrt.errors import InputError
+from lrrt.runs.collect import empty_table
 from lrrt.runs.probes import Probe
-from lrrt.runs.store import Store
+from lrrt.runs.store import Store, kept
 
 CASE = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
 MECHANISM_TYPES = {
@@ -52,9 +52,7 @@ def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
     """
     parts = []
     for protocol, clipped, spec in probes:
-        result = store.get(spec.key)
-        if result is None:
-            raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
+        result = kept(store, spec)
         names = ("lr", "loss", "grad_norm", "update_ratio", "eigenvalue", "products")
         found = {name: result.arrays[name] for name in names}
         scale = np.ones(spec.steps)
@@ -70,8 +68,7 @@ def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
             | found
         )
         parts.append(part[list(MECHANISM_TYPES)].astype(MECHANISM_TYPES))
-    empty = pd.DataFrame(columns=list(MECHANISM_TYPES)).astype(MECHANISM_TYPES)
-    return pd.concat(parts, ignore_index=True) if parts else empty
+    return pd.concat(parts, ignore_index=True) if parts else empty_table(MECHANISM_TYPES)
 
 
 def crossing(run: pd.DataFrame) -> float:

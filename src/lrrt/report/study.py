@@ -16,7 +16,7 @@ from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import Case, Study, network_name, running_median
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
-from lrrt.analysis.mechanism import MECHANISM_TYPES
+from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
@@ -25,7 +25,7 @@ from lrrt.core.curve import COLUMNS
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
-from lrrt.runs.collect import TRAINING_TYPES, curves_file
+from lrrt.runs.collect import TRAINING_TYPES, curves_file, empty_table
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -65,26 +65,12 @@ class StudyData(Study):
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     """
 
-    attribution: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
-    )
-    variance: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(COMPONENT_TYPES)).astype(COMPONENT_TYPES)
-    )
-    variance_spread: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
-    )
-    instrument: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(SENSITIVITY_TYPES)).astype(
-            SENSITIVITY_TYPES
-        )
-    )
-    instrument_restarts: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
-    )
-    mechanism: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=list(MECHANISM_TYPES)).astype(MECHANISM_TYPES)
-    )
+    attribution: pd.DataFrame = field(default_factory=lambda: empty_table(EFFECT_TYPES))
+    variance: pd.DataFrame = field(default_factory=lambda: empty_table(COMPONENT_TYPES))
+    variance_spread: pd.DataFrame = field(default_factory=lambda: empty_table(SPREAD_TYPES))
+    instrument: pd.DataFrame = field(default_factory=lambda: empty_table(SENSITIVITY_TYPES))
+    instrument_restarts: pd.DataFrame = field(default_factory=lambda: empty_table(RESTART_TYPES))
+    mechanism: pd.DataFrame = field(default_factory=lambda: empty_table(MECHANISM_TYPES))
     dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -127,6 +113,11 @@ class StudyData(Study):
     def waterfall(self) -> pd.DataFrame:
         """:func:`lrrt.analysis.attribution.waterfall`."""
         return waterfall(self.attribution, published())
+
+    @cached_property
+    def turns(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.mechanism.turns`."""
+        return turns(self.mechanism)
 
     @cached_property
     def _recorded(self) -> dict[tuple[str, Case], list[Recorded]]:

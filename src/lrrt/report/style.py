@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 import matplotlib
@@ -132,6 +132,12 @@ def below(values: np.ndarray, top: float) -> np.ndarray:
     exploded loss, infinite or not, leaves the axes at their top. NaN counts as exploded."""
     values = np.where(np.isnan(values), np.inf, np.asarray(values, float))
     return np.clip(values, -2 * top, 3 * top)
+
+
+def effect(row: Mapping) -> str:
+    """An effect with its sign and, where it has one, its interval (``low``, ``high``)."""
+    text = f"{row['effect']:+.2f}"
+    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
 
 
 def tip(text: str) -> str:

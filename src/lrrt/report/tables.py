@@ -8,7 +8,6 @@ import pandas as pd
 
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
-from lrrt.analysis.mechanism import turns
 from lrrt.report import style
 from lrrt.report.study import STEEPEST, StudyData
 
@@ -188,7 +187,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "loss. Crossing: the LR at which the LR that acts first exceeds 2 (1 + momentum) / "
             "eigenvalue, interpolated between measured steps. Eigenvalue: the Hessian's largest, "
             "at the first measured step and at the one nearest to the turn.",
-            turns(data.mechanism),
+            data.turns,
             columns("protocol", "clipped", "weights_seed", "turn", "crossing", "clipped_share",
                     "eigenvalue", "at_turn"),
         ),

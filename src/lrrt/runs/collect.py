@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lrrt.core.curve import COLUMNS
-from lrrt.errors import InputError
 from lrrt.runs.plan import Training
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Store, write_whole
+from lrrt.runs.store import Store, kept, write_whole
 
 TEXT = ("run", "backend", "protocol", "sweep")
 WHOLE = ("weights_seed", "order_seed", "batch_size", "step")
@@ -22,6 +21,11 @@ MEASURED = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
 def curves_file(case: tuple[str, str, str]) -> str:
     """Where in a study's folder the curves of a backend, protocol and sweep lie."""
     return f"curves/{'-'.join(case)}.parquet"
+
+
+def empty_table(types: Mapping[str, str]) -> pd.DataFrame:
+    """No rows of a table with these columns and types."""
+    return pd.DataFrame(columns=list(types)).astype(types)
 
 
 def _column(name: str, values: list) -> np.ndarray:
@@ -50,9 +54,7 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
     """
     arrays, versions = {name: [] for name in MEASURED}, []
     for spec in specs:
-        result = store.get(spec.key)
-        if result is None:
-            raise InputError("run", spec.key[:12], f"a run kept in {store.path}")
+        result = kept(store, spec)
         for name, parts in arrays.items():
             parts.append(result.arrays.get(name, np.full(spec.steps, np.nan)))
         if result.record["versions"] not in versions:
@@ -127,9 +129,7 @@ def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
     """
     parts, versions = [], []
     for pair, protocol, weights, lr_of, lr_kind, spec in trainings:
-        result = store.get(spec.key)
-        if result is None:
-            raise InputError("training", spec.key[:12], f"a run kept in {store.path}")
+        result = kept(store, spec, "training")
         cell = "reference LR" if lr_of == "reference" else f"{lr_of}'s {lr_kind} LR"
         name = f"{pair}: weights {weights} at {cell}"
         name += f", from {spec.weights_from}" if spec.weights_from else ""
@@ -159,8 +159,7 @@ def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
         parts.append(part.astype(TRAINING_TYPES))
         if result.record["versions"] not in versions:
             versions.append(result.record["versions"])
-    empty = pd.DataFrame(columns=list(TRAINING_TYPES)).astype(TRAINING_TYPES)
-    table = pd.concat(parts, ignore_index=True) if parts else empty
+    table = pd.concat(parts, ignore_index=True) if parts else empty_table(TRAINING_TYPES)
     table.attrs = {
         "data_digests": sorted({training.spec.data_digest for training in trainings}),
         "versions": versions,

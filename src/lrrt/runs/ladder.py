@@ -71,6 +71,12 @@ def as_swept(
     )
 
 
+def seeded(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
+    """``spec`` and the runs after it, each with the next seed of weights and order."""
+    seeds = range(spec.weights_seed, spec.weights_seed + runs)
+    return tuple(dataclasses.replace(spec, weights_seed=seed, order_seed=seed) for seed in seeds)
+
+
 class Rung(NamedTuple):
     """A step on the way from one protocol to the other, with its paired runs.
 
@@ -105,10 +111,7 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
     def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
         protocol = exchanged(ends[origin], ends[target], factors)
         spec = as_swept(config, dataset_digest, settings.backend, protocol, settings)
-        return tuple(
-            dataclasses.replace(spec, weights_seed=seed, order_seed=seed)
-            for seed in range(config.sweep.seed, config.sweep.seed + settings.runs)
-        )
+        return seeded(spec, settings.runs)
 
     start, end = settings.start, settings.end
     factors = differing(ends[start], ends[end], settings.factors)

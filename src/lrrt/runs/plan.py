@@ -67,8 +67,10 @@ def sweep_specs(
     return list({spec.key: spec for spec in specs}.values())
 
 
-def queue(config: Config, dataset_digest: str) -> list[RunSpec]:
+def queue(config: Config, planned: Mapping[tuple[str, str, str], list[RunSpec]]) -> list[RunSpec]:
     """All range tests of a study: run i of every sweep, case and batch size, for each i in turn.
+
+    ``planned``: :func:`sweep_specs` by backend, protocol and sweep.
 
     Of one i in the order of ``study.sweeps``; protocols on the backend that the post ran them on
     come before the others.
@@ -82,7 +84,7 @@ def queue(config: Config, dataset_digest: str) -> list[RunSpec]:
     for sweep in config.study.sweeps:
         for _, backend, protocol in sorted(cases):
             counts: dict[int, int] = {}
-            for spec in sweep_specs(config, dataset_digest, backend, protocol, sweep):
+            for spec in planned[backend, protocol, sweep]:
                 i = counts[spec.batch_size] = counts.get(spec.batch_size, -1) + 1
                 found.setdefault(i, []).append(spec)
     return [spec for i in sorted(found) for spec in found[i]]

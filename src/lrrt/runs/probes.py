@@ -7,7 +7,7 @@ import numpy as np
 
 from lrrt.config import Config, InstrumentConfig, MechanismConfig, RampConfig
 from lrrt.core.ramp import training_lrs
-from lrrt.runs.ladder import as_swept
+from lrrt.runs.ladder import as_swept, seeded
 from lrrt.runs.spec import RunSpec
 
 RESTART_LRS = (1e-3, 10.0)
@@ -44,9 +44,7 @@ def range_tests(
     """Range tests of a protocol as it is, so many as ``settings`` has runs; of equal seed, batch
     size and network they are those of the weights sweep."""
     protocol = config.protocols[protocol_name]
-    first = as_swept(config, dataset_digest, backend, protocol, settings)
-    seeds = [config.sweep.seed + i for i in range(settings.runs)]
-    return tuple(dataclasses.replace(first, weights_seed=seed, order_seed=seed) for seed in seeds)
+    return seeded(as_swept(config, dataset_digest, backend, protocol, settings), settings.runs)
 
 
 def ramped(spec: RunSpec, **changes: object) -> RunSpec:

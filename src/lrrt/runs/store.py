@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as serialise_arrays
 
+from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.runs.spec import RunSpec
 
@@ -85,6 +86,20 @@ def _parse(content: bytes, key: str) -> Result:
     if hashlib.sha256(spec_json.encode()).hexdigest()[: len(key)] != key:
         raise ValueError("it holds another run")
     return Result(arrays, json.loads(record_json))
+
+
+def kept(store: "Store", spec: RunSpec, what: str = "run") -> Result:
+    """The stored result of ``spec``.
+
+    Raises
+    ------
+    InputError
+        If the store lacks it; ``what`` names it in the message.
+    """
+    result = store.get(spec.key)
+    if result is None:
+        raise InputError(what, spec.key[:12], f"a run kept in {store.path}")
+    return result
 
 
 class Store:

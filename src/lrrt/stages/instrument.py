@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         ]
         specs = [spec for variant in ramps for spec in variant.specs]
         specs += [spec for restart in flat for spec in (restart.spec, restart.ramp)]
-        store = study.carry_out(config, list({spec.key: spec for spec in specs}.values()))
+        store = study.carry_out(config, specs)
         found = restarted(flat, store)
         parts = [trained(ramps, store), restart_effects(found)]
         if curves:

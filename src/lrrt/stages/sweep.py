@@ -19,10 +19,11 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         config = configuration.load()
         digest = study.dataset(config).digest
-        store = study.carry_out(config, queue(config, digest))
-        for case in config.study.cases:
+        planned = {case: sweep_specs(config, digest, *case) for case in config.study.cases}
+        store = study.carry_out(config, queue(config, planned))
+        for case, specs in planned.items():
             names = dict(zip(("protocol", "sweep"), case[1:], strict=True))
-            table = curve_table(sweep_specs(config, digest, *case), names, store)
+            table = curve_table(specs, names, store)
             write_table(study.folder(config) / curves_file(case), table)
 
 

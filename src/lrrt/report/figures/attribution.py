@@ -45,12 +45,12 @@ def caption(data: StudyData) -> str:
     for quantity in QUANTITIES:
         rows = oriented(data.attribution, quantity)
         whole = rows[rows["design"] == ALL].iloc[0]
-        words = f"{style.name(quantity)}: {_decades(whole)} in all"
+        words = f"{style.name(quantity)}: {style.effect(whole)} in all"
         singles = rows[rows["design"] == ALONE].dropna(subset=["effect"])
         if len(singles):
             largest = singles.loc[singles["effect"].abs().idxmax()]
             words += (
-                f", the largest single one {_decades(largest)} ({_words(largest['factor'])}, "
+                f", the largest single one {style.effect(largest)} ({_words(largest['factor'])}, "
                 f"exchanged in {style.name(largest['origin'])})"
             )
         rest = rows[rows["design"] == UNEXPLAINED]
@@ -66,11 +66,6 @@ def caption(data: StudyData) -> str:
         f"difference; bars: its 95 % bootstrap interval, worth its name from six runs on. "
         f"Effects measured from the other end are turned round. {'; '.join(parts)}."
     )
-
-
-def _decades(row: pd.Series) -> str:
-    text = f"{row['effect']:+.2f}"
-    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
 
 
 def draw(data: StudyData) -> Figure | None:
@@ -108,7 +103,7 @@ def draw(data: StudyData) -> Figure | None:
 
 
 def _dot(ax, row: dict, line: float, *, color: str, **looks) -> None:
-    words = f"{_words(row['factor']) or row['design']}: {_decades(pd.Series(row))} decades"
+    words = f"{_words(row['factor']) or row['design']}: {style.effect(row)} decades"
     words += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
     ax.plot([row["low"], row["high"]], [line, line], color=color, linewidth=1.2)
     ax.plot([row["effect"]], [line], color=color, markersize=6, linestyle="none",

@@ -19,12 +19,6 @@ NEEDS = "a weights sweep of one protocol on two backends"
 SWEEP = "weights"
 
 
-def effect(row: dict | pd.Series) -> str:
-    """An effect in decades with its interval, where it has one."""
-    text = f"{row['effect']:+.2f}"
-    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
-
-
 def _line(row: dict) -> str:
     """From what to what, and where."""
     if row["effect_of"] == INTERACTION:
@@ -43,7 +37,7 @@ def findings(data: StudyData) -> list[str]:
         rows = main[main["effect_of"] == kind]
         if len(rows) != len(QUANTITIES) or rows["quantity"].nunique() != len(QUANTITIES):
             return []
-        sizes = " and ".join(effect(row) for row in rows.to_dict("records"))
+        sizes = " and ".join(style.effect(row) for row in rows.to_dict("records"))
         first = rows.iloc[0]
         parts.append(f"{sizes} decades from {style.name(first['origin'])} to "
                      f"{style.name(first['target'])}")  # fmt: skip
@@ -117,7 +111,9 @@ def _effects(ax: Axes, effects: pd.DataFrame, lines: list[str]) -> None:
     for quantity, fill, side in zip(QUANTITIES, ("white", style.INK), (-0.16, 0.16), strict=True):
         for row in effects[effects["quantity"] == quantity].to_dict("records"):
             line = lines.index(_line(row)) + side
-            words = f"{_line(row)}, {style.name(quantity)}: {effect(row)} decades, n = {row['n']}"
+            words = (
+                f"{_line(row)}, {style.name(quantity)}: {style.effect(row)} decades, n = {row['n']}"
+            )
             ax.plot([row["low"], row["high"]], [line, line], color=style.INK, linewidth=1.2)
             ax.plot([row["effect"]], [line], "o", color=style.INK, markerfacecolor=fill,
                     markersize=5, linestyle="none", gid=style.tip(words))  # fmt: skip

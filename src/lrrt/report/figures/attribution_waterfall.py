@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from lrrt.analysis.attribution import FACTOR, PUBLISHED, UNNAMED
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.report import style
-from lrrt.report.figures.attribution_framework import effect
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 from lrrt.runs.ladder import ALL, SEQUENCE
@@ -42,13 +41,13 @@ def findings(data: StudyData) -> list[str]:
         mine = data.attribution[data.attribution["quantity"] == quantity]
         whole, largest = mine[mine["design"] == ALL].iloc[0], named.iloc[0]
         words = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
-        words += f"{number(inner['after'].iloc[-1])}, {effect(whole)} decades"
+        words += f"{number(inner['after'].iloc[-1])}, {style.effect(whole)} decades"
         if first["kind"] == PUBLISHED:
             gap = np.log10(last["after"] / first["before"])
             words += (
                 f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
             )
-        words += f"; the largest factor is {_words(largest['name'])}, {effect(largest)}; "
+        words += f"; the largest factor is {_words(largest['name'])}, {style.effect(largest)}; "
         if whole["low"] > 0 or whole["high"] < 0:
             words += f"all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
@@ -131,7 +130,7 @@ def _step(ax, line: int, row: dict) -> None:
     shade = {FACTOR: UP if row["effect"] >= 0 else DOWN, UNNAMED: "#bbbbbb"}.get(
         row["kind"], style.MUTED
     )
-    words += f", {effect(row)} decades"
+    words += f", {style.effect(row)} decades"
     ax.fill_betweenx([line - 0.3, line + 0.3], row["before"], row["after"], color=shade,
                      alpha=0.85, linewidth=0, gid=style.tip(words))  # fmt: skip
     if np.isfinite(row["low"]):

@@ -74,10 +74,7 @@ def _words(row: dict | pd.Series) -> str:
 
 
 def _size(row: dict | pd.Series) -> str:
-    text = f"{row['effect']:+.2f}"
-    if np.isfinite(row["low"]):
-        text += f" [{row['low']:+.2f}, {row['high']:+.2f}]"
-    return f"{text} decades"
+    return f"{style.effect(row)} decades"
 
 
 def caption(data: StudyData) -> str:

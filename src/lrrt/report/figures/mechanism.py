@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.mechanism import turns
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -23,7 +22,7 @@ def _arm(clipped: bool) -> str:
 def findings(data: StudyData) -> list[str]:
     """Where the loss turns and where the step outgrows the stability bound, by arm."""
     sentences = []
-    found = turns(data.mechanism)
+    found = data.turns
     for (protocol, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
         n = len(runs)
         text = f"{style.name(protocol)} {_arm(clipped)} (n = {n}): "
@@ -85,7 +84,7 @@ def draw(data: StudyData) -> Figure | None:
     figure, grid = style.axes(
         3, len(arms), (max(6.4, 3.1 * len(arms)), 7.4), sharex=True, sharey="row"
     )
-    found = turns(data.mechanism).set_index("run")
+    found = data.turns.set_index("run")
     starts = table.groupby("run")["loss"].first()
     for column, (protocol, clipped) in enumerate(arms):
         top, middle, bottom = grid[:, column]
