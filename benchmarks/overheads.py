@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE))
 
 from machine import describe  # noqa: E402
 
+from lrrt import config  # noqa: E402
 from lrrt.runs.launchers._common import worker_variables  # noqa: E402
 
 REPEATS = 5
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=HERE.parent)
     options = parser.parse_args()
     study, bin_ = options.study.resolve(), Path(sys.executable).parent
-    name = next((study / "data").glob("*/dataset.safetensors")).parent.name
+    name = config.load(study / "params.yaml").study.name
     python, lrrt, dvc = sys.executable, str(bin_ / "lrrt"), str(bin_ / "dvc")
     before, seconds = describe(), {}
     for title, command in (

@@ -63,7 +63,9 @@ def test_one_factor_changes_its_fields_only(config):
     unclipped = exchanged(keras, fastai, ["gradient_clip"])
     assert unclipped == dataclasses.replace(keras, gradient_clip=None)
     decayed = exchanged(keras, fastai, ["weight_decay"]).weight_decay
-    assert (decayed.kind, decayed.other_factor, decayed.recorded) == ("decoupled", 1.0, True)
+    assert decayed == dataclasses.replace(keras.weight_decay, kind="decoupled")
+    factors = exchanged(keras, fastai, ["weight_decay_factors"]).weight_decay
+    assert (factors.kind, factors.conv_factor, factors.other_factor) == ("l2", 1.0, 1.0)
     assert keras.gradient_clip == 1.0 and keras.weight_decay.kind == "l2"
     assert differing(keras, fastai, ["weights", "rule", "ramp", "padding"]) == ["rule", "padding"]
     with pytest.raises(InputError, match="gradient_clip"):

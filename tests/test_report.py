@@ -328,8 +328,19 @@ def test_figures_repeat_to_the_byte_and_say_their_source(data):
             drawing = next(d for d in drawings(data) if d.name == "typical")
             encoded.append(style.encode(drawing.figure, 50))
     assert encoded[0] == encoded[1]
-    assert drawing.figure._supxlabel.get_text().replace("\n", " ") == data.source
+    assert drawing.figure._supxlabel.get_text().replace("\n", " ") == data.source()
     assert b"<dc:date>" not in encoded[0]["svg"]
+
+
+def test_a_figure_of_runs_at_a_scale_of_their_own_says_so(data):
+    other = dataclasses.replace(data.config.variance, batch_size=32, depth=14)
+    assert "ResNet-14, batch 32. Data:" in data.source(other)
+    for drawing in drawings(data):
+        module = plugins.find("lrrt.report.figures", drawing.name.split("-")[0], "figure")
+        if drawing.figure is not None and hasattr(module, "RUNS_OF"):
+            section = getattr(data.config, module.RUNS_OF)
+            footer = drawing.figure._supxlabel.get_text().replace("\n", " ")
+            assert footer == data.source(section) != data.source()
 
 
 def test_exploded_losses_leave_the_axes():

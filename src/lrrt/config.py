@@ -118,9 +118,9 @@ FACTORS = {
     "gradient_clip": ("gradient_clip",),
     "momentum_form": ("momentum", "momentum_form"),
     "padding": ("padding",),
-    "weight_decay": tuple(
-        f"weight_decay.{name}"
-        for name in ("kind", "value", "conv_factor", "dense_factor", "other_factor")
+    "weight_decay": ("weight_decay.kind", "weight_decay.value"),
+    "weight_decay_factors": tuple(
+        f"weight_decay.{name}_factor" for name in ("conv", "dense", "other")
     ),
     "batch_norm": ("batch_norm_momentum", "batch_norm_epsilon", "batch_norm_unbiased"),
     "input_scaling": ("normalise",),

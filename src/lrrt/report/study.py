@@ -20,7 +20,7 @@ from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
-from lrrt.config import Config
+from lrrt.config import Config, Scaled
 from lrrt.core.curve import COLUMNS
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
@@ -77,12 +77,13 @@ class StudyData(Study):
     versions: list[dict[str, str]] = field(default_factory=list)
     data_digests: list[str] = field(default_factory=list)
 
-    @property
-    def source(self) -> str:
-        """What every figure is made from; the data's description goes wherever they go."""
+    def source(self, settings: Scaled | None = None) -> str:
+        """What a figure (of runs that the section ``settings`` asks for) is made from; the data's
+        description goes wherever figures go."""
         described = self.dataset.get("description", self.config.data.name).rstrip(".")
-        model = network_name(self.config.model.name, self.config.model.depth)
-        return f"Study {self.config.study.name}: {model}. Data: {described}."
+        model = self.config.model
+        scale = self.scale_of(settings) if settings else network_name(model.name, model.depth)
+        return f"Study {self.config.study.name}: {scale}. Data: {described}."
 
     @cached_property
     def bands(self) -> pd.DataFrame:

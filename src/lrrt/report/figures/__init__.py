@@ -5,7 +5,8 @@ A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading 
 (n, quantity, interval) and ``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has
 not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
 and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. One whose
-findings belong in the answer in brief adds ``findings(data) -> list[str]``, sentences. ``data`` is
+findings belong in the answer in brief adds ``findings(data) -> list[str]``, sentences. One of runs
+that a section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data`` is
 a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
 figure of the page.
 """
@@ -54,7 +55,8 @@ def drawings(data: "StudyData") -> Iterator[Drawing]:
         for case in cases:
             figure = module.draw(data, *case)
             if figure is not None and module.NEEDS != "nothing":
-                style.sign(figure, data.source)
+                section = getattr(module, "RUNS_OF", None)
+                style.sign(figure, data.source(getattr(data.config, section) if section else None))
             yield Drawing(
                 name="-".join((base, *(case[0] if case else ()))),
                 title=module.title(*case) if case else module.TITLE,

@@ -15,6 +15,7 @@ ORDER = 65
 SECTION = "Initial weights and batch order"
 TITLE = "From one protocol's range to the other's, factor by factor"
 NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
+RUNS_OF = "attribution"
 WHOLE, REST = "all factors", "not named"
 
 

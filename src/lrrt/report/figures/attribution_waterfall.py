@@ -15,6 +15,7 @@ ORDER = 64
 SECTION = "Initial weights and batch order"
 TITLE = "From one published range to the other"
 NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
+RUNS_OF = "attribution"
 UP, DOWN = style.TRAIN_COLOUR, style.VALIDATION_COLOUR
 
 

@@ -14,6 +14,7 @@ ORDER = 68
 SECTION = "Initial weights and batch order"
 TITLE = "The same network through another instrument"
 NEEDS = "replays and runs with other settings of the test (instrument.runs)"
+RUNS_OF = "instrument"
 MARKS = "osD^v"
 
 

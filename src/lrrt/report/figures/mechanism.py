@@ -13,6 +13,7 @@ ORDER = 69
 SECTION = "Initial weights and batch order"
 TITLE = "Why the loss turns: step size against curvature"
 NEEDS = "ramps whose curvature was measured, on torch (mechanism.runs)"
+RUNS_OF = "mechanism"
 
 
 def _arm(clipped: bool) -> str:

@@ -17,6 +17,7 @@ ORDER = 67
 SECTION = "Initial weights and batch order"
 TITLE = "Where the spread comes from: weights, batch order or augmentation"
 NEEDS = "a crossed design of weights, orders and augmentations (variance.weights)"
+RUNS_OF = "variance"
 WEIGHTS, BATCHES = "weights", "order:augmentation"
 NO_REDUCTION = 0.995  # shown as 1.0
 BATCHES_DO, WEIGHTS_DO = "fixing the batches does more", "fixing the weights does more"
