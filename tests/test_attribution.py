@@ -116,6 +116,26 @@ def test_runs_are_shared_with_the_weights_sweep_and_reading_takes_none(config):
     assert len(keys) == len(set(keys))
 
 
+def test_confirmed_factors_are_exchanged_at_the_studys_own_scale(config):
+    settings = dataclasses.replace(
+        config.attribution, batch_size=16, depth=14, confirmed=["gradient_clip", "ramp"],
+        confirmed_runs=2,
+    )  # fmt: skip
+    ladder = rungs(dataclasses.replace(config, attribution=settings), DIGEST)
+    confirmed = [rung for rung in ladder if rung.design == "confirmed"]
+    # Both protocols have the same ramp.
+    assert [(r.origin, r.factor) for r in confirmed] == [
+        ("blog_fastai", "gradient_clip"), ("blog_keras", "gradient_clip"),
+    ]  # fmt: skip
+    own = config.model.depth, config.sweep.batch_size
+    for rung in ladder:
+        expected = own if rung in confirmed else (14, 16)
+        for spec in (*rung.before, *rung.after):
+            assert (spec.model.depth, spec.batch_size) == expected
+    swept = sweep_specs(config, DIGEST, "torch", "blog_fastai", "weights")
+    assert [s.key for s in confirmed[0].before] == [s.key for s in swept[:2]]
+
+
 def test_no_runs_no_ladder(config):
     off = dataclasses.replace(config, attribution=dataclasses.replace(config.attribution, runs=0))
     assert rungs(off, DIGEST) == []
@@ -270,6 +290,8 @@ def test_which_part_of_the_rule_fired():
     [
         ("attribution.factors=[clip]", "gradient_clip"),
         ("attribution.factors=[rule,rule]", "none twice"),
+        ("attribution.confirmed=[clip]", "gradient_clip"),
+        ("attribution.confirmed_runs=-1", "0 to"),
         ("attribution.start=gone", "blog_fastai"),
         ("attribution.end=blog_fastai", "another than attribution.start"),
         ("attribution.backend=jax", "torch"),

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -375,6 +376,23 @@ def test_gpus_are_shared_out(monkeypatch, dataset, dataset_path, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(InputError, match="launcher.device"):
         local.run([spec], dataset_path, Store(tmp_path), LauncherConfig(device="cuda"))
+
+
+def test_more_workers_than_gpus_take_turns(monkeypatch, dataset, dataset_path, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    started = []
+
+    def started_on(purpose, path, store, gpu):
+        started.append(gpu)
+        if len(started) == 4:
+            raise KeyboardInterrupt
+        return local._Worker(Mock(), Mock(), purpose, gpu)
+
+    monkeypatch.setattr(local, "_start", started_on)
+    launcher = LauncherConfig(device="cuda", workers=4)
+    with pytest.raises(KeyboardInterrupt):
+        local.run(specs_of(dataset, 5, device="cuda"), dataset_path, Store(tmp_path), launcher)
+    assert started == ["3", "5", "3", "5"]
 
 
 def test_worker_variables_hide_gpus_from_cpu_runs_only():

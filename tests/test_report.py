@@ -74,6 +74,7 @@ def config() -> Config:
         "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
         "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
+        "attribution.confirmed=[gradient_clip]", "attribution.confirmed_runs=3",
         "variance.protocols=[blog_keras,blog_fastai]", "variance.augmentations=2",
     )  # fmt: skip
 
@@ -369,20 +370,24 @@ def test_every_figure_module_keeps_the_contract():
 
 def test_attribution_shows_every_effect_with_its_interval(data):
     table = data.attribution
-    assert set(table["design"]) == {"all", "alone", "sequence", "shapley", "unexplained"}
+    assert set(table["design"]) == {
+        "all", "alone", "confirmed", "sequence", "shapley", "unexplained"
+    }  # fmt: skip
     figure = drawn(attribution, data)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == ["all factors", "gradient clip", "rule", "weight decay", "not named"]
     for ax, quantity in zip(figure.axes, ("min_lr", "max_lr"), strict=True):
         rows = table[(table["quantity"] == quantity) & (table["design"] != "sequence")]
-        assert len(lines(ax, "decades")) == len(rows) == 2 + 3 * 3
+        assert len(lines(ax, "decades")) == len(rows) == 2 + 3 * 3 + 2
         whole = table[(table["quantity"] == quantity) & (table["design"] == "all")]
         assert lines(ax, "all: ")[0].get_xdata()[0] == whole["effect"].item()
         # Turned round: an effect is on the same side whichever end it is measured from.
         clip = [line.get_xdata()[0] for line in lines(ax, "gradient clip: ")]
-        assert len(clip) == 3 and (np.array(clip) > 0).all()
+        assert len(clip) == 5 and (np.array(clip) > 0).all()
     caption = attribution.caption(data)
-    assert "n = 2 runs each side" in caption and "not named" in caption
+    assert "n = 2 to 3 runs each side" in caption and "not named" in caption
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"alone, from the post's fastai protocol, {data.scale_of()}" in legend
 
 
 def test_framework_and_protocol_are_told_apart(data):

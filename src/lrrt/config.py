@@ -194,6 +194,8 @@ class AttributionConfig:
     (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
     Steps and first seed are those of ``sweep``; so are ``batch_size`` and the network's ``depth``
     where they are null, and then a protocol as it is shares its runs with the weights sweep.
+    ``confirmed``: factors that are exchanged alone in ``confirmed_runs`` paired seeds of the
+    study's own network and batch size, too.
     """
 
     backend: str = "torch"
@@ -202,6 +204,8 @@ class AttributionConfig:
     factors: list[str] = field(default_factory=lambda: list(FACTORS))
     runs: int = 0
     orders: int = 0
+    confirmed: list[str] = field(default_factory=list)
+    confirmed_runs: int = 0
     batch_size: int | None = None
     depth: int | None = None
 
@@ -272,8 +276,9 @@ class ReportConfig:
 
 @dataclass
 class LauncherConfig:
-    """Where runs execute. ``workers: null`` means the cores, or the GPUs. ``options`` are the
-    launcher's own (its module names them). Of a run's key are ``threads`` and ``device`` alone."""
+    """Where runs execute. ``workers: null`` means the cores, or the GPUs; more workers than GPUs
+    share them, so that several seeds train at once on each. ``options`` are the launcher's own (its
+    module names them). Of a run's key are ``threads`` and ``device`` alone."""
 
     name: str = "local"
     workers: int | None = None
@@ -381,11 +386,12 @@ def validate_attribution(config: Config) -> None:
     plugins.check("lrrt.backends", attribution.backend, f"{prefix}.backend")
     check_range(f"{prefix}.runs", attribution.runs, 0, 100_000)
     check_range(f"{prefix}.orders", attribution.orders, 0, 1000)
-    factors = attribution.factors
-    if not factors or len(set(factors)) != len(factors) or set(factors) - FACTORS.keys():
-        raise InputError(
-            f"{prefix}.factors", factors, f"at least one, none twice, of: {', '.join(FACTORS)}"
-        )
+    check_range(f"{prefix}.confirmed_runs", attribution.confirmed_runs, 0, 100_000)
+    for name, least in (("factors", 1), ("confirmed", 0)):
+        listed = getattr(attribution, name)
+        if len(listed) < least or len(set(listed)) != len(listed) or set(listed) - FACTORS.keys():
+            words = f"at least {least}, none twice, of: {', '.join(FACTORS)}"
+            raise InputError(f"{prefix}.{name}", listed, words)
     for name in ("start", "end"):
         key, protocol = f"{prefix}.{name}", getattr(attribution, name)
         _check_names(key, [protocol])

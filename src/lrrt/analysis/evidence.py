@@ -141,11 +141,12 @@ class Study:
         network = network_name(config.model.name, config.model.depth)
         return f"{network} on {config.data.name} at batch size {config.sweep.batch_size}"
 
-    def scale_of(self, settings: Scaled) -> str:
-        """Network and batch size in words of the runs that a section of its own asks for."""
+    def scale_of(self, settings: Scaled | None = None) -> str:
+        """Network and batch size in words of the runs that a section asks for; of the study's."""
         model = self.config.model
-        network = network_name(model.name, settings.depth or model.depth)
-        return f"{network}, batch {settings.batch_size or self.config.sweep.batch_size}"
+        depth = settings and settings.depth or model.depth
+        batch_size = settings and settings.batch_size or self.config.sweep.batch_size
+        return f"{network_name(model.name, depth)}, batch {batch_size}"
 
     @property
     def at_the_posts_scale(self) -> bool:

@@ -5,8 +5,11 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,10 +17,12 @@ from omegaconf import OmegaConf
 
 from lrrt.analysis.claims import claims as judge
 from lrrt.config import Config
-from lrrt.report import style, summary, tables
-from lrrt.report.figures import drawings
+from lrrt.report import figures, style, summary, tables
+from lrrt.report.figures import Drawing
 from lrrt.report.page import page
 from lrrt.report.study import StudyData
+from lrrt.runs.launchers.local import usable_cores
+from lrrt.runs.lifetime import die_with_parent
 
 
 def build(data: StudyData) -> dict[str, bytes]:
@@ -33,11 +38,8 @@ def build(data: StudyData) -> dict[str, bytes]:
             seconds=data.seconds,
         )
         with style.applied():
-            drawn, images = [], {}
-            for drawing in drawings(data):
-                if drawing.figure is not None:
-                    images[drawing.name] = style.encode(drawing.figure, data.config.report.dpi)
-                drawn.append(drawing._replace(figure=None))  # one at a time in memory
+            drawn, encoded = zip(*_drawn(data), strict=True)
+    images = {d.name: files for d, files in zip(drawn, encoded, strict=True) if files}
     files = {
         f"figures/{name}.{kind}": content
         for name, kinds in images.items()
@@ -58,6 +60,32 @@ def build(data: StudyData) -> dict[str, bytes]:
         "params.yaml": params.encode(),
         "report.html": html.encode(),
     }
+
+
+def _drawn(data: StudyData) -> list[tuple[Drawing, dict[str, bytes]]]:
+    """Every drawing without its figure, and the files of that, drawn on all cores."""
+    each, cores = figures.planned(data), usable_cores()
+    if cores == 1 or sys.platform != "linux":  # where a fork does not take what has been imported
+        return [_encode(data, *one) for one in each]
+    with ProcessPoolExecutor(cores, get_context("fork"), _share, (data,)) as pool:
+        return list(pool.map(_encode_shared, each))
+
+
+def _share(data: StudyData) -> None:
+    """In a process of the pool."""
+    global _shared
+    _shared = data
+    die_with_parent()
+
+
+def _encode_shared(each: tuple[str, tuple | None]) -> tuple[Drawing, dict[str, bytes]]:
+    return _encode(_shared, *each)
+
+
+def _encode(data: StudyData, name: str, case: tuple | None) -> tuple[Drawing, dict[str, bytes]]:
+    drawing = figures.drawing(data, name, case)
+    files = style.encode(drawing.figure, data.config.report.dpi) if drawing.figure else {}
+    return drawing._replace(figure=None), files
 
 
 def params_yaml(config: Config) -> str:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import FACTORS, Config, ProtocolConfig, Scaled
+from lrrt.config import FACTORS, AttributionConfig, Config, ProtocolConfig, Scaled
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 
-ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
+ALONE, CONFIRMED, SEQUENCE, ALL = "alone", "confirmed", "sequence", "all"
 
 
 def exchanged(
@@ -80,8 +80,9 @@ def seeded(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
 class Rung(NamedTuple):
     """A step on the way from one protocol to the other, with its paired runs.
 
-    ``design``: ``alone`` (one factor exchanged in a protocol as it is), ``sequence`` (one more
-    factor, those before it exchanged already) or ``all`` (the whole way). ``order`` and ``step``:
+    ``design``: ``alone`` (one factor exchanged in a protocol as it is), ``confirmed`` (the same at
+    the study's own scale), ``sequence`` (one more factor, those before it exchanged already) or
+    ``all`` (the whole way). ``order`` and ``step``:
     of a sequence, from 0; -1 elsewhere. ``factor``: empty for ``all``. ``origin`` and ``target``:
     the protocol that is changed, and the one that it is changed towards. ``before`` and ``after``:
     specifications, run i of each with the same seeds; a specification's own protocol reads it.
@@ -108,7 +109,9 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
         return []
     ends = {name: config.protocols[name] for name in (settings.start, settings.end)}
 
-    def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
+    def specs(
+        origin: str, target: str, factors: Iterable[str], settings: AttributionConfig = settings
+    ) -> tuple[RunSpec, ...]:
         protocol = exchanged(ends[origin], ends[target], factors)
         spec = as_swept(config, dataset_digest, settings.backend, protocol, settings)
         return seeded(spec, settings.runs)
@@ -116,12 +119,15 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
     start, end = settings.start, settings.end
     factors = differing(ends[start], ends[end], settings.factors)
     made = [Rung(ALL, -1, -1, "", start, end, specs(start, end, []), specs(end, start, []))]
-    for origin, target in ((start, end), (end, start)):
-        made += [
-            Rung(ALONE, -1, -1, factor, origin, target,
-                 specs(origin, target, []), specs(origin, target, [factor]))
-            for factor in factors
-        ]  # fmt: skip
+    full = dataclasses.replace(settings, batch_size=None, depth=None, runs=settings.confirmed_runs)
+    confirmed = differing(ends[start], ends[end], settings.confirmed) if full.runs else []
+    for design, scale, names in ((ALONE, settings, factors), (CONFIRMED, full, confirmed)):
+        for origin, target in ((start, end), (end, start)):
+            made += [
+                Rung(design, -1, -1, factor, origin, target,
+                     specs(origin, target, [], scale), specs(origin, target, [factor], scale))
+                for factor in names
+            ]  # fmt: skip
     for number, order in enumerate(orders(factors, settings.orders, config.sweep.seed)):
         for i, factor in enumerate(order):
             before, after = (specs(start, end, order[:count]) for count in (i, i + 1))

@@ -6,8 +6,8 @@ A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading 
 not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
 and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. One whose
 findings belong in the answer in brief adds ``findings(data) -> list[str]``, sentences. One of runs
-that a section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data`` is
-a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
+that a section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data``
+is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
 figure of the page.
 """
 
@@ -46,23 +46,33 @@ def findings(data: "StudyData") -> list[str]:
     return [" ".join(sentences) for sentences in found if sentences]
 
 
-def drawings(data: "StudyData") -> Iterator[Drawing]:
-    """Every figure, in the order of the page. Draw and save under :func:`.style.applied`."""
+def planned(data: "StudyData") -> list[tuple[str, tuple | None]]:
+    """What :func:`drawing` can be asked for, in the order of the page: a module's name, and the
+    arguments that name the case (None: the study has no case)."""
+    found = []
     for module in _modules():
-        base = module.__name__.rsplit(".", 1)[1]
-        common = {"section": module.SECTION, "needs": module.NEEDS}
         cases = [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
-        for case in cases:
-            figure = module.draw(data, *case)
-            if figure is not None and module.NEEDS != "nothing":
-                section = getattr(module, "RUNS_OF", None)
-                style.sign(figure, data.source(getattr(data.config, section) if section else None))
-            yield Drawing(
-                name="-".join((base, *(case[0] if case else ()))),
-                title=module.title(*case) if case else module.TITLE,
-                caption="" if figure is None else module.caption(data, *case),
-                figure=figure,
-                **common,
-            )
-        if not cases:
-            yield Drawing(name=base, title=module.TITLE, caption="", figure=None, **common)
+        found += [(module.__name__.rsplit(".", 1)[1], case) for case in cases or [None]]
+    return found
+
+
+def drawing(data: "StudyData", name: str, case: tuple | None) -> Drawing:
+    """One figure of :func:`planned`. Draw and save under :func:`.style.applied`."""
+    module = plugins.find(__name__, name, "figure")
+    figure = None if case is None else module.draw(data, *case)
+    if figure is not None and module.NEEDS != "nothing":
+        section = getattr(module, "RUNS_OF", None)
+        style.sign(figure, data.source(getattr(data.config, section) if section else None))
+    return Drawing(
+        name="-".join((name, *(case[0] if case else ()))),
+        section=module.SECTION,
+        title=module.title(*case) if case else module.TITLE,
+        caption="" if figure is None else module.caption(data, *case),
+        figure=figure,
+        needs=module.NEEDS,
+    )
+
+
+def drawings(data: "StudyData") -> Iterator[Drawing]:
+    """Every figure, in the order of the page."""
+    return (drawing(data, *each) for each in planned(data))

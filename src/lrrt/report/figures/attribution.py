@@ -9,7 +9,7 @@ from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
-from lrrt.runs.ladder import ALL, ALONE
+from lrrt.runs.ladder import ALL, ALONE, CONFIRMED
 
 ORDER = 65
 SECTION = "Initial weights and batch order"
@@ -28,16 +28,21 @@ def _ends(rows: pd.DataFrame) -> tuple[str, str]:
     return whole["origin"], whole["target"]
 
 
-def _looks(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each kind of dot, by its legend."""
+def _looks(rows: pd.DataFrame, scale: str) -> list[tuple[str, pd.DataFrame, dict, float]]:
+    """Each kind of dot: its legend, its rows, its looks, and where it stands in a line."""
     start, end = _ends(rows)
-    alone = rows["design"] == ALONE
-    found = {
-        f"alone, from {style.name(start)}": rows[alone & (rows["origin"] == start)],
-        f"alone, from {style.name(end)}": rows[alone & (rows["origin"] == end)],
-        "mean over sequences": rows[rows["design"] == SHAPLEY],
-    }
-    return {text: kind for text, kind in found.items() if len(kind)}
+    found = []
+    for design, where, marker, shade, side in (
+        (ALONE, "", "o", style.TRAIN_COLOUR, 0.24),
+        (CONFIRMED, f", {scale}", "^", style.VALIDATION_COLOUR, 0.12),
+    ):
+        for origin, sign, fill in ((start, -1, shade), (end, 1, "white")):
+            mine = rows[(rows["design"] == design) & (rows["origin"] == origin)]
+            looks = {"marker": marker, "color": shade, "markerfacecolor": fill}
+            found.append((f"alone, from {style.name(origin)}{where}", mine, looks, sign * side))
+    averaged = rows[rows["design"] == SHAPLEY]
+    found.append(("mean over sequences", averaged, {"marker": "D", "color": style.INK}, 0.0))
+    return [kind for kind in found if len(kind[1])]
 
 
 def caption(data: StudyData) -> str:
@@ -79,19 +84,16 @@ def draw(data: StudyData) -> Figure | None:
     figure, grid = style.axes(
         1, len(QUANTITIES), (8.6, 1.7 + 0.38 * len(lines)), sharex=True, sharey=True
     )
-    looks = (("o", style.TRAIN_COLOUR, -0.2), ("o", "white", 0.2), ("D", style.INK, 0.0))
     for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
         rows = oriented(table, quantity)
         ax.axvline(0, color=style.MUTED, linewidth=0.8)
         for design, line in ((ALL, 0), (UNEXPLAINED, len(lines) - 1)):
             for row in rows[rows["design"] == design].to_dict("records"):
                 _dot(ax, row, line, marker="s", color=style.INK)
-        for (text, found), (marker, fill, side) in zip(_looks(rows).items(), looks, strict=False):
-            shade = style.TRAIN_COLOUR if fill == "white" else fill
+        for text, found, looks, side in _looks(rows, data.scale_of()):
             for row in found.to_dict("records"):
-                line = lines.index(row["factor"])
-                _dot(ax, row, line + side, marker=marker, color=shade, markerfacecolor=fill)
-            ax.plot([], [], marker, color=shade, markerfacecolor=fill, label=text)
+                _dot(ax, row, lines.index(row["factor"]) + side, **looks)
+            ax.plot([], [], linestyle="none", label=text, **looks)
         ax.set(
             yticks=range(len(lines)), yticklabels=[_words(line) for line in lines],
             ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
@@ -99,7 +101,8 @@ def draw(data: StudyData) -> Figure | None:
         ax.set_title(style.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), fontsize=8)
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(handles), 3),
+                      fontsize=8)  # fmt: skip
     return figure
 
 
