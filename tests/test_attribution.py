@@ -112,8 +112,10 @@ def test_runs_are_shared_with_the_weights_sweep_and_reading_takes_none(config):
         same = [s.key for s in rung.before] == [s.key for s in rung.after]
         # Steps are fixed at 60 here, so that of the steps only where the grid ends changes.
         assert same == (rung.factor in ("rule", "recorded"))
-    keys = [spec.key for spec in specs_of(ladder)]
-    assert len(keys) == len(set(keys))
+    planned = specs_of(ladder)
+    assert len(planned) == len({spec.key for spec in planned})
+    seeds = [spec.weights_seed for spec in planned]
+    assert seeds == sorted(seeds)
 
 
 def test_confirmed_factors_are_exchanged_at_the_studys_own_scale(config):

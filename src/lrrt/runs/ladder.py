@@ -1,6 +1,7 @@
 """From one protocol to another, factor by factor: the range tests of an attribution."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -152,6 +153,8 @@ def orders(factors: list[str], count: int, seed: int) -> list[list[str]]:
 
 
 def specs_of(rungs: Iterable[Rung]) -> list[RunSpec]:
-    """The runs behind ``rungs``, no run twice."""
-    found = [spec for rung in rungs for spec in (*rung.before, *rung.after)]
-    return list({spec.key: spec for spec in found}.values())
+    """The runs behind ``rungs``, no run twice: the first seed of every rung before the second of
+    any, so that what is finished makes a smaller attribution."""
+    sides = [side for rung in rungs for side in (rung.before, rung.after)]
+    turns = itertools.zip_longest(*sides)
+    return list({spec.key: spec for turn in turns for spec in turn if spec}.values())
