@@ -15,7 +15,15 @@ import pandas as pd
 import pytest
 
 import lrrt.backends
-from lrrt.config import Config, LauncherConfig, ModelConfig, ProtocolConfig, RampConfig, SweepConfig
+from lrrt.config import (
+    Config,
+    LauncherConfig,
+    ModelConfig,
+    ProtocolConfig,
+    RampConfig,
+    SweepConfig,
+    WeightDecayConfig,
+)
 from lrrt.core.curve import COLUMNS
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
@@ -152,6 +160,9 @@ def test_key_changes_with_what_changes_the_run_only():
     base = make_spec()
     ruled = dataclasses.replace(base.protocol, rule="blog_keras", home="keras")
     assert dataclasses.replace(base, protocol=ruled).key == base.key
+    decays = [WeightDecayConfig("decoupled", 0.1), WeightDecayConfig("decoupled", 0.1, 2.0, 0.0)]
+    decayed = [dataclasses.replace(base.protocol, weight_decay=decay) for decay in decays]
+    assert len({dataclasses.replace(base, protocol=protocol).key for protocol in decayed}) == 1
     other = [
         make_spec(weights_seed=1),
         make_spec(order_seed=1),

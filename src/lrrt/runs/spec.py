@@ -47,6 +47,9 @@ class RunSpec:
         # What only reads the finished curve does not change the run.
         del values["protocol"]["rule"], values["protocol"]["home"]
         del values["protocol"]["weight_decay"]["recorded"]
+        decay = values["protocol"]["weight_decay"]
+        if decay["kind"] == "decoupled":  # the factors weigh the parts of an L2 penalty
+            decay |= dict.fromkeys(("conv_factor", "dense_factor", "other_factor"), 1.0)
         if self.kind == "training":
             del values["protocol"]["ramp"]
         if not self.measured:
