@@ -140,7 +140,7 @@ def frames(config: Config) -> dict:
             )
     trainings = training_table(planned, Formulas([plan.spec for plan in planned]))
     ladder = rungs(config, DIGEST)
-    attribution = effects(readings(ladder, Formulas(specs_of(ladder))), resamples=100)
+    attribution = effects(readings(ladder, Formulas(specs_of(ladder))))
     crossed = cells(config, DIGEST)
     runs = run_table(crossed, Formulas([cell.spec for cell in crossed]))
     ramps, flat, probed = (f(config, DIGEST) for f in (variants, restarts, probes))
@@ -148,9 +148,9 @@ def frames(config: Config) -> dict:
     beside = restarted(flat, Formulas(runs_at))
     swept = [t for case, t in curves.items() if case[0] == "torch" and case[2] == "weights"]
     sensitivity = [
-        replayed(pd.concat(swept, ignore_index=True), config.protocols, resamples=100),
-        trained(ramps, Formulas([s for v in ramps for s in v.specs]), resamples=100),
-        restart_effects(beside, resamples=100),
+        replayed(pd.concat(swept, ignore_index=True), config.protocols),
+        trained(ramps, Formulas([s for v in ramps for s in v.specs])),
+        restart_effects(beside),
     ]
     return {
         "instrument": pd.concat(sensitivity, ignore_index=True), "instrument_restarts": beside,

@@ -14,17 +14,9 @@ from lrrt import plugins
 from lrrt.analysis import claims as judged
 from lrrt.analysis import dispersion
 from lrrt.analysis.divergence import CELL
-from lrrt.analysis.evidence import (
-    DOES_NOT_HOLD,
-    HOLDS,
-    UNDECIDED,
-    Study,
-    beside,
-    common_slope,
-    running_median,
-    share_interval,
-)
+from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Study, beside
 from lrrt.analysis.published import published
+from lrrt.analysis.statistics import common_slope, running_median, share_interval
 from lrrt.analysis.tables import (
     SUGGESTION_TYPES,
     by_own_rule,

@@ -187,31 +187,32 @@ def test_effects_on_made_up_numbers():
     whole = rows.loc[("all", "")]
     assert whole["effect"] == pytest.approx(2.5) and whole["n"] == 2
     assert whole["after"] == pytest.approx(10**-0.5)  # geometric mean
-    assert (whole["low"], whole["high"]) == (pytest.approx(2), pytest.approx(3))
+    half = 12.7062 * 0.5  # Student's t of one degree of freedom, and the error of 2 and 3
+    assert (whole["low"], whole["high"]) == (pytest.approx(2.5 - half), pytest.approx(2.5 + half))
     alone = rows.loc[("alone", "a")]
     assert alone["effect"] == pytest.approx(-1) and (alone["n"], alone["abstained"]) == (1, 1)
     assert np.isnan(alone["low"])
-    assert rows.loc[("shapley", "a")]["effect"] == pytest.approx(1.25)
-    assert rows.loc[("shapley", "b")]["effect"] == pytest.approx(0.25)
+    assert rows.loc[("averaged", "a")]["effect"] == pytest.approx(1.25)
+    assert rows.loc[("averaged", "b")]["effect"] == pytest.approx(0.25)
     rest = rows.loc[("unexplained", "")]
     assert rest["effect"] == pytest.approx(2.5 - 1.25 - 0.25)
     turned = oriented(table, "max_lr").set_index(["design", "factor"])
     assert turned.loc[("alone", "a")]["effect"] == pytest.approx(1)
-    assert turned.loc[("all", "")]["low"] == pytest.approx(2)
+    assert turned.loc[("all", "")]["low"] == pytest.approx(2.5 - half)
 
 
 def test_effects_are_found_again_in_curves_from_formulas(config):
     """There the LR of the explosion is 30 times as high with clipping; nothing else moves it."""
     ladder = rungs(config, DIGEST)
-    table = effects(readings(ladder, synthetic_study.Formulas(specs_of(ladder))), resamples=100)
+    table = effects(readings(ladder, synthetic_study.Formulas(specs_of(ladder))))
     rows = oriented(table, "max_lr")
-    clip = rows[(rows["design"] == "shapley") & (rows["factor"] == "gradient_clip")].iloc[0]
+    clip = rows[(rows["design"] == "averaged") & (rows["factor"] == "gradient_clip")].iloc[0]
     whole = rows[rows["design"] == "all"].iloc[0]
-    sums = rows[rows["design"] == "shapley"]["effect"].sum()
+    sums = rows[rows["design"] == "averaged"]["effect"].sum()
     assert sums == pytest.approx(whole["effect"])
     assert abs(clip["effect"] - whole["effect"]) < 0.3 and clip["effect"] > 1
     assert rows[rows["design"] == "unexplained"]["effect"].item() == pytest.approx(0)
-    padding = rows[(rows["design"] == "shapley") & (rows["factor"] == "padding")].iloc[0]
+    padding = rows[(rows["design"] == "averaged") & (rows["factor"] == "padding")].iloc[0]
     assert padding["effect"] == pytest.approx(0)
 
 

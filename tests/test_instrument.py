@@ -146,7 +146,7 @@ def test_the_rules_constants_are_the_defaults():
 
 
 def test_replays_on_curves_from_formulas(config, curves):
-    table = replayed(curves, config.protocols, resamples=100)
+    table = replayed(curves, config.protocols)
     assert table.dtypes.map(str).tolist() == list(SENSITIVITY_TYPES.values())
     smoothing = {("smoothing", value) for value in ("two-sided", "spline", "mean of runs")}
     for (protocol, backend), rows in table.groupby(["protocol", "backend"]):
@@ -199,7 +199,7 @@ def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
 def test_other_ramps_are_read_by_every_rule(config):
     planned = variants(config, DIGEST)
     store = Formulas([spec for variant in planned for spec in variant.specs])
-    table = trained(planned, store, resamples=100)
+    table = trained(planned, store)
     assert set(table["rule"]) == set(plugins.names("lrrt.core.rules"))
     assert "default" not in set(table["setting"]) and (table["backend"] == "torch").all()
     rows = table[(table["rule"] == table["protocol"]) & (table["quantity"] == "max_lr")]
@@ -234,7 +234,7 @@ def test_restarts_beside_the_ramp(config):
     # In the formulas the loss depends on the LR alone: the ramp has no history.
     near = table[(table["lr"] < 0.05) & np.isfinite(table["ramp_loss"])]
     assert np.abs(near["ramp_loss"] - near["loss"]).median() < 0.3
-    effect = restart_effects(table, resamples=100)
+    effect = restart_effects(table)
     assert list(effect["value"]) == [
         f"20 steps, {name}" for _ in range(2) for name in ("lowest", "largest")
     ]
@@ -294,9 +294,9 @@ def data(config, curves) -> StudyData:
     specs = [spec for variant in ramps for spec in variant.specs]
     beside = restarted(flat, Formulas([spec for r in flat for spec in (r.spec, r.ramp)]))
     tables = [
-        replayed(curves, config.protocols, resamples=100),
-        trained(ramps, Formulas(specs), resamples=100),
-        restart_effects(beside, resamples=100),
+        replayed(curves, config.protocols),
+        trained(ramps, Formulas(specs)),
+        restart_effects(beside),
     ]
     empty = pd.DataFrame()
     return StudyData(

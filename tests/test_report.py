@@ -371,7 +371,7 @@ def test_every_figure_module_keeps_the_contract():
 def test_attribution_shows_every_effect_with_its_interval(data):
     table = data.attribution
     assert set(table["design"]) == {
-        "all", "alone", "confirmed", "sequence", "shapley", "unexplained"
+        "all", "alone", "confirmed", "sequence", "averaged", "unexplained"
     }  # fmt: skip
     figure = drawn(attribution, data)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]

@@ -11,8 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import QUANTITIES, RESAMPLES, log_quantiles, usable
-from lrrt.analysis.evidence import bootstrap_interval, share_interval
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.statistics import (
+    log_quantiles,
+    mean_interval,
+    share_interval,
+    usable,
+)
 from lrrt.core import rules
 from lrrt.core.curve import Curve
 from lrrt.core.replay import recorded
@@ -23,7 +28,7 @@ from lrrt.runs.store import Store, kept
 
 class Effect(NamedTuple):
     """Over the ``n`` seeds with a suggestion on both sides (``abstained``: the others): geometric
-    means ``before`` and ``after``; the mean ``effect`` in decades with its 95 % bootstrap interval
+    means ``before`` and ``after``; the mean ``effect`` in decades with its 95 % Student t interval
     ``low``, ``high`` (NaN for fewer than two)."""
 
     n: int
@@ -35,7 +40,7 @@ class Effect(NamedTuple):
     abstained: int
 
 
-SHAPLEY, UNEXPLAINED = "shapley", "unexplained"
+AVERAGED, UNEXPLAINED = "averaged", "unexplained"
 RUNG = {
     "design": "str",
     "order": "int64",
@@ -130,7 +135,7 @@ def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(READING_TYPES)).astype(READING_TYPES)
 
 
-def effects(readings: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+def effects(readings: pd.DataFrame) -> pd.DataFrame:
     """The effect of every rung on min and max LR.
 
     Returns
@@ -139,21 +144,22 @@ def effects(readings: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
         One row per rung and quantity, columns and types of :data:`EFFECT_TYPES`: ``n`` seeds with
         a suggestion on both sides, ``abstained`` those without, ``fallbacks`` of the rule after
         the exchange; over the n seeds the geometric means ``before`` and ``after``, the
-        ``effect`` in decades from origin to target, and its 95 % percentile bootstrap interval
+        ``effect`` in decades from origin to target, and its 95 % Student t interval
         over seeds ``low``, ``high`` (NaN for fewer than two).
 
-        Where there are sequences, also for each factor the design ``shapley`` (the effect averaged
-        over the orders, seed by seed) and ``unexplained``: from the end of the sequences to the
-        other protocol as it is.
+        Where there are sequences, also for each factor the design ``averaged`` (the effect averaged
+        over the orders, seed by seed: its Shapley value, as far as so few orders tell;
+        ``fallbacks``: seeds with one in any order) and ``unexplained``: from the end of the
+        sequences to the other protocol as it is. The intervals are over seeds, not over orders.
     """
     rows = []
     for rung, group in readings.groupby(list(RUNG), sort=False):
         for quantity in QUANTITIES:
             before, after = (_decades(group[f"{side}_{quantity}"]) for side in SIDES)
             fallbacks = int(group["after_fallback"].sum())
-            rows.append((*rung, quantity, *paired_effect(before, after, resamples), fallbacks))
-    rows += _averaged(readings[readings["design"] == SEQUENCE], resamples)
-    rows += _unexplained(readings, resamples)
+            rows.append((*rung, quantity, *paired_effect(before, after), fallbacks))
+    rows += _averaged(readings[readings["design"] == SEQUENCE])
+    rows += _unexplained(readings)
     return pd.DataFrame(rows, columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
 
 
@@ -162,22 +168,21 @@ def _decades(lrs: pd.Series) -> np.ndarray:
     return np.log10(values, out=np.full(len(values), np.nan), where=values > 0)
 
 
-def paired_effect(before: np.ndarray, after: np.ndarray, resamples: int) -> Effect:
+def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
     """From the log10 LRs of paired seeds, NaN where a rule abstained."""
     paired = np.isfinite(before) & np.isfinite(after)
     differences = after[paired] - before[paired]
-    low = high = middle = start = end = np.nan
+    middle = start = end = np.nan
     if len(differences):
         middle = float(differences.mean())
         start, end = (float(10 ** side[paired].mean()) for side in (before, after))
-    if len(differences) > 1:
-        low, high = bootstrap_interval([differences], np.mean, resamples=resamples)
-    return Effect(len(differences), start, end, middle, low, high, int((~paired).sum()))
+    interval = mean_interval(differences)
+    return Effect(len(differences), start, end, middle, *interval, int((~paired).sum()))
 
 
-def _averaged(sequences: pd.DataFrame, resamples: int) -> list[tuple]:
-    """Shapley values by factor, each seed's effect averaged over all orders; a seed in which an
-    order has no suggestion on either side counts as abstained."""
+def _averaged(sequences: pd.DataFrame) -> list[tuple]:
+    """By factor, each seed's effect averaged over all orders; a seed in which an order has no
+    suggestion on either side counts as abstained."""
     rows = []
     for factor, group in sequences.groupby("factor", sort=False):
         ends = (group["origin"].iloc[0], group["target"].iloc[0])
@@ -189,12 +194,13 @@ def _averaged(sequences: pd.DataFrame, resamples: int) -> list[tuple]:
                 .mean(axis=1)
                 for side in SIDES
             ]
-            found, fallbacks = paired_effect(*sides, resamples), int(group["after_fallback"].sum())
-            rows.append((SHAPLEY, -1, -1, factor, *ends, quantity, *found, fallbacks))
+            fallbacks = int(group.groupby("weights_seed")["after_fallback"].any().sum())
+            effect = paired_effect(*sides)
+            rows.append((AVERAGED, -1, -1, factor, *ends, quantity, *effect, fallbacks))
     return rows
 
 
-def _unexplained(readings: pd.DataFrame, resamples: int) -> list[tuple]:
+def _unexplained(readings: pd.DataFrame) -> list[tuple]:
     """From the protocol with all listed factors exchanged to the other one as it is."""
     sequence = readings[(readings["design"] == SEQUENCE) & (readings["order"] == 0)]
     whole = readings[readings["design"] == ALL].set_index("weights_seed")
@@ -206,7 +212,7 @@ def _unexplained(readings: pd.DataFrame, resamples: int) -> list[tuple]:
     for quantity in QUANTITIES:
         sides = (_decades(last[f"after_{quantity}"].reindex(whole.index)),
                  _decades(whole[f"after_{quantity}"]))  # fmt: skip
-        found, fallbacks = paired_effect(*sides, resamples), int(whole["after_fallback"].sum())
+        found, fallbacks = paired_effect(*sides), int(whole["after_fallback"].sum())
         rows.append((UNEXPLAINED, -1, -1, "", *ends, quantity, *found, fallbacks))
     return rows
 
@@ -226,7 +232,7 @@ def oriented(effects: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return found
 
 
-def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+def framework_or_protocol(own: pd.DataFrame) -> pd.DataFrame:
     """Every two backends by every two protocols: the effect of each on min and max LR.
 
     Parameters
@@ -272,7 +278,7 @@ def framework_or_protocol(own: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
                  found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]),
             ]  # fmt: skip
             for effect_of, at, ends, *sides in compared:
-                effect = paired_effect(*sides, resamples)
+                effect = paired_effect(*sides)
                 if effect_of == INTERACTION:  # of differences, which are no LRs
                     effect = effect._replace(before=np.nan, after=np.nan)
                 rows.append((effect_of, at, *ends, quantity, *effect))
@@ -314,8 +320,9 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         ends = [float(medians.get(whole[end], np.nan)) for end in ("origin", "target")]
         known = bool(np.isfinite(ends).all())
         gap = float(np.log10(ends[1] / ends[0])) if known else np.nan
-        factors = mine[mine["design"] == SHAPLEY]
+        factors, left = mine[mine["design"] == AVERAGED], ""
         if not len(factors):
+            left = "interactions"  # are in what the factors alone do not add up to
             factors = mine[(mine["design"] == ALONE) & (mine["origin"] == whole["origin"])]
         factors = factors.dropna(subset=["effect"])
         factors = factors.iloc[np.argsort(-factors["effect"].abs().to_numpy(), kind="stable")]
@@ -324,7 +331,7 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
             for row in factors.to_dict("records")
         ]
         rest = whole["effect"] - factors["effect"].sum()
-        steps.append((UNNAMED, "", int(whole["n"]), rest, np.nan, np.nan))
+        steps.append((UNNAMED, left, int(whole["n"]), rest, np.nan, np.nan))
         if known:
             start, end = (
                 (kind, whole[name], int(whole["n"]), float(np.log10(to / origin)), np.nan, np.nan)

@@ -16,32 +16,31 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lrrt.analysis.dispersion import (
-    batch_size_slopes,
-    log_quantiles,
-    median_interval,
-    published_comparison,
-)
+from lrrt.analysis.dispersion import batch_size_slopes, published_comparison
 from lrrt.analysis.divergence import OUTCOMES, gap_decades, pairs_of
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
-    MINIMUM_RUNS,
     UNDECIDED,
     Case,
     Finding,
     Study,
     Trace,
     beside,
-    bootstrap_interval,
     case_name,
-    common_slope,
     counted,
     number,
+)
+from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
+from lrrt.analysis.statistics import (
+    MINIMUM_RUNS,
+    bootstrap_interval,
+    common_slope,
+    log_quantiles,
+    median_interval,
     running_median,
     share_interval,
 )
-from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
 from lrrt.config import Config
 from lrrt.core.smoothing import ema
 

@@ -5,13 +5,21 @@ interval is given for a median only, since at n = 20 a bootstrap interval of an 
 not cover what it says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from lrrt.analysis.published import published
+from lrrt.analysis.statistics import (
+    CONFIDENCE,
+    RESAMPLES,
+    column_quantiles,
+    log_quantiles,
+    median_interval,
+    usable,
+)
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.config import ProtocolConfig
 from lrrt.core.replay import recorded
@@ -19,60 +27,6 @@ from lrrt.core.smoothing import ema
 
 CASE = ["backend", "protocol", "sweep", "batch_size"]
 QUANTITIES = ("min_lr", "max_lr")
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-BOOTSTRAP_SEED = 0
-
-
-def usable(values: pd.Series | np.ndarray) -> np.ndarray:
-    """Those of the LRs that are finite and positive, as float64."""
-    values = np.asarray(values, dtype=np.float64)
-    return values[np.isfinite(values) & (values > 0)]
-
-
-def log_quantiles(values: pd.Series | np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """Quantiles of LRs, interpolated in log10; NaN where no LR is usable."""
-    values = usable(values)
-    if not len(values):
-        return np.full(len(quantiles), np.nan)
-    return 10 ** np.quantile(np.log10(values), quantiles)
-
-
-def median_interval(
-    values: pd.Series | np.ndarray, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the median, in log10, the same on every call.
-
-    NaN for fewer than two usable LRs. Below six the interval cannot reach its 95 %, whatever the
-    method: all of n runs lie on one side of the true median with probability 2 / 2^n.
-    """
-    values = usable(values)
-    if len(values) < 2:
-        return np.nan, np.nan
-    found = stats.bootstrap(
-        (np.log10(values),),
-        np.median,
-        n_resamples=resamples,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    ).confidence_interval
-    return float(10**found.low), float(10**found.high)
-
-
-def column_quantiles(values: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
-    """Quantiles over the rows of ``values`` (runs, steps), shape (quantiles, steps).
-
-    A loss that is not finite counts as infinitely large, so that a run that blew up is not
-    dropped; a quantile that lies beyond, or interpolates towards, such a run is infinite.
-    """
-    values = np.where(np.isfinite(values), values, np.inf)
-    below = np.quantile(values, quantiles, axis=0, method="lower")
-    above = np.quantile(values, quantiles, axis=0, method="higher")
-    with np.errstate(invalid="ignore"):
-        between = np.quantile(values, quantiles, axis=0)
-    return np.where(below == above, below, np.where(np.isfinite(above), between, np.inf))
 
 
 def loss_bands(

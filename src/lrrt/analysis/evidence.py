@@ -1,26 +1,21 @@
 """What the claims are judged on: a study's frames, and the few statistics that decide."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from lrrt.analysis.dispersion import BOOTSTRAP_SEED, CONFIDENCE
+from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.config import Config, Scaled
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
-# Fewer runs than this cannot give a 95 % interval of a median: all of n lie on one side of it with
-# probability 2 / 2^n.
-MINIMUM_RUNS = 6
-WINDOW = 5  # steps of the running median that takes batch noise, and no more, out of a raw loss
 
 Case = tuple[str, str]  # backend, protocol
 
@@ -48,13 +43,6 @@ class Trace(NamedTuple):
     steady: np.ndarray
     smoothed: np.ndarray
     val_loss: np.ndarray | None
-
-
-def running_median(loss: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Centred running median over an odd ``window`` of steps, shape (steps,); what is not finite
-    counts as infinitely large."""
-    padded = np.pad(np.where(np.isfinite(loss), loss, np.inf), window // 2, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
 
 
 @dataclass(frozen=True)
@@ -179,59 +167,9 @@ def counted(values: Iterable[str], names: Sequence[str]) -> str:
     return ", ".join(f"{values.count(name)} {name}" for name in names if name in values) or "none"
 
 
-def share_interval(count: int, total: int) -> tuple[float, float] | None:
-    """95 % Wilson interval of a share; None of nothing."""
-    if total == 0:
-        return None
-    found = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
-
-
 def beside(interval: tuple[float, float] | None, value: float) -> str:
     """``holds`` if the interval lies above ``value``, ``does not hold`` if below, or undecided."""
     if interval is None or not all(map(math.isfinite, interval)) or interval[0] <= value:
         below = interval is not None and interval[1] < value
         return DOES_NOT_HOLD if below else UNDECIDED
     return HOLDS
-
-
-def bootstrap_interval(
-    samples: Sequence[np.ndarray], statistic: Callable, *, resamples: int, vectorized: bool = True
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval, each sample resampled by itself, always the same."""
-    found = stats.bootstrap(
-        tuple(samples), statistic, n_resamples=resamples, confidence_level=CONFIDENCE,
-        method="percentile", vectorized=vectorized, rng=np.random.default_rng(BOOTSTRAP_SEED),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
-
-
-def common_slope(
-    groups: Iterable[tuple[Sequence[float], Sequence[float]]],
-) -> tuple[float, tuple[float, float], int] | None:
-    """Slope of y against x that all groups share, each with an intercept of its own.
-
-    Least squares on what is left of x and y after their groups' means; Student's t with
-    n - groups - 1 degrees of freedom. Values that are not finite are left out.
-
-    Returns
-    -------
-    (slope, 95 % interval, n), or None for fewer than two different x in every group, or too few
-    values for an interval.
-    """
-    xs, ys, count = [], [], 0
-    for x, y in groups:
-        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        kept = np.isfinite(x) & np.isfinite(y)
-        if len(np.unique(x[kept])) > 1:
-            xs.append(x[kept] - x[kept].mean())
-            ys.append(y[kept] - y[kept].mean())
-            count += 1
-    freedom = sum(map(len, xs)) - count - 1
-    if count == 0 or freedom < 1:
-        return None
-    x, y = np.concatenate(xs), np.concatenate(ys)
-    fit = stats.linregress(x, y)
-    error = fit.stderr * math.sqrt((len(x) - 2) / freedom)  # linregress took one intercept off
-    half = error * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
-    return float(fit.slope), (float(fit.slope - half), float(fit.slope + half)), len(x)

@@ -13,8 +13,8 @@ from scipy.signal import lfilter
 
 from lrrt import plugins
 from lrrt.analysis.attribution import as_recorded, paired_effect
-from lrrt.analysis.dispersion import QUANTITIES, RESAMPLES
-from lrrt.analysis.evidence import running_median
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import runs_of
 from lrrt.config import ProtocolConfig
 from lrrt.core import rules
@@ -137,14 +137,14 @@ def turn(lr: np.ndarray, loss: np.ndarray) -> float:
 # --- effects
 
 
-def _row(identity: tuple, default: Sequence[Pair], other: Sequence[Pair], resamples: int) -> list:
+def _row(identity: tuple, default: Sequence[Pair], other: Sequence[Pair]) -> list:
     rows = []
     for i, quantity in enumerate(QUANTITIES):
         before, after = (
             np.log10([np.nan if pair[i] is None else pair[i] for pair in pairs])
             for pairs in (default, other)
         )
-        found = paired_effect(before, after, resamples)
+        found = paired_effect(before, after)
         counts, interval = (found.n, found.abstained), (found.low, found.high)
         rows.append((*identity, quantity, *counts, found.before, found.effect, *interval))
     return rows
@@ -158,9 +158,7 @@ def _pair(found: rules.Suggestion) -> Pair:
     return found.min_lr, found.max_lr
 
 
-def replayed(
-    curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig], resamples: int = RESAMPLES
-) -> pd.DataFrame:
+def replayed(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
     """Settings that act on a finished curve: of each protocol's own rule, and of the smoothing.
 
     Parameters
@@ -173,7 +171,7 @@ def replayed(
     DataFrame
         One row per backend, protocol, value and quantity, columns and types of
         :data:`SENSITIVITY_TYPES`: over the ``n`` runs with a suggestion on both sides the geometric
-        mean of the LR by ``default``, the ``effect`` in decades, and its 95 % bootstrap interval
+        mean of the LR by ``default``, the ``effect`` in decades, and its 95 % Student t interval
         over runs ``low``, ``high`` (NaN for fewer than two); ``abstained``: the other runs.
 
         ``beta``, ``trim`` and ``stop factor`` (:data:`REPLAYED`) are those of the own rule.
@@ -195,7 +193,7 @@ def replayed(
         for setting, value, changes in REPLAYED:
             if changes.keys() <= known.keys():
                 other = [_pair(suggest(*run, **changes)) for run in runs]
-                rows += _row((*case, rule, setting, value), default, other, resamples)
+                rows += _row((*case, rule, setting, value), default, other)
         lagging = [_pair(rules.replay(LAG, *run)) for run in runs]
         for name, smooth in SMOOTHERS.items():
             cut = [before_explosion(*run) for run in runs]
@@ -203,19 +201,17 @@ def replayed(
                 landmarks(lr, smooth(loss)) if len(lr) >= SHORTEST else (None, None)
                 for lr, loss in cut
             ]
-            rows += _row((*case, LAG, "smoothing", name), lagging, other, resamples)
+            rows += _row((*case, LAG, "smoothing", name), lagging, other)
         if len(runs) > 1:
             with np.errstate(invalid="ignore", over="ignore"):
                 mean = np.mean([loss for _, loss in runs], axis=0)
             lr, loss = before_explosion(runs[0][0], mean)
             common = landmarks(lr, two_sided(loss, MEAN_BETA))
-            rows += _row(
-                (*case, LAG, "smoothing", "mean of runs"), lagging, [common] * len(runs), resamples
-            )
+            rows += _row((*case, LAG, "smoothing", "mean of runs"), lagging, [common] * len(runs))
     return _table(rows)
 
 
-def trained(variants: Iterable[Variant], store: Store, resamples: int = RESAMPLES) -> pd.DataFrame:
+def trained(variants: Iterable[Variant], store: Store) -> pd.DataFrame:
     """The effect of settings of the ramp on every rule, from runs of their own.
 
     Returns
@@ -237,7 +233,7 @@ def trained(variants: Iterable[Variant], store: Store, resamples: int = RESAMPLE
                 default[variant.protocol, rule] = found
                 continue
             identity = (variant.protocol, variant.specs[0].backend, rule, *variant[1:3])
-            rows += _row(identity, default[variant.protocol, rule], found, resamples)
+            rows += _row(identity, default[variant.protocol, rule], found)
     return _table(rows)
 
 
@@ -275,7 +271,7 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
 
 
-def restart_effects(restarts: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+def restart_effects(restarts: pd.DataFrame) -> pd.DataFrame:
     """Where the loss of restarts turns, relative to where the ramp's does, on the same LRs.
 
     Returns
@@ -300,5 +296,5 @@ def restart_effects(restarts: pd.DataFrame, resamples: int = RESAMPLES) -> pd.Da
         for name in ("lowest", "largest"):
             identity = (protocol, backend, "", "restarts", f"{steps} steps, {name}")
             pairs = found[name, "ramp_loss"], found[name, "loss"]
-            rows += _row(identity, *pairs, resamples)[1:]
+            rows += _row(identity, *pairs)[1:]
     return _table(rows)

@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.attribution import read
-from lrrt.analysis.dispersion import BOOTSTRAP_SEED, CONFIDENCE, QUANTITIES
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE
 from lrrt.errors import InputError
 from lrrt.runs.crossed import Cell
 from lrrt.runs.store import Store

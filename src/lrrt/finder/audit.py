@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,11 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 from lrrt import __version__
-from lrrt.analysis.dispersion import median_interval
+from lrrt.analysis.statistics import median_interval
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
-from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
+from lrrt.finder.curve import DEFAULT_RULE, FLAWS, Curve, Suggestion
 from lrrt.finder.range_test import range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
 
@@ -43,12 +44,14 @@ CLEARLY_LOWER = 0.9  # a loss below this share of another is clearly lower
 class Trial:
     """A short training at ``factor`` times the audit's suggestion, from one run's weights and
     order. ``loss``: of validation data, else the mean of the last tenth of its steps; infinite if
-    a loss was not finite."""
+    a loss was not finite. ``lowered``: whether the last tenth's losses were clearly lower than the
+    first's."""
 
     run: int
     factor: float
     lr: float
     loss: float
+    lowered: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +184,7 @@ class Summary:
 
     ``spread``: decades between the smallest and the largest; ``factor``: the factor around the
     median that holds :data:`USUAL_SHARE` of them; ``low``, ``high``: 95 % bootstrap interval of
-    the median, in log10.
+    the median, in log10; ``cautions``: in how many runs each speaks against it.
     """
 
     rule: str
@@ -194,6 +197,7 @@ class Summary:
     high: float
     spread: float
     factor: float
+    cautions: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def abstained(self) -> int:
@@ -231,20 +235,27 @@ def summarise(rule: str, suggestions: Any) -> Summary:
         high=high,
         spread=float(np.ptp(logs)) if values else math.nan,
         factor=float(10 ** np.quantile(abs(logs - median), USUAL_SHARE)) if values else math.nan,
+        cautions=dict(Counter(caution for s in suggestions for caution in s.cautions)),
     )
 
 
 def verdict(summary: Summary, trials: Sequence[Trial] = ()) -> list[str]:
     """What to make of a rule's suggestions, by the rules above: the verdict and its reasons."""
-    n, valid = summary.runs, len(summary.values)
+    n, valid, cautions = summary.runs, len(summary.values), summary.cautions
+    flaws = {flaw: cautions[flaw] for flaw in FLAWS if flaw in cautions}
+    flaw = max(flaws, key=flaws.get) if sum(flaws.values()) > n / 2 else None
+    told = [f"In {k} of {n} runs {caution}." for caution, k in cautions.items() if caution != flaw]
     if not valid:
-        return [f"Do not trust it: the rule found nothing in any of {n} runs."]
+        return [f"Do not trust it: the rule found nothing in any of {n} runs.", *told]
     reasons = [
         f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
         f"median, {summary.median:.2g}; the furthest two are {summary.spread:.2f} decades apart."
     ]
     against, tried = tried_out(trials)
     reasons += tried
+    reasons += told
+    if flaw:
+        return [f"Do not trust it: {flaw} ({flaws[flaw]} of {n} runs).", *reasons]
     if n < ENOUGH_RUNS:
         return [f"Too few runs to say: {n}; a verdict needs {ENOUGH_RUNS}.", *reasons]
     if summary.abstained > ABSTAINS_TOO_OFTEN * n:
@@ -283,7 +294,7 @@ def tried_out(trials: Sequence[Trial]) -> tuple[bool, list[str]]:
         )
     for factor, words, wrong in ((0.1, "a tenth of", "high"), (10.0, "ten times", "low")):
         with np.errstate(invalid="ignore"):
-            lower = losses[factor] < at - (1 - CLEARLY_LOWER) * np.abs(at)
+            lower = _clearly_lower(losses[factor], at)
         better = int((np.isfinite(losses[factor]) & (lower | ~np.isfinite(at))).sum())
         if better > n / 2:
             against = True
@@ -291,12 +302,18 @@ def tried_out(trials: Sequence[Trial]) -> tuple[bool, list[str]]:
                 f"Short trainings at {words} it reached a clearly lower loss in {better} of {n} "
                 f"runs: for them it is too {wrong}."
             )
-    if not against:
+    if not against and not any(trial.lowered for trial in trials):
+        sentences.append("No short training lowered the loss clearly: they say nothing about it.")
+    elif not against:
         sentences.append(
             "Short trainings bear it out: neither a tenth of it nor ten times it was clearly "
             f"better in most of {n} runs."
         )
     return against, sentences
+
+
+def _clearly_lower(loss: Any, other: Any) -> Any:
+    return loss < other - (1 - CLEARLY_LOWER) * np.abs(other)
 
 
 def audit(
@@ -421,10 +438,12 @@ def _called(make: Callable, seed: int) -> Any:
 
 def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any]) -> Trial:
     losses, val_loss = trial(made, lr, steps)
-    last = losses[-max(1, steps // 10) :]
+    tenth = max(1, steps // 10)
+    first, last = losses[:tenth], losses[-tenth:]
     loss = val_loss if math.isfinite(val_loss) else float(np.mean(last))
     finite = np.isfinite(losses).all() and math.isfinite(loss)
-    return Trial(run, factor, lr, loss if finite else math.inf)
+    lowered = bool(finite and _clearly_lower(last.mean(), first.mean()))
+    return Trial(run, factor, lr, loss if finite else math.inf, lowered)
 
 
 def _common(abouts: list[Mapping[str, Any]]) -> dict[str, Any]:

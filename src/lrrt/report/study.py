@@ -14,10 +14,11 @@ import pandas as pd
 from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
 from lrrt.analysis.dispersion import loss_bands, published_comparison
 from lrrt.analysis.divergence import CELL
-from lrrt.analysis.evidence import Case, Study, network_name, running_median
+from lrrt.analysis.evidence import Case, Study, network_name
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
+from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
 from lrrt.config import Config, Scaled
@@ -103,7 +104,7 @@ class StudyData(Study):
         """:func:`lrrt.analysis.attribution.framework_or_protocol` of the weights sweep."""
         own = self.own
         own = own[own["sweep"].eq("weights") & own["batch_size"].eq(self.config.sweep.batch_size)]
-        return framework_or_protocol(own, self.config.report.bootstrap_resamples)
+        return framework_or_protocol(own)
 
     @cached_property
     def fired(self) -> pd.DataFrame:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import log_quantiles, range_summary
+from lrrt.analysis.dispersion import range_summary
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
+from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
 from lrrt.report.figures import crossing, findings
 from lrrt.report.study import StudyData, of_case

@@ -110,8 +110,8 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "attribution", "Factors between the two protocols, in decades of the suggested LR",
             "The protocol origin with one factor of the target: alone, or after those before it in "
-            "a sequence; shapley: the mean over sequences. Effect: mean log10 difference of n runs "
-            "paired by seed, with its bootstrap interval (95 %). Before and after: geometric "
+            "a sequence; averaged: over the sequences. Effect: mean log10 difference of n runs paired "
+            "by seed, with Student's t interval (95 %). Before and after: geometric "
             "means. Abstained: pairs in which a rule suggests nothing.",
             data.attribution,
             columns("design", "order", "step", "factor", "origin", "target", "quantity", "n",
@@ -141,7 +141,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "attribution_waterfall", "From one published LR to the other",
             "Steps whose ends meet. Shares of the way between our two ends, and between the "
-            "published ones. A factor's effect is its mean over sequences (shapley), or alone.",
+            "published ones. A factor's effect is its mean over sequences (averaged), or alone.",
             data.waterfall,
             columns("quantity", "kind", "name", "n", "before", "after")
             | {"decades": ("effect", "low", "high"), "share": ("share",),
@@ -174,7 +174,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "Beta, trim, stop factor and smoothing: replayed on the curves of the weights sweep. "
             "Steps, range and shape of the ramp: runs of their own. Restarts: trainings at a "
             "constant LR, against the ramp at that LR; no rule reads them. Effect: mean log10 "
-            "difference of n runs paired by seed, with its bootstrap interval (95 %). Default: "
+            "difference of n runs paired by seed, with Student's t interval (95 %). Default: "
             "geometric mean.",
             data.instrument,
             columns("protocol", "backend", "rule", "setting", "value", "quantity", "n", "abstained",

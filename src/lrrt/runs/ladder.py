@@ -140,7 +140,8 @@ def orders(factors: list[str], count: int, seed: int) -> list[list[str]]:
     """The listed order, then random ones, each the reverse of the one before it in turn.
 
     A permutation and its reverse together vary less than two independent ones do (antithetic
-    sampling of Shapley values; Mitchell et al., 2022).
+    sampling of Shapley values; Mitchell et al., 2022). The listed one is not random, so that the
+    mean over few orders is one over those orders, not an unbiased estimate of a Shapley value.
     """
     random = np.random.default_rng([seed, len(factors)])
     found: list[list[str]] = []

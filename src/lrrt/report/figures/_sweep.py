@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import log_quantiles, usable
 from lrrt.analysis.evidence import Case
+from lrrt.analysis.statistics import log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number

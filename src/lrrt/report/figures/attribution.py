@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.attribution import SHAPLEY, UNEXPLAINED, oriented
+from lrrt.analysis.attribution import AVERAGED, UNEXPLAINED, oriented
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.report import style
 from lrrt.report.study import StudyData
@@ -40,7 +40,7 @@ def _looks(rows: pd.DataFrame, scale: str) -> list[tuple[str, pd.DataFrame, dict
             mine = rows[(rows["design"] == design) & (rows["origin"] == origin)]
             looks = {"marker": marker, "color": shade, "markerfacecolor": fill}
             found.append((f"alone, from {style.name(origin)}{where}", mine, looks, sign * side))
-    averaged = rows[rows["design"] == SHAPLEY]
+    averaged = rows[rows["design"] == AVERAGED]
     found.append(("mean over sequences", averaged, {"marker": "D", "color": style.INK}, 0.0))
     return [kind for kind in found if len(kind[1])]
 
@@ -69,7 +69,7 @@ def caption(data: StudyData) -> str:
         f"Effect of each factor on the suggested LR, in decades, on the way from "
         f"{style.name(start)} to {style.name(end)} ({style.name(settings.backend)}, "
         f"{data.scale_of(settings)}, n = {n} runs each side, paired by seed): mean log10 "
-        f"difference; bars: its 95 % bootstrap interval, worth its name from six runs on. "
+        f"difference; bars: its 95 % t interval. "
         f"Effects measured from the other end are turned round. {'; '.join(parts)}."
     )
 

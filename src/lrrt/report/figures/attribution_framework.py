@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import BACKEND, INTERACTION
-from lrrt.analysis.dispersion import QUANTITIES, log_quantiles, usable
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.statistics import log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import _sweep
 from lrrt.report.study import StudyData
@@ -64,7 +65,7 @@ def caption(data: StudyData) -> str:
         parts.append(f"{style.short_label(*case)}: {number(middle)} (n = {len(rows)})")
     effects = "" if not len(data.framework) else (
         " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
-        "their 95 % bootstrap intervals (worth their name from six runs on). "
+        "their 95 % t intervals. "
         f"{' '.join(findings(data))}"
     )  # fmt: skip
     return (

@@ -26,7 +26,8 @@ def _words(factor: str) -> str:
 def _label(row: dict) -> str:
     if row["kind"] == PUBLISHED:
         return f"published, {style.name(row['name'])}".replace("the post's ", "")
-    return _words(row["name"]) if row["kind"] == FACTOR else row["kind"]
+    words = _words(row["name"]) if row["kind"] in (FACTOR, UNNAMED) else ""
+    return words if row["kind"] == FACTOR else ", ".join(filter(None, (row["kind"], words)))
 
 
 def findings(data: StudyData) -> list[str]:
@@ -76,7 +77,7 @@ def caption(data: StudyData) -> str:
         f"The way of the suggested LR between the two protocols' published medians "
         f"({style.name(settings.backend)}, {data.scale_of(settings)}, n = {named['n'].max()} runs "
         f"each, paired by seed). A factor's bar is its effect, {how}: mean log10 "
-        f"difference, with its 95 % bootstrap interval as a line. Our ends are geometric means. "
+        f"difference, with its 95 % t interval as a line. Our ends are geometric means. "
         f"What is not named is left between the factors' sum and our second end.{away} "
         f"{' '.join(findings(data))}"
     )

@@ -3,8 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import column_quantiles
-from lrrt.analysis.evidence import WINDOW
+from lrrt.analysis.statistics import WINDOW, column_quantiles
 from lrrt.report import style
 from lrrt.report.study import Recorded, StudyData
 

@@ -84,8 +84,8 @@ def caption(data: StudyData) -> str:
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     text = (
         f"Top: mean log10 difference of the suggested LR to the default, each protocol's own rule, "
-        f"n = {n} runs paired by seed; bars: its 95 % bootstrap interval, worth its name from six "
-        f"runs on. A cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
+        f"n = {n} runs paired by seed; bars: its 95 % t interval. A "
+        f"cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
         f"replayed on stored curves (smoothing: the rule {LAG}, against its EMA); steps, range and "
         f"shape of the ramp took runs of their own ({data.scale_of(settings)})."
     )

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import log_quantiles
+from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import log_quantiles
 from lrrt.analysis.evidence import Case
+from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
 from lrrt.report.study import Recorded, StudyData
 from lrrt.report.style import number
