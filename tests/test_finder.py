@@ -18,7 +18,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit import Audit, Trial, summarise, verdict
-from lrrt.finder.curve import Curve, Suggestion
+from lrrt.finder.curve import NEVER_FELL, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ArrayBatches, endless
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended
@@ -366,6 +366,35 @@ def trials(tenth, at, ten):
 )
 def test_verdict_by_the_written_rules(values, tried, words):
     assert re.search(words, " ".join(verdict(said(*values), tried)))
+
+
+FLAWED = {
+    "constant": (np.ones(STEPS), NEVER_FELL),
+    "noise": (2 + 0.02 * np.random.default_rng(0).standard_normal(STEPS), NEVER_FELL),
+    "rising": (np.linspace(1, 3, STEPS), NEVER_FELL),
+    "falling to the end": (np.linspace(3, 1, STEPS), STILL_FALLING),
+    "healthy": (losses(), ""),
+    "healthy, noisy": (losses(noise=0.2), ""),
+}
+
+
+@pytest.mark.parametrize("case", FLAWED)
+def test_a_loss_that_says_nothing_is_told(case):
+    loss, flaw = FLAWED[case]
+    drawn = curve(loss)
+    assert drawn.flaw == flaw and drawn.suggest().cautions == ((flaw,) if flaw else ())
+    assert flaw in str(drawn.suggest())
+    assert curve(loss, val_accuracy=np.linspace(0, 1, STEPS)).suggest("smith").cautions == ()
+    found = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6)))
+    assert (f"Do not trust it: {flaw} (6 of 6 runs)." == found.verdict[0]) == bool(flaw)
+    assert curve(loss, steps=5, stopped="it exploded").flaw == NEVER_FELL
+    assert curve(np.append(np.nan, loss[1:])).flaw == NEVER_FELL
+
+
+def test_trainings_that_lower_no_loss_say_nothing():
+    flat = [Trial(**vars(t) | {"lowered": False}) for t in trials(0.5, 0.5, 0.5)]
+    told = " ".join(verdict(said(*[0.1] * 5), flat))
+    assert "No short training lowered the loss" in told and "bear it out" not in told
 
 
 def recorded_audit(runs=6, **more):

@@ -154,7 +154,7 @@ def _compare(options: argparse.Namespace) -> None:
     files = list(told)
     if len(files) == 1:
         rows = [
-            [s.rule, _rate(s.min_lr), _rate(s.max_lr), "(fallback)" if s.fallback else s.reason]
+            [s.rule, _rate(s.min_lr), _rate(s.max_lr), s.reason or "; ".join(s.cautions)]
             for s in told[files[0]].values()
         ]
         _print_table(["rule", "min LR", "max LR", ""], rows)

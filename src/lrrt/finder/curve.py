@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,27 @@ DEFAULT_RULE = "fastai_valley"
 
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
+# What speaks against a suggestion; the first two against any of the same curve.
+NEVER_FELL = (
+    "the loss never fell by more than its noise: the range misses the useful rates, or nothing "
+    "trains"
+)
+STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
+FLAWS = (NEVER_FELL, STILL_FALLING)
+FALLBACK = "the rule failed half-way and answered something else"
+CROSSED = "the minimum lies above the maximum"
+OF_NOISE = 4.0  # standard errors that a fall is more than
+
 
 @dataclass(frozen=True)
 class Suggestion(core_rules.Suggestion):
-    """What ``rule`` says about a curve (:class:`lrrt.core.rules.Suggestion`)."""
+    """What ``rule`` says about a curve (:class:`lrrt.core.rules.Suggestion`).
+
+    ``cautions``: what speaks against it, a clause each.
+    """
 
     rule: str = ""
+    cautions: tuple[str, ...] = ()
 
     @property
     def lr(self) -> float | None:
@@ -43,7 +59,7 @@ class Suggestion(core_rules.Suggestion):
             words = f"{self.rule}: min {self.min_lr:.2g}, max {self.max_lr:.2g}"
         else:
             words = f"{self.rule}: {self.lr:.2g}"
-        return words + (" (a fallback: the rule failed half-way)" if self.fallback else "")
+        return words + (f" ({'; '.join(self.cautions)})" if self.cautions else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +130,36 @@ class Curve(core_curve.Curve):
             return Suggestion(None, None, reason=reason, rule=rule)
         if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
             found["reason"] += f" (the test ended early: {self.stopped})"
-        return Suggestion(**found, rule=rule)
+        cautions = [self.flaw] if self.flaw and not rules.reads_accuracy(rule) else []
+        if found["fallback"]:
+            cautions.append(FALLBACK)
+        if None not in (found["min_lr"], found["max_lr"]) and found["min_lr"] > found["max_lr"]:
+            cautions.append(CROSSED)
+        return Suggestion(**found, rule=rule, cautions=tuple(cautions))
+
+    @cached_property
+    def flaw(self) -> str:
+        """Why its loss says nothing of learning rates, one of :data:`FLAWS`; empty if it does.
+
+        The lowest mean over a tenth of the planned steps, before any loss that is not finite, is
+        compared with the mean of all steps before it; the noise is that from step to step.
+        """
+        planned = len(self) if self.planned_lr is None else len(self.planned_lr)
+        width = max(3, planned // 10)
+        finite = int(np.append(np.isfinite(self.loss), False).argmin())
+        if finite <= width:
+            return NEVER_FELL
+        means = np.convolve(self.loss[:finite], np.full(width, 1 / width), "valid")
+        lowest = int(means.argmin())
+        if lowest == 0:
+            return NEVER_FELL
+        changes = np.abs(np.diff(self.loss[: lowest + width]))
+        noise = np.median(changes) / 0.6745 / math.sqrt(2)  # robust: of a normal distribution
+        before = self.loss[:lowest].mean()
+        chance = OF_NOISE * noise * math.sqrt(1 / width + 1 / lowest)
+        if before - means[lowest] <= max(chance, 1e-6 * abs(before)):
+            return NEVER_FELL
+        return STILL_FALLING if finite == planned and lowest == len(means) - 1 else ""
 
     def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
         """What each rule says, by its name."""
