@@ -334,10 +334,10 @@ def test_audit_of_a_keras_model():
     tf.random.set_seed(5)
     state = random.getstate()
     found = lrrt.audit(
-        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=3
+        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=10
     )
     again = lrrt.audit(
-        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=3
+        make_model, lambda: (x, y), runs=2, steps=10, batch_size=BATCH, train_steps=10
     )
     assert found.to_dict() == again.to_dict() and random.getstate() == state
     assert float(tf.random.uniform(())) == noise

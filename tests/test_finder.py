@@ -518,6 +518,30 @@ def test_audits_repeat_and_vary_what_they_say(user):
     assert len({start[0][1], start[1][1], start[2][1], start[0][0]}) == 4
 
 
+def test_runs_that_do_not_vary_are_told(user):
+    import torch
+
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    def seeded():
+        torch.manual_seed(0)
+        return make_model()
+
+    made, (x, y) = make_model(), map(torch.as_tensor, make_data()["data"])
+    batches = [(x[i : i + 16].float(), y[i : i + 16]) for i in range(0, 96, 16)]
+    for model, data, vary in (
+        (seeded, make_data, "weights"), (make_model, lambda: batches, "order"),
+        (lambda: made, lambda: batches, "order"),
+    ):  # fmt: skip
+        found = lrrt.audit(model, data, runs=5, vary=vary)
+        assert found.verdict[0].startswith("Do not trust it: all 5 runs have the very same losses")
+    with pytest.raises(InputError, match="make_model: 'the same model again'"):
+        lrrt.audit(lambda: made, make_data, runs=5)
+    with pytest.raises(InputError, match="train_steps: 9 .* 0, or at least 10"):
+        lrrt.audit(make_model, make_data, train_steps=9)
+
+
 def test_audit_leaves_random_states_and_trains_shortly(user):
     import random
 

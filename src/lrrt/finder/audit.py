@@ -34,6 +34,7 @@ FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
 
 # The verdict's rules.
 ENOUGH_RUNS = 5
+LEAST_TRAIN_STEPS = 10
 ABSTAINS_TOO_OFTEN = 0.25  # share of runs without a suggestion
 USUAL_SHARE = 0.9  # of the runs, within the factor that a verdict names
 CLOSE, LOOSE = 3.0, 10.0  # factors
@@ -96,7 +97,9 @@ class Audit:
     @cached_property
     def verdict(self) -> tuple[str, ...]:
         """What to make of it, a sentence each; the first is the verdict."""
-        return tuple(verdict(self.summary, self.trials))
+        losses = [curve.loss for curve in self.curves]
+        repeated = all(np.array_equal(losses[0], loss, equal_nan=True) for loss in losses)
+        return tuple(verdict(self.summary, self.trials, repeated and len(losses) > 1))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain numbers, strings and lists."""
@@ -239,8 +242,11 @@ def summarise(rule: str, suggestions: Any) -> Summary:
     )
 
 
-def verdict(summary: Summary, trials: Sequence[Trial] = ()) -> list[str]:
-    """What to make of a rule's suggestions, by the rules above: the verdict and its reasons."""
+def verdict(summary: Summary, trials: Sequence[Trial] = (), repeated: bool = False) -> list[str]:
+    """What to make of a rule's suggestions, by the rules above: the verdict and its reasons.
+
+    ``repeated``: all runs have the same losses.
+    """
     n, valid, cautions = summary.runs, len(summary.values), summary.cautions
     flaws = {flaw: cautions[flaw] for flaw in FLAWS if flaw in cautions}
     flaw = max(flaws, key=flaws.get) if sum(flaws.values()) > n / 2 else None
@@ -256,6 +262,9 @@ def verdict(summary: Summary, trials: Sequence[Trial] = ()) -> list[str]:
     reasons += told
     if flaw:
         return [f"Do not trust it: {flaw} ({flaws[flaw]} of {n} runs).", *reasons]
+    if repeated:
+        same = f"Do not trust it: all {n} runs have the very same losses, so that nothing varied; "
+        return [same + "make_model or make_data give the same whatever the seed.", *reasons]
     if n < ENOUGH_RUNS:
         return [f"Too few runs to say: {n}; a verdict needs {ENOUGH_RUNS}.", *reasons]
     if summary.abstained > ABSTAINS_TOO_OFTEN * n:
@@ -350,7 +359,7 @@ def audit(
     seed : int
         Run i has the seeds ``seed + i``.
     train_steps : int
-        If not 0, each run also trains for so many steps at the audit's suggestion, at a tenth of it
+        If not 0, each run also trains for so many steps, at least 10, at the audit's suggestion, at a tenth of it
         and at ten times it, at a constant learning rate.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
@@ -364,6 +373,8 @@ def audit(
     """
     check_count("runs", runs)
     check_count("train_steps", train_steps, low=0)
+    if 0 < train_steps < LEAST_TRAIN_STEPS:
+        raise InputError("train_steps", train_steps, f"0, or at least {LEAST_TRAIN_STEPS}")
     check_count("seed", seed, low=0)
     rules.check(rule)
     if vary not in VARIED:
@@ -378,9 +389,12 @@ def audit(
     bar = tqdm(total=total, desc="audit", unit="run", disable=not shown, leave=False)
     with bar, contextlib.ExitStack() as stack:
         keep_all_random(stack.callback)
-        curves = []
+        curves, model = [], None
         for weights_seed, order_seed in zip(weights_seeds, order_seeds, strict=True):
             made = _made(make_model, make_data, weights_seed, order_seed, options)
+            if made["model"] is model and vary != "order":
+                raise InputError("make_model", "the same model again", "a new one from each call")
+            model = made["model"]
             curves.append(range_test(**made))
             bar.update()
         about = {"lrrt": __version__} | _common([curve.about for curve in curves])

@@ -139,7 +139,7 @@ class Curve(core_curve.Curve):
 
     @cached_property
     def flaw(self) -> str:
-        """Why its loss says nothing of learning rates, one of :data:`FLAWS`; empty if it does.
+        """Why its loss says nothing of learning rates, one of ``FLAWS``; empty if it does.
 
         The lowest mean over a tenth of the planned steps, before any loss that is not finite, is
         compared with the mean of all steps before it; the noise is that from step to step.
