@@ -295,6 +295,12 @@ def test_parameter_groups_keep_their_ratios():
     seen.clear()
     lrrt.range_test(model, LOSS, loader(), optimizer, steps=10, keep_ratios=False)
     assert all(a == b for a, b in seen)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 100)  # a warm-up from 0
+    assert lrrt.range_test(model, LOSS, loader(), optimizer, steps=10).about["ratios"] == [0.1, 1]
+    for group in optimizer.param_groups:
+        del group["initial_lr"]
+    alike = lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
+    assert alike.about["ratios"] == [1, 1] and "no ratios to keep" in alike.notes[0]
 
 
 def test_validation_leaves_the_curve_alone():

@@ -359,8 +359,8 @@ def audit(
     seed : int
         Run i has the seeds ``seed + i``.
     train_steps : int
-        If not 0, each run also trains for so many steps, at least 10, at the audit's suggestion, at a tenth of it
-        and at ten times it, at a constant learning rate.
+        If not 0 (then at least 10), each run also trains for so many steps at the audit's
+        suggestion, at a tenth of it and at ten times it, at a constant learning rate.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
     **options

@@ -25,6 +25,11 @@ from lrrt.finder.data import (
 )
 from lrrt.finder.session import Step, check_count
 
+GROUPS_ALIKE = (
+    "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
+    "gave all the same."
+)
+
 
 def open_session(
     model: nn.Module,
@@ -71,6 +76,7 @@ def open_session(
     with_closure = torch_state.needs_closure(optimizer)
     if with_closure and scaler is not None:
         raise InputError("scaler", type(scaler).__name__, "None for an optimiser with a closure")
+    ratios, notes = _ratios(optimizer, keep_ratios)
     return TorchSession(
         model=model,
         loss=loss,
@@ -83,8 +89,9 @@ def open_session(
         autocast_dtype=autocast,
         scaler=_copied(scaler),
         clip_norm=clip_norm,
-        ratios=_ratios(optimizer, keep_ratios),
+        ratios=ratios,
         with_closure=with_closure,
+        notes=notes,
     )
 
 
@@ -128,13 +135,18 @@ def _copied(scaler: Any) -> Any:
         ) from None
 
 
-def _ratios(optimizer: Any, keep: bool) -> list[float]:
-    """Each parameter group's LR as a share of the largest."""
-    lrs = [float(group["lr"]) for group in optimizer.param_groups]
-    largest = max(lrs)
-    if not keep or not largest > 0:
-        return [1.0] * len(lrs)
-    return [lr / largest for lr in lrs]
+def _ratios(optimizer: Any, keep: bool) -> tuple[list[float], list[str]]:
+    """Each parameter group's LR as a share of the largest, and what must be noted.
+
+    Where a warm-up has them all at 0, they are as before the schedule.
+    """
+    groups = optimizer.param_groups
+    lrs = [float(group["lr"]) for group in groups]
+    if keep and not max(lrs) > 0:
+        lrs = [float(group.get("initial_lr", 0)) for group in groups]
+    if keep and max(lrs) > 0:
+        return [lr / max(lrs) for lr in lrs], []
+    return [1.0] * len(lrs), [GROUPS_ALIKE] if keep and len(lrs) > 1 else []
 
 
 @dataclass
