@@ -264,7 +264,7 @@ def config(**changes) -> Config:
 def posts_config() -> Config:
     found = config()
     found.model.depth, found.sweep.batch_size = 56, 512
-    found.data.name, found.data.train_images = "cifar10", 50000
+    found.data.name, found.data.train_images, found.data.test_images = "cifar10", 50000, 10000
     return found
 
 
@@ -288,7 +288,8 @@ def trained(*cells: dict) -> dict[str, pd.DataFrame]:
             "val_loss": [1.0], "val_accuracy": [0.5],
         } | given  # fmt: skip
         losses, accuracies = cell.pop("val_loss"), cell.pop("val_accuracy")
-        outcomes.append(cell | {"epochs": len(losses), "reason": ""})
+        counts = {"epochs": len(losses), "compared_epochs": 1}
+        outcomes.append({"compared_outcome": cell["outcome"], "reason": ""} | counts | cell)
         for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1):
             measured = {"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy}
             trainings.append({name: cell[name] for name in CELL} | measured)
@@ -369,11 +370,16 @@ def test_published_medians():
 
 
 def test_steepest_descent():
-    keras, fallback = (suggestion_rows(RANGES, KERAS, fallback=flag) for flag in (False, True))
+    curves = [curve_rows([curve()] * 8), curve_rows([curve()] * 8, KERAS)]
+    fastai, keras = suggestion_rows(RANGES), suggestion_rows(RANGES, KERAS)
+    there, elsewhere = (keras.assign(rule="blog_fastai", min_lr=lr) for lr in (1.01e-4, 1e-3))
     function = judged.steepest_descent
-    assert verdict_of(function, suggestions=[suggestion_rows(RANGES), keras]) == HOLDS
-    assert verdict_of(function, suggestions=[suggestion_rows(RANGES), fallback]) == DOES_NOT_HOLD
-    assert verdict_of(function, suggestions=suggestion_rows(RANGES[:2])) == UNDECIDED
+    frames = {"curves": curves, "suggestions": [fastai, keras, there]}
+    assert verdict_of(function, **frames) == HOLDS
+    found = function(study(curves=curves, suggestions=[fastai, keras, elsewhere]))
+    assert found.verdict == DOES_NOT_HOLD and "keras with blog_keras: 0 of 8" in found.evidence
+    few = {"curves": curves, "suggestions": suggestion_rows(RANGES[:2])}
+    assert verdict_of(function, **few) == UNDECIDED
 
 
 @pytest.mark.parametrize("max_lr, expected", [
@@ -519,9 +525,15 @@ def test_validation_cost(seconds, expected):
     (["trains"] * 4, UNDECIDED),
 ])  # fmt: skip
 def test_minimum_is_safe(outcomes, expected):
-    cells = [{"lr_kind": "min", "outcome": outcome} for outcome in outcomes]
-    frames = trained(*cells, {"outcome": "diverged"})  # at the maximum: it does not count
-    assert verdict_of(judged.minimum_is_safe, **frames) == expected
+    cells = [
+        {"lr_kind": "min", "outcome": outcome, "pair": name}
+        for outcome, name in zip(outcomes, names(len(outcomes)), strict=True)
+    ]
+    other = {"outcome": "diverged"}  # at the maximum: it does not count
+    assert verdict_of(judged.minimum_is_safe, **trained(*cells, other)) == expected
+    # Many trainings of the same weights are one trial.
+    same = [cell | {"pair": "torch-blog_fastai"} for cell in cells]
+    assert verdict_of(judged.minimum_is_safe, **trained(*same, other)) == UNDECIDED
 
 
 @pytest.mark.parametrize("power, expected", [(1.0, HOLDS), (-1.0, DOES_NOT_HOLD), (0, UNDECIDED)])

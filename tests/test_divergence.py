@@ -160,8 +160,9 @@ CHANCE = math.log(10)  # 2.303
     ("overfits", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66]), "from 1.5 after epoch 2 to 1.66"),
     ("trains", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.64]), ""),  # by less than a tenth
     ("trains", epochs([1.5, 1.0, 0.9], evaluated=[1.5, 1.0, 1.2], val=[1.6, 1.5, 1.9]), ""),
-    ("overfits", epochs([1.5, 1.0], val=[1.6, math.inf]), "to inf"),
-    ("trains", epochs([1.5, 1.0], val=[NAN, NAN]), ""),
+    ("diverged", epochs([1.5, 1.0], val=[1.6, math.inf]), "evaluated after the last step"),
+    ("diverged", epochs([1.5, 1.0], evaluated=[1.5, NAN]), "evaluated after the last step"),
+    ("trains", epochs([1.5, 1.0], val=[math.inf, 1.2]), ""),  # broken on the way, and recovered
 ])  # fmt: skip
 def test_outcome(found, rows, part):
     outcome_found, reason = outcome(rows, classes=10)
@@ -181,6 +182,12 @@ def test_outcome_table():
     assert (two["stopped_at_step"], two["best_epoch"], two["best_val_accuracy"]) == (57, 1, 0.4)
     assert two["epochs"] == 2
     assert math.isnan(found.loc["two", "final_train_loss"])
+    # After one epoch, which all have, nothing has gone wrong with the first two.
+    assert found["compared_epochs"].tolist() == [1, 1, 1]
+    assert found["compared_outcome"].to_dict() == {
+        "one": "trains", "two": "trains", "three": "diverged"
+    }  # fmt: skip
+    assert two["compared_val_accuracy"] == 0.4
     assert pd.isna(found.loc["three", "best_epoch"])
     empty = outcome_table(table[:0], 10)
     assert list(empty.columns)[: len(CELL)] == list(CELL) and len(empty) == 0

@@ -17,10 +17,11 @@ import pandas as pd
 from scipy import stats
 
 from lrrt.analysis.dispersion import batch_size_slopes, published_comparison
-from lrrt.analysis.divergence import OUTCOMES, gap_decades, pairs_of
+from lrrt.analysis.divergence import HARMED, OUTCOMES, gap_decades, pairs_of
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
+    STEEPEST,
     UNDECIDED,
     Case,
     Finding,
@@ -44,7 +45,6 @@ from lrrt.analysis.statistics import (
 from lrrt.config import Config
 from lrrt.core.smoothing import ema
 
-HARMED = ("diverged", "overfits")
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 
 PLATEAU_TOLERANCE = 0.10  # of the level: what counts as flat
@@ -219,20 +219,27 @@ def published_medians(study: Study) -> Finding:
 @claim("The minimum LR that the finder recommends is where the loss descends fastest.")
 def steepest_descent(study: Study) -> Finding:
     """Holds if in every home case the interval of the share of weights-sweep runs whose minimum LR
-    comes from the steepest descent, and not from the rule's fallback (a tenth of the maximum),
-    lies above one half; does not hold if it lies below in a case."""
-    counts, below = {}, []
-    for case in study.home_cases():
-        rows = study.ranges("weights", case)
-        counts[case] = len(rows) - int(rows["fallback"].sum()), len(rows)
-        below.append(f"{int((rows['min_lr'] < rows['max_lr']).sum())} of {len(rows)}")
-    if not any(total for _, total in counts.values()):
+    is within a step of the steepest descent of the smoothed curve lies above one half; does not
+    hold if it lies below in a case. (The fastai rule's is that by definition; the Keras rule looks
+    in the last unbroken descent only, and falls back to a tenth of the maximum.)"""
+    steepest = study.suggestions[study.suggestions["rule"] == STEEPEST]
+    steepest = steepest.set_index(["backend", "protocol", "sweep", "run"])["min_lr"]
+    counts: dict[Case, tuple[int, int]] = {}
+    fell = below = 0
+    for trace, row in _with_range(study):
+        step = math.log(trace.lr[1] / trace.lr[0])
+        there = float(steepest.get((*trace.case, "weights", trace.run), math.nan))
+        near, total = counts.get(trace.case, (0, 0))
+        counts[trace.case] = near + (abs(math.log(row["min_lr"] / there)) < 1.5 * step), total + 1
+        fell, below = fell + bool(row["fallback"]), below + (row["min_lr"] < row["max_lr"])
+    if not counts:
         return MISSING_RUNS
     verdict, interval = _worst_share(counts)
+    total = sum(n for _, n in counts.values())
     return Finding(
-        f"The minimum is the steepest descent in {_listed(counts)} runs; in the others it is the "
-        f"rule's silent fallback, a tenth of the maximum. It is below the maximum in "
-        f"{'; '.join(below)}. Interval: the share, in the case where it is lowest.",
+        f"The minimum is the curve's steepest descent in {_listed(counts)} runs. In {fell} of "
+        f"{total} it is the rule's silent fallback, a tenth of the maximum; it is below the "
+        f"maximum in {below}. Interval: the share, in the case where it is lowest.",
         verdict, interval,
     )  # fmt: skip
 
@@ -366,7 +373,8 @@ def disjoint_ranges(study: Study) -> Finding:
 def transfer_harms(study: Study) -> Finding:
     """Over all pairs with disjoint ranges: holds if the interval of the share of trainings of
     weights B at A's maximum LR that diverge or overfit lies above one half; does not hold if below.
-    (Outcomes by the definitions of the divergence stage; no run is in two pairs.)"""
+    (Outcomes by the definitions of the divergence stage. No run is in two pairs; the pairs are
+    those furthest apart, not a sample of all.)"""
     disjoint = _disjoint_pairs(study)
     transfers = study.cells(weights="B", lr_of="A", lr_kind="max")
     cells = transfers[transfers["pair"].isin(disjoint)]
@@ -382,10 +390,14 @@ def transfer_harms(study: Study) -> Finding:
     interval = share_interval(harmed, len(cells))
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
+    both = pd.concat([cells, control])
+    epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
+    early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
     return Finding(
         f"Weights B at A's maximum LR: {counted(cells['outcome'], OUTCOMES)} of {len(cells)} pairs "
-        f"with disjoint ranges; at B's own maximum: {counted(control['outcome'], OUTCOMES)}. "
-        f"Interval: the share that diverges or overfits.{missing}", verdict, interval,
+        f"with disjoint ranges;{early if both['epochs'].nunique() > 1 else ''} at B's own maximum: "
+        f"{counted(control['compared_outcome'], OUTCOMES)}. Interval: the share that diverges or "
+        f"overfits.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -413,9 +425,7 @@ def same_weights(study: Study) -> Finding:
         ]
         if not all(map(len, cells)):
             continue
-        names = [cell.iloc[0] for cell in cells]
-        epoch = min(map(study.epochs_of, names))
-        own, other = (study.accuracy(name, epoch) for name in names)
+        own, other = study.accuracies([cell.iloc[0] for cell in cells])
         if own != other:
             better, total = better + (own > other), total + 1
     spreads = []
@@ -513,17 +523,20 @@ def two_against_a_tenth(study: Study) -> Finding:
 @claim("Seen without smoothing, LRs as large as the suggested maximum are not safe.")
 def unsafe_without_smoothing(study: Study) -> Finding:
     """Unsafe: at the suggested maximum LR the raw loss (running median of five) has already risen
-    by 10 % from its lowest at smaller LRs. Holds if the interval of the share of weights-sweep
-    runs of home cases lies above one half; does not hold if below. The same of the validation loss,
-    not smoothed at all, in the validation sweeps is shown beside it."""
+    by 10 % from its lowest at smaller LRs. Holds if in every home case the interval of the share
+    of weights-sweep runs lies above one half; does not hold if it lies below in a case. The same
+    of the validation loss, not smoothed at all, in the validation sweeps is shown beside it."""
 
     def risen(lr: np.ndarray, loss: np.ndarray, maximum: float) -> bool:
         last = max(int(np.searchsorted(lr, maximum * (1 + 1e-9))) - 1, 0)
         loss = np.where(np.isfinite(loss), loss, np.inf)
         return bool(loss[last] > (1 + RISE) * loss[: last + 1].min())
 
-    found = [risen(t.lr, t.steady, row["max_lr"]) for t, row in _with_range(study)]
-    if not found:
+    counts: dict[Case, tuple[int, int]] = {}
+    for trace, row in _with_range(study):
+        count, total = counts.get(trace.case, (0, 0))
+        counts[trace.case] = count + risen(trace.lr, trace.steady, row["max_lr"]), total + 1
+    if not counts:
         return MISSING_RUNS
     validated = []
     for sweep in ("validation", "validation_batch"):
@@ -538,11 +551,11 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         if validated
         else "no range test was validated"
     )
-    interval = share_interval(sum(found), len(found))
+    verdict, interval = _worst_share(counts)
     return Finding(
         f"By the suggested maximum LR the raw training loss has risen by {RISE:.0%} from its "
-        f"lowest in {sum(found)} of {len(found)} range tests; {beside_it}. Interval: the share of "
-        "range tests.", beside(interval, 0.5), interval,
+        f"lowest in {_listed(counts)} range tests; {beside_it}. Interval: the share, in the case "
+        "where it is lowest.", verdict, interval,
     )  # fmt: skip
 
 
@@ -588,20 +601,22 @@ def validation_cost(study: Study) -> Finding:
 
 @claim("The minimum LR, at the steepest descent, is safe to train at.")
 def minimum_is_safe(study: Study) -> Finding:
-    """Over all trainings at a minimum LR (of A and of B, on either's weights): holds if the
-    interval of the share that diverges or overfits lies below one third; does not hold if it lies
-    above one tenth."""
+    """Over all weights, at least 6, that were trained at a minimum LR (of A, of B, or both): holds
+    if the interval of the share of which a training diverges or overfits lies below one third; does
+    not hold if it lies above one tenth."""
     cells = study.cells(lr_kind="min")
     if not len(cells):
         return Finding("No training at a minimum LR.", UNDECIDED)
-    harmed = int(cells["outcome"].isin(HARMED).sum())
-    low, high = share_interval(harmed, len(cells))
+    harmed = cells["outcome"].isin(HARMED).groupby([cells["pair"], cells["weights"]]).any()
+    low, high = share_interval(int(harmed.sum()), len(harmed))
     refuted, shown = MOSTLY_HARMLESS
     verdict = HOLDS if high < shown else DOES_NOT_HOLD if low > refuted else UNDECIDED
-    missing = " More trainings are needed." if verdict == UNDECIDED else ""
+    verdict = verdict if len(harmed) >= MINIMUM_RUNS else UNDECIDED
+    missing = " More weights are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"Trainings at a minimum LR: {counted(cells['outcome'], OUTCOMES)} (n = {len(cells)}). "
-        f"Interval: the share that diverges or overfits.{missing}", verdict, (low, high),
+        f"Trainings at a minimum LR: {counted(cells['outcome'], OUTCOMES)} (n = {len(cells)}, of "
+        f"{len(harmed)} initial weights). Interval: the share of weights that diverge or overfit."
+        f"{missing}", verdict, (low, high),
     )  # fmt: skip
 
 
@@ -686,18 +701,18 @@ def flattening(study: Study) -> Finding:
 @claim("A narrower range than the recommended one is safer.")
 def narrower_is_safer(study: Study) -> Finding:
     """Each weights are trained at the maximum LR and at the middle (geometric mean) of the same
-    range. Of those where one of the two diverges or overfits and the other does not, holds if it is
-    more often the maximum (exact sign test, p < 0.05); does not hold if more often the middle. The
-    interval is of the share of those where it is the maximum."""
+    range. Of those where one of the two diverges or overfits and the other does not (after equally
+    many epochs), holds if it is more often the maximum (exact sign test, p < 0.05); does not hold
+    if more often the middle. The interval is of the share of those where it is the maximum."""
     worse_at_max = worse_in_middle = compared = harmed = 0
     for middle in study.cells(lr_kind="middle").itertuples():
         at_max = study.cells(
             pair=middle.pair, weights=middle.weights, lr_of=middle.lr_of, lr_kind="max"
         )
-        for outcome in at_max["outcome"]:
+        for outcome in at_max["compared_outcome"]:
             compared, harmed = compared + 1, harmed + (outcome in HARMED)
-            worse_at_max += outcome in HARMED and middle.outcome not in HARMED
-            worse_in_middle += outcome not in HARMED and middle.outcome in HARMED
+            worse_at_max += outcome in HARMED and middle.compared_outcome not in HARMED
+            worse_in_middle += outcome not in HARMED and middle.compared_outcome in HARMED
     evidence = (
         f"Of {compared} trainings at a maximum LR {harmed} diverge or overfit; {worse_at_max} of "
         f"them do not at the middle of the same range, and {worse_in_middle} do there only."
@@ -716,35 +731,34 @@ def narrower_is_safer(study: Study) -> Finding:
 def policies_help(study: Study) -> Finding:
     """Dependence: how far the validation accuracies at A's and at B's maximum LR are apart, on the
     same weights, after equally many epochs (0 for a training that stopped). Holds if the interval
-    of the share of (weights, policy) with less of it than the same weights have at a constant LR
-    lies above one half; does not hold if below. A policy that stops at both LRs does not reduce
-    it."""
-    epochs = study.config.divergence.epochs
-    wins: dict[str, list[int]] = {}
+    of the share of weights for which most policies have less of it than a constant LR has lies
+    above one half; does not hold if below. A policy that stops at both LRs does not reduce it."""
+    wins: dict[tuple[str, str], dict[str, bool]] = {}  # by pair and weights, by policy
     keys = study.outcomes.loc[study.outcomes["policy"] != "constant", ["pair", "weights", "policy"]]
     for pair, weights, policy in sorted(set(keys.itertuples(index=False, name=None))):
-        accuracies = {}
-        for name, lr_of in itertools.product((policy, "constant"), "AB"):
-            cell = study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=name)
-            if len(cell):
-                accuracies[name, lr_of] = study.accuracy(cell["training"].iloc[0], epochs)
-        if len(accuracies) < 4:
+        cells = [
+            study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=name)
+            for name, lr_of in itertools.product((policy, "constant"), "AB")
+        ]
+        if not all(map(len, cells)):
             continue
-        spread, constant = (
-            abs(accuracies[name, "A"] - accuracies[name, "B"]) for name in (policy, "constant")
-        )
-        works = max(accuracies[policy, "A"], accuracies[policy, "B"]) > 0
-        wins.setdefault(policy, []).append(int(works and spread < constant))
+        found = study.accuracies([cell["training"].iloc[0] for cell in cells])
+        less = abs(found[0] - found[1]) < abs(found[2] - found[3])
+        wins.setdefault((pair, weights), {})[policy] = less and max(found[:2]) > 0
     if not wins:
         return Finding(
             "No training by another policy than constant (divergence.policies).", UNDECIDED
         )
-    less, total = sum(map(sum, wins.values())), sum(map(len, wins.values()))
-    interval = share_interval(less, total)
+    helped = sum(2 * sum(won.values()) > len(won) for won in wins.values())
+    interval = share_interval(helped, len(wins))
     verdict = beside(interval, 0.5)
-    parts = [f"{policy} {sum(found)} of {len(found)}" for policy, found in wins.items()]
+    parts = []
+    for policy in sorted({name for won in wins.values() for name in won}):
+        found = [won[policy] for won in wins.values() if policy in won]
+        parts.append(f"{policy} {sum(found)} of {len(found)}")
     missing = " More trainings are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"Less dependence than at a constant LR in {less} of {total} (weights, policy): "
-        f"{', '.join(parts)}. Interval: the share.{missing}", verdict, interval,
+        f"Most policies have less dependence than a constant LR for {helped} of {len(wins)} "
+        f"initial weights; by policy: {', '.join(parts)}. Interval: the share of weights.{missing}",
+        verdict, interval,
     )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lrrt.runs.collect import TRAINING_TYPES
+
 #: What tells one training of a study from another; the outcome table begins with it.
 CELL = (
     "training",
@@ -24,12 +26,47 @@ CELL = (
     "lr",
     "run",
 )
-OUTCOMES = ("diverged", "overfits", "stalls", "trains")
 # Times the initial loss: beyond what one batch differs from another. At harmless LRs the largest
 # loss of a step was up to 1.1 times the first (batch size 64).
 BLOW_UP = 1.5
 OVERFIT_MARGIN = 0.10  # of the lowest validation loss
 STALL_SHARE = 0.10  # of the loss of a uniform guess
+#: What became of a training: the first that applies, in words. The training loss of an epoch is the
+#: mean over its steps.
+OUTCOMES = {
+    "diverged": (
+        "The loss of a step, or the loss evaluated after the last epoch, was not finite; or the "
+        "last epoch's training loss is not below that of the first step; or a step's loss exceeded "
+        f"{BLOW_UP:g} times that of the first and the last epoch's training loss is not below that "
+        "of a uniform guess: what is left does not know more than that."
+    ),
+    "overfits": (
+        f"The last epoch's validation loss is at least {OVERFIT_MARGIN:.0%} above its lowest, "
+        "while the loss on training images, evaluated in the same way (same statistics, no "
+        "augmentation), is lower than it was then: fitting on no longer helps."
+    ),
+    "stalls": (
+        f"The last epoch's training loss is above {1 - STALL_SHARE:.0%} of that of a uniform guess."
+    ),
+    "trains": "Anything else.",
+}
+HARMED = ("diverged", "overfits")
+MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
+OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
+    "epochs": "int64",
+    "outcome": "str",
+    "reason": "str",
+    "stopped_at_step": "Int64",
+    "initial_loss": "float64",
+    "peak_loss": "float64",
+    **{f"final_{name}": "float64" for name in MEASURED},
+    "best_val_loss": "float64",
+    "best_epoch": "Int64",
+    "best_val_accuracy": "float64",
+    "compared_epochs": "int64",
+    "compared_outcome": "str",
+    "compared_val_accuracy": "float64",
+}
 
 
 def gap_decades(first: tuple[float, float], second: tuple[float, float]) -> float:
@@ -117,28 +154,14 @@ def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
-    """What became of one training, and why, with the numbers that decide.
-
-    The first that applies, where *chance* is the loss of a uniform guess, ln ``classes``; *initial*
-    the loss of the first step; the *training loss* of an epoch the mean over its steps:
-
-    - **diverged**: the loss of a step was not finite; or the last epoch's training loss is not
-      below the initial one; or some step's loss exceeded one and a half times the initial one and
-      the last epoch's training loss is not below chance: it blew up, and what is left does not
-      know more than a guess.
-    - **overfits**: the last epoch's validation loss is at least 10 % above its lowest, while the
-      loss on training images, evaluated in the same way (same statistics, no augmentation), is
-      lower than in the epoch of that lowest: fitting on no longer helps.
-    - **stalls**: the last epoch's training loss is above 90 % of chance: it learns less than a
-      tenth of what there is.
-    - **trains**: anything else.
+    """What became of one training (:data:`OUTCOMES`), and why, with the numbers that decide.
 
     Parameters
     ----------
     epochs : DataFrame
-        The rows of one training of a training table.
+        The rows of one training of a training table, or its first ones.
     classes : int
-        Number of classes.
+        Number of classes; a uniform guess has the loss ln ``classes``.
 
     Returns
     -------
@@ -146,10 +169,12 @@ def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
     """
     epochs = epochs.sort_values("epoch")
     last = epochs.iloc[-1]
-    stopped, initial, peak = last["stopped_at_step"], last["initial_loss"], last["peak_loss"]
+    initial, peak = last["initial_loss"], last["peak_loss"]
     final, chance = last["train_loss"], math.log(classes)
-    if not pd.isna(stopped):
-        return "diverged", f"the loss was not finite at step {int(stopped) + 1}"
+    if not np.isfinite(final):
+        return "diverged", f"the loss was not finite at step {int(last['stopped_at_step']) + 1}"
+    if not np.isfinite([last["val_loss"], last["train_eval_loss"]]).all():
+        return "diverged", "evaluated after the last step, the loss is not finite"
     ended = f"training loss of the last epoch {final:.3g}"
     if not final < initial:
         return "diverged", f"{ended}, not below the initial {initial:.3g}"
@@ -161,8 +186,7 @@ def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
     validation = epochs["val_loss"].fillna(np.inf).to_numpy()
     fitted = epochs["train_eval_loss"].to_numpy()
     best = int(np.argmin(validation))
-    rises = validation[-1] >= (1 + OVERFIT_MARGIN) * validation[best]
-    if rises and np.isfinite(validation[best]) and fitted[-1] < fitted[best]:
+    if validation[-1] >= (1 + OVERFIT_MARGIN) * validation[best] and fitted[-1] < fitted[best]:
         return "overfits", (
             f"validation loss rose from {validation[best]:.3g} after epoch {best + 1} to "
             f"{validation[-1]:.3g} after epoch {len(epochs)}, while that of training images fell "
@@ -178,19 +202,22 @@ def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per training: :data:`CELL`, ``epochs``, ``outcome`` (one of :data:`OUTCOMES`) and
-        ``reason`` (:func:`outcome`), ``stopped_at_step`` (from 0; null: it did not stop),
-        ``initial_loss`` and ``peak_loss`` (of steps), the last epoch's ``final_train_loss``,
-        ``final_train_eval_loss``, ``final_train_accuracy``, ``final_val_loss`` and
-        ``final_val_accuracy`` (NaN where it stopped), and of all finished epochs the lowest
-        ``best_val_loss``, the epoch it is of, ``best_epoch``, and the highest
-        ``best_val_accuracy``.
+        One row per training, columns and types of :data:`OUTCOME_TYPES`: :data:`CELL`, ``epochs``,
+        ``outcome`` (one of :data:`OUTCOMES`) and ``reason`` (:func:`outcome`), ``stopped_at_step``
+        (from 0; null: it did not stop), ``initial_loss`` and ``peak_loss`` (of steps), the last
+        epoch's ``final_train_loss``, ``final_train_eval_loss``, ``final_train_accuracy``,
+        ``final_val_loss`` and ``final_val_accuracy`` (NaN where it stopped), and of all finished
+        epochs the lowest ``best_val_loss``, the epoch it is of, ``best_epoch``, and the highest
+        ``best_val_accuracy``. For comparisons, since more epochs give more chances to go wrong:
+        ``compared_epochs``, those that every training has, ``compared_outcome`` after them (but
+        for the peak loss, which is of all steps), and ``compared_val_accuracy``, the highest in
+        them.
     """
-    measured = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
+    common = trainings.groupby("training")["epoch"].max().min()
     rows = []
     for _, epochs in trainings.groupby("training", sort=False):
         epochs = epochs.sort_values("epoch")
-        last = epochs.iloc[-1]
+        last, first = epochs.iloc[-1], epochs[epochs["epoch"] <= common]
         found, reason = outcome(epochs, classes)
         finite = epochs[np.isfinite(epochs["val_loss"])]
         best = finite.loc[finite["val_loss"].idxmin()] if len(finite) else None
@@ -198,20 +225,14 @@ def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
             {name: last[name] for name in CELL}
             | {"epochs": len(epochs), "outcome": found, "reason": reason}
             | {name: last[name] for name in ("stopped_at_step", "initial_loss", "peak_loss")}
-            | {f"final_{name}": last[name] for name in measured}
+            | {f"final_{name}": last[name] for name in MEASURED}
             | {
                 "best_val_loss": np.nan if best is None else best["val_loss"],
                 "best_epoch": pd.NA if best is None else best["epoch"],
                 "best_val_accuracy": epochs["val_accuracy"].max(),
+                "compared_epochs": common,
+                "compared_outcome": outcome(first, classes)[0],
+                "compared_val_accuracy": first["val_accuracy"].max(),
             }
         )
-    text = ("outcome", "reason")
-    columns = [
-        *CELL, "epochs", *text, "stopped_at_step", "initial_loss", "peak_loss",
-        *(f"final_{name}" for name in measured), "best_val_loss", "best_epoch",
-        "best_val_accuracy",
-    ]  # fmt: skip
-    types = {name: "float64" for name in columns[columns.index("initial_loss") :]}
-    types |= dict(trainings.dtypes[list(CELL)]) | dict.fromkeys(text, "str")
-    types |= {"epochs": "int64", "stopped_at_step": "Int64", "best_epoch": "Int64"}
-    return pd.DataFrame(rows, columns=columns).astype(types)
+    return pd.DataFrame(rows, columns=list(OUTCOME_TYPES)).astype(OUTCOME_TYPES)

@@ -15,6 +15,7 @@ from lrrt.config import Config, Scaled
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 
+STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
 
 Case = tuple[str, str]  # backend, protocol
@@ -112,15 +113,13 @@ class Study:
             rows = rows[rows[name] == value]
         return rows
 
-    def epochs_of(self, training: str) -> int:
-        """How many epochs a training was given."""
-        return int(self.trainings.loc[self.trainings["training"] == training, "epoch"].max())
-
-    def accuracy(self, training: str, epoch: int) -> float:
-        """Validation accuracy after ``epoch`` epochs; 0 where the training had stopped before."""
-        rows = self.trainings
-        found = rows[(rows["training"] == training) & (rows["epoch"] == epoch)]["val_accuracy"]
-        return float(found.fillna(0.0).iloc[0]) if len(found) else 0.0
+    def accuracies(self, trainings: Sequence[str]) -> list[float]:
+        """Validation accuracy of each after as many epochs as all of them were given; 0 of one that
+        had stopped before."""
+        rows = self.trainings[self.trainings["training"].isin(trainings)]
+        common = rows.groupby("training")["epoch"].max().min()
+        after = rows[rows["epoch"] == common].set_index("training")["val_accuracy"]
+        return [float(value) for value in after.fillna(0.0).loc[list(trainings)]]
 
     @property
     def scale(self) -> str:
@@ -138,12 +137,12 @@ class Study:
 
     @property
     def at_the_posts_scale(self) -> bool:
-        """Whether network, data and batch size are the post's."""
-        config = self.config
+        """Whether network, data, batch size and the number of steps are the post's."""
+        model, data, sweep = self.config.model, self.config.data, self.config.sweep
         return (
-            (config.model.name, config.model.depth) == ("resnet", 56)
-            and (config.data.name, config.data.train_images) == ("cifar10", 50000)
-            and config.sweep.batch_size == 512
+            (model.name, model.depth, model.width) == ("resnet", 56, 16)
+            and (data.name, data.train_images, data.test_images) == ("cifar10", 50000, 10000)
+            and (sweep.batch_size, sweep.steps) == (512, None)
         )
 
 

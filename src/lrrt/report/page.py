@@ -10,27 +10,11 @@ import jinja2
 from markupsafe import Markup
 
 from lrrt.analysis.claims import decision_rules
-from lrrt.analysis.divergence import BLOW_UP, OVERFIT_MARGIN, STALL_SHARE
+from lrrt.analysis.divergence import OUTCOMES
 from lrrt.report.figures import Drawing
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 from lrrt.report.tables import Table, cells
-
-OUTCOMES = {
-    "diverged": (
-        "The loss of a step was not finite; or the last epoch's training loss is not below that of "
-        f"the first step; or a step's loss exceeded {BLOW_UP:g} times that of the first and the "
-        "last epoch's training loss is not below that of a uniform guess."
-    ),
-    "overfits": (
-        f"The last epoch's validation loss is at least {OVERFIT_MARGIN:.0%} above its lowest, "
-        "while the loss on training images, evaluated in the same way, is lower than it was then."
-    ),
-    "stalls": (
-        f"The last epoch's training loss is above {1 - STALL_SHARE:.0%} of that of a uniform guess."
-    ),
-    "trains": "Anything else. The first definition that applies decides.",
-}
 
 
 def inline(svg: bytes, prefix: str) -> Markup:

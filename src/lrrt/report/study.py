@@ -13,8 +13,8 @@ import pandas as pd
 
 from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
 from lrrt.analysis.dispersion import loss_bands, published_comparison
-from lrrt.analysis.divergence import CELL
-from lrrt.analysis.evidence import Case, Study, network_name
+from lrrt.analysis.divergence import OUTCOME_TYPES
+from lrrt.analysis.evidence import STEEPEST, Case, Study, network_name
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
@@ -27,13 +27,6 @@ from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.runs.collect import TRAINING_TYPES, curves_file, empty_table
-
-STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
-MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
-OUTCOMES = (
-    *CELL, "epochs", "outcome", "reason", "stopped_at_step", "initial_loss", "peak_loss",
-    *(f"final_{name}" for name in MEASURED), "best_val_loss", "best_epoch", "best_val_accuracy",
-)  # fmt: skip
 
 
 class Recorded(NamedTuple):
@@ -223,7 +216,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
         trainings=table("trainings.parquet", tuple(TRAINING_TYPES)),
-        outcomes=table("outcomes.parquet", OUTCOMES),
+        outcomes=table("outcomes.parquet", tuple(OUTCOME_TYPES)),
         pairs=mapping("pairs.json"),
         **{
             name: table(f"{name}.parquet", tuple(types))

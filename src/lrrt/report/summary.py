@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.dispersion import range_summary
+from lrrt.analysis.divergence import HARMED
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
@@ -61,7 +62,8 @@ def _pair(pair: dict) -> dict:
 
 
 def _outcomes(data: StudyData) -> dict:
-    """By case: outcomes of all trainings, and of weights B at A's max LR and at B's own."""
+    """By case: outcomes of all trainings, and of weights B at A's max LR and at B's own, those
+    after equally many epochs."""
     crossed = crossing.trainings(data)
     found = {}
     for case in dict.fromkeys(
@@ -70,8 +72,8 @@ def _outcomes(data: StudyData) -> dict:
         mine = of_case(crossed, case)
         found["-".join(case)] = {
             "all": _counts(of_case(data.outcomes, case)["outcome"]),
-            "B_at_A_max": _counts(mine.loc[mine["lr_of"] == "A", "outcome"]),
-            "B_at_B_max": _counts(mine.loc[mine["lr_of"] == "B", "outcome"]),
+            "B_at_A_max": _counts(mine.loc[mine["lr_of"] == "A", crossing.OUTCOME]),
+            "B_at_B_max": _counts(mine.loc[mine["lr_of"] == "B", crossing.OUTCOME]),
         }
     return found
 
@@ -132,13 +134,14 @@ def brief(data: StudyData, claims: list[dict]) -> list[str]:
     rows = crossing.trainings(data)
     if len(rows):
         harmed = {
-            letter: f"{int(side['outcome'].isin(['diverged', 'overfits']).sum())} of {len(side)}"
+            letter: f"{int(side[crossing.OUTCOME].isin(HARMED).sum())} of {len(side)}"
             for letter, side in rows.groupby("lr_of")
         }
         if {"A", "B"} <= set(harmed):
             sentences.append(
-                f"Trained at the max LR suggested for A, weights B diverge or overfit in "
-                f"{harmed['A']} trainings; at the one suggested for B itself, in {harmed['B']}."
+                f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for "
+                f"A, weights B diverge or overfit in {harmed['A']} trainings; at the one suggested "
+                f"for B itself, in {harmed['B']}."
             )
     verdicts = _counts(claim["verdict"] for claim in claims)
     words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "undecided"}

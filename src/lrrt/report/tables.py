@@ -8,8 +8,9 @@ import pandas as pd
 
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.divergence import pairs_of
+from lrrt.analysis.evidence import STEEPEST
 from lrrt.report import style
-from lrrt.report.study import STEEPEST, StudyData
+from lrrt.report.study import StudyData
 
 
 class Table(NamedTuple):
@@ -110,7 +111,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "attribution", "Factors between the two protocols, in decades of the suggested LR",
             "The protocol origin with one factor of the target: alone, or after those before it in "
-            "a sequence; averaged: over the sequences. Effect: mean log10 difference of n runs paired "
+            "a sequence; averaged: over sequences. Effect: mean log10 difference of n runs paired "
             "by seed, with Student's t interval (95 %). Before and after: geometric "
             "means. Abstained: pairs in which a rule suggests nothing.",
             data.attribution,

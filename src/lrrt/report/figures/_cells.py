@@ -44,7 +44,7 @@ def outcome_hover(row) -> str:
     return f"{hover(row)}: {row.outcome}, validation accuracy {accuracy}. {row.reason}"
 
 
-def counts(rows: pd.DataFrame) -> str:
+def counts(rows: pd.DataFrame, column: str = "outcome") -> str:
     """How many trainings had each outcome: "5 trains, 1 diverged"."""
-    found = rows["outcome"].value_counts()
+    found = rows[column].value_counts()
     return ", ".join(f"{found[name]} {name}" for name in style.OUTCOME_COLOURS if name in found)

@@ -14,6 +14,7 @@ SECTION = "A's range on B's weights"
 TITLE = "What A's max LR does to B's weights"
 NEEDS = "trainings of weights B at A's and at B's max LR"
 SIDES = {"A": ("at A's max LR", "D"), "B": ("at B's own max LR", "o")}
+OUTCOME = "compared_outcome"
 STOPPED = -0.06  # where a training without a last accuracy is drawn
 
 
@@ -35,15 +36,15 @@ def caption(data: StudyData) -> str:
         mine = of_case(rows, case)
         crossed, own = mine[mine["lr_of"] == "A"], mine[mine["lr_of"] == "B"]
         parts.append(
-            f"{style.short_label(*case)}: at A's max LR {_cells.counts(crossed)} of "
-            f"{len(crossed)}, at B's own {_cells.counts(own)} of {len(own)}"
+            f"{style.short_label(*case)}: at A's max LR {_cells.counts(crossed, OUTCOME)} of "
+            f"{len(crossed)}, at B's own {_cells.counts(own, OUTCOME)} of {len(own)}"
         )
-    epochs = " and ".join(str(count) for count in sorted(rows["epochs"].unique()))
     return (
         f"n = {len(rows)} trainings, two a pair: weights B at the max LR suggested for run A, and, "
-        f"as a control, at the one suggested for run B itself. Best validation accuracy of "
-        f"{epochs} epochs (a training that stopped before its first one ended lies below zero). "
-        f"Colour: outcome. {'. '.join(parts)}."
+        f"as a control, at the one suggested for run B itself. Best validation accuracy of the "
+        f"first {rows['compared_epochs'].iloc[0]} epochs, which all trainings have (one that "
+        f"stopped before its first one ended lies below zero). Colour: outcome after them. "
+        f"{'. '.join(parts)}."
     )
 
 
@@ -61,16 +62,17 @@ def draw(data: StudyData) -> Figure | None:
     labels = []
     for position, (case, pair) in enumerate(pairs):
         mine = rows[rows["pair"] == pair]
-        values = mine["best_val_accuracy"].fillna(STOPPED)
+        values = mine["compared_val_accuracy"].fillna(STOPPED)
         ax.plot([values.min(), values.max()], [position] * 2, color="#bbbbbb", linewidth=1.5)
         for row in mine.itertuples():
-            best = STOPPED if np.isnan(row.best_val_accuracy) else row.best_val_accuracy
+            accuracy = row.compared_val_accuracy
+            best = STOPPED if np.isnan(accuracy) else accuracy
             ax.plot([best], [position], SIDES[row.lr_of][1], markersize=9, color=style.INK,
-                    markerfacecolor=style.OUTCOME_COLOURS.get(row.outcome, style.MUTED),
+                    markerfacecolor=style.OUTCOME_COLOURS.get(row.compared_outcome, style.MUTED),
                     markeredgewidth=0.8, gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
         number = pair.removeprefix("-".join(case)).removeprefix("-") or "1"
         labels.append(f"{style.short_label(*case)}, pair {number}")
-    present = set(rows["outcome"])
+    present = set(rows[OUTCOME])
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=style.INK, markerfacecolor="white",
                label=f"weights B {words}") for words, marker in SIDES.values()
