@@ -575,6 +575,10 @@ def test_errors_of_audit_are_one_line(user, capsys):
     assert "runs: 0" in fails(capsys, "audit", model, "--runs", "0")
     assert "vary: 'data'" in fails(capsys, "audit", model, "--vary", "data")
     assert "--report" in fails(capsys, "audit", model, "--report", "a.pdf")
+    (user / "d.html").mkdir()
+    for path in ("d.html", "user_module.py/a.html", "user_module.py/b/a.html"):
+        assert "can be written" in fails(capsys, "audit", model, "--report", path)
+    assert "--save" in fails(capsys, "audit", model, "--save", "user_module.py/a.json")
     assert "left out" in fails(capsys, "audit", model, "--config", "a.yaml")
     assert "an existing file" in fails(capsys, "audit", "--config", "none.yaml")
     config = user / "a.yaml"
@@ -587,6 +591,19 @@ def test_errors_of_audit_are_one_line(user, capsys):
         config.write_text(text)
         assert words in fails(capsys, "audit", "--config", "a.yaml")
     assert sorted(p.suffix for p in user.iterdir() if p.is_file()) == [".py", ".yaml"]
+
+
+def test_an_audit_outlives_a_report_that_fails(user, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "a.html")
+
+    monkeypatch.setattr(Audit, "report", full)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit", "user_module:make_model", "--runs", "2", "--steps", "20",
+                  "--save", "a.json", "--report", "a.html"])  # fmt: skip
+    captured = capsys.readouterr()
+    assert ended.value.code == 1 and captured.err.count("\n") == 1
+    assert str(Audit.load("a.json")).strip() == captured.out.strip()
 
 
 def test_suggest_and_compare_commands(tmp_path, capsys):

@@ -5,6 +5,7 @@ Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is
 
 import argparse
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,24 +185,34 @@ def _audit(options: argparse.Namespace) -> None:
     arguments = _audit_arguments(options)
     for key, suffix in (("report", ".html"), ("save", ".json")):
         path = getattr(options, key)
-        if path is not None and Path(path).suffix != suffix:
-            raise InputError(f"--{key}", path, f"a file name that ends in {suffix}")
+        if path is not None:
+            _check_target(f"--{key}", path, suffix)
     for package in ("jinja2", "matplotlib") if options.report is not None else ():
         if find_spec(package) is None:
             raise InputError("--report", options.report, "left out: `pip install 'lrrt[report]'`")
     from lrrt.finder.audit import audit
 
     found = audit(**arguments)
-    if options.report is not None:
-        found.report(options.report)
-    if options.save is not None:
-        found.save(options.save)
     if options.json:
         _print_json(found.to_dict())
-        return
-    print(found)
+    else:
+        print(found, flush=True)
+    if options.save is not None:
+        found.save(options.save)
     if options.report is not None:
-        print(f"report: {options.report}")
+        found.report(options.report)
+        if not options.json:
+            print(f"report: {options.report}")
+
+
+def _check_target(key: str, path: str, suffix: str) -> None:
+    """A file to be written after minutes of work can be."""
+    target = Path(path).absolute()
+    if target.suffix != suffix:
+        raise InputError(key, path, f"a file name that ends in {suffix}")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(key, path, "a file that can be written")
 
 
 GIVEN = ("runs", "rule", "vary", "seed", "start", "end", "steps", "train_steps")
