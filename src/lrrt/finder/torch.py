@@ -262,7 +262,14 @@ class TorchSession:
             if self.batch_loss is not None:
                 loss = self.batch_loss(self.model, batch)
             elif self.loss is None:
-                outputs = _called(self.model, batch)
+                try:
+                    outputs = _called(self.model, batch)
+                except TypeError as error:
+                    raise InputError(
+                        "loss", None,
+                        "a function of (model output, targets), unless the model takes the whole "
+                        f"batch and returns its loss; it failed on it ({error})",
+                    ) from error  # fmt: skip
                 loss = _own_loss(outputs)
                 targets = batch.get("labels") if isinstance(batch, Mapping) else None
                 outputs = getattr(outputs, "logits", None)
