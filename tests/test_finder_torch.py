@@ -474,6 +474,7 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
         ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
         ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
         ({"scaler": 2}, "scaler: 'int'"), ({"batch_size": 16}, "batch_size: 16"),
+        ({"seed": 3}, "seed: 3.*arrays alone"), ({"seed": -1}, "seed: -1"),
         ({"validation": []}, "validation: 'no batch'"),
         ({"validation": 3}, "validation: 'int'"), ({"batch_loss": print}, "batch_loss"),
     ],
@@ -482,6 +483,22 @@ def test_bad_options(options, words):
     model = network()
     with pytest.raises(InputError, match=words):
         lrrt.range_test(model, LOSS, loader(), sgd(model), **options)
+
+
+def test_arrays_of_pandas_and_what_is_taken_for_batches():
+    pandas = pytest.importorskip("pandas")
+    (x, y), model = tensors(), network()
+    frames = pandas.DataFrame(x.numpy()), pandas.Series(y.numpy())
+    options = {"optimizer": sgd(model), "steps": 10, "batch_size": 16, "seed": 1}
+    torch.manual_seed(0)
+    plain = lrrt.range_test(model, LOSS, (x, y), **options)
+    torch.manual_seed(0)
+    assert np.array_equal(plain.loss, lrrt.range_test(model, LOSS, frames, **options).loss)
+    for data in ([x, y], (x.tolist(), y.tolist())):
+        with pytest.raises(InputError, match="batch_size: 16.* tuple .*NumPy.*pandas"):
+            lrrt.range_test(model, LOSS, data, **options)
+    with pytest.raises(InputError, match="pairs.*tuple"):
+        lrrt.range_test(model, LOSS, [x, y], options["optimizer"])
 
 
 def test_endless_data_and_endless_validation(monkeypatch):

@@ -21,6 +21,7 @@ from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
 from lrrt.finder.curve import DEFAULT_RULE, FLAWS, Curve, Suggestion
+from lrrt.finder.data import is_arrays
 from lrrt.finder.range_test import range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
 
@@ -430,7 +431,9 @@ def _made(
     framework_of(arguments.get("model"))
     data = _called(make_data, order_seed)
     arguments |= data if isinstance(data, Mapping) and "data" in data else {"data": data}
-    arguments = {"seed": order_seed} | arguments | dict(options) | {"progress": False}
+    arguments |= dict(options) | {"progress": False}
+    if is_arrays(arguments.get("data")):
+        arguments = {"seed": order_seed} | arguments
     unknown = sorted(set(arguments) - set(inspect.signature(range_test).parameters))
     if unknown:
         raise InputError("option", unknown[0], "a parameter of lrrt.range_test")

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from lrrt.errors import InputError
+from lrrt.finder.session import check_count
 
 Batch = Any  # what the framework's adapter understands; mostly (inputs, targets)
 ACCEPTED = (
     "batches: a DataLoader, a tf.data.Dataset, a list or another iterable of (inputs, targets); "
-    "or arrays (x, y) with batch_size"
+    "or arrays as a tuple (x, y), of NumPy, the framework or pandas, with batch_size"
 )
 VALIDATION_LIMIT = 10_000  # batches; a validation source that goes on is endless
 
@@ -61,7 +62,7 @@ def is_arrays(data: Any) -> bool:
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         return False
     arrays = list(leaves(data))
-    return all(hasattr(a, "shape") and len(a.shape) > 0 and hasattr(a, "dtype") for a in arrays)
+    return all(hasattr(a, "__array__") and len(a.shape) > 0 for a in arrays)
 
 
 class ArrayBatches:
@@ -97,12 +98,21 @@ def _is_torch(array: Any) -> bool:
     return type(array).__module__.split(".")[0] == "torch"
 
 
-def check_batch_size(batch_size: int | None, data: Any, validation: Any) -> None:
-    """Raise :class:`InputError` for a batch size that neither has a use for."""
-    if batch_size is None or data is None:
+def check_batching(batch_size: int | None, seed: int, data: Any, validation: Any) -> None:
+    """Raise :class:`InputError` for a batch size or a seed that data in batches have no use for."""
+    check_count("seed", seed, low=0)
+    if data is None or is_arrays(data):
         return
-    if not is_arrays(data) and not is_arrays(validation):
-        raise InputError("batch_size", batch_size, "None, since data come in batches")
+    if batch_size is not None and not is_arrays(validation):
+        raise InputError(
+            "batch_size", batch_size,
+            "None where data come in batches; arrays are given as a tuple (x, y), of NumPy, the "
+            "framework or pandas",
+        )  # fmt: skip
+    if seed:
+        raise InputError(
+            "seed", seed, "0 where data come in batches: it draws the order of arrays alone"
+        )
 
 
 def as_batches(

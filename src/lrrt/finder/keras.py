@@ -20,7 +20,7 @@ from lrrt.finder.data import (
     Batch,
     as_batches,
     batch_length,
-    check_batch_size,
+    check_batching,
     limited,
     mapped,
     validation_batches,
@@ -77,7 +77,7 @@ def open_session(
         raise InputError(
             "accumulate", accumulate, f"{own}, the gradient_accumulation_steps of the optimiser"
         )
-    check_batch_size(batch_size, data, validation)
+    check_batching(batch_size, seed, data, validation)
     notes: list[str] = []
     if validation is not None:
         wanted = _batches(validation, "validation", batch_size, 0, False, notes)

@@ -17,7 +17,7 @@ from lrrt.finder.data import (
     Batch,
     as_batches,
     batch_length,
-    check_batch_size,
+    check_batching,
     leaves,
     limited,
     mapped,
@@ -69,7 +69,7 @@ def open_session(
             source, torch.utils.data.IterableDataset
         ):
             raise InputError(key, type(source).__name__, "a DataLoader of that data set")
-    check_batch_size(batch_size, data, validation)
+    check_batching(batch_size, seed, data, validation)
     if validation is not None:
         wanted = as_batches(validation, "validation", batch_size, shuffle=False)
         validation = validation_batches(wanted)
@@ -277,7 +277,8 @@ class TorchSession:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise InputError(
                         "data", _described(batch),
-                        "pairs (inputs, targets); for other batches give batch_loss(model, batch)",
+                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size; for other "
+                        "batches give batch_loss(model, batch)",
                     )  # fmt: skip
                 inputs, targets = batch
                 outputs = _called(self.model, inputs)

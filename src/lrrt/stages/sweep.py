@@ -12,8 +12,8 @@ from lrrt.runs.plan import queue, sweep_specs
 def main(arguments: list[str] | None = None) -> None:
     """Carry out the runs that the store lacks, then write each sweep's curves as one table.
 
-    The first run of every sweep comes before the second of any, so that what is finished when it
-    is stopped makes a smaller study.
+    The first run of every sweep comes before the second of any (on a backend, where one worker
+    does several), so that what is finished when it is stopped makes a smaller study.
     """
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():

@@ -26,9 +26,9 @@ def group(spec: RunSpec) -> tuple[str, str, int]:
 
 
 def missing(specs: list[RunSpec], store: Store) -> list[RunSpec]:
-    """Each run that ``store`` lacks, once, by group, and within a group in the order given."""
+    """Each run that ``store`` lacks, once, in the order given."""
     wanted = {spec.key: spec for spec in specs}
-    return sorted((spec for key, spec in wanted.items() if not store.has(key)), key=group)
+    return [spec for key, spec in wanted.items() if not store.has(key)]
 
 
 def worker_variables(backend: str, device: str, threads: int) -> dict[str, str]:

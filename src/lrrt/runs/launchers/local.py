@@ -53,7 +53,8 @@ def run(
 ) -> None:
     """Carry out the ``specs`` that ``store`` lacks; each worker stores its results itself.
 
-    Nothing is started where nothing is missing. A worker serves one backend only; on a GPU there
+    Nothing is started where nothing is missing. A worker serves one backend only, in the order of
+    ``specs``; a single worker does all of one backend's before another's. On a GPU there
     are as many workers as GPUs, each with its own, unless ``launcher.workers`` says otherwise. A
     run whose worker is killed is repeated, at most three times in all; a run that raises is
     reported in one line, and the others go on.
