@@ -104,6 +104,8 @@ def test_an_early_stop_changes_no_rule_that_stops_by_then(rule):
 def test_a_rule_of_the_accuracy_needs_one():
     without = curve().suggest("smith")
     assert without.lr is None and "give the test validation data" in without.reason
+    validated = curve(val_loss=np.ones(STEPS)).suggest("smith")
+    assert validated.lr is None and "validation gave none" in validated.reason
     accuracy = np.full(STEPS, np.nan)
     accuracy[::2] = np.interp(np.arange(0, STEPS, 2), [40, 70, 90], [0.1, 0.9, 0.1])
     found = curve(val_accuracy=accuracy).suggest("smith")

@@ -127,6 +127,11 @@ class Curve(core_curve.Curve):
             found = asdict(module.suggest(self.lr.copy(), self.val_accuracy.copy()))
         else:
             reason = "it reads the accuracy, and the curve has none: give the test validation data"
+            if self.val_loss is not None:
+                reason = (
+                    "it reads the accuracy, and the validation gave none: that needs class labels, "
+                    "in PyTorch no batch_loss, in Keras metrics=['accuracy']"
+                )
             return Suggestion(None, None, reason=reason, rule=rule)
         if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
             found["reason"] += f" (the test ended early: {self.stopped})"

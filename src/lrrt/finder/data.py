@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.session import check_count
+from lrrt.finder.session import Batch, check_count
 
-Batch = Any  # what the framework's adapter understands; mostly (inputs, targets)
 ACCEPTED = (
     "batches: a DataLoader, a tf.data.Dataset, a list or another iterable of (inputs, targets); "
     "or arrays as a tuple (x, y), of NumPy, the framework or pandas, with batch_size"

@@ -17,7 +17,6 @@ import numpy as np
 from lrrt.errors import InputError
 from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
 from lrrt.finder.data import (
-    Batch,
     as_batches,
     batch_length,
     check_batching,
@@ -27,6 +26,7 @@ from lrrt.finder.data import (
 )
 from lrrt.finder.session import (
     TORCH_DEFAULTS,
+    Batch,
     Later,
     Step,
     check_count,

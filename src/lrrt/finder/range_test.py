@@ -15,8 +15,8 @@ from lrrt.config import RampConfig, validate_ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve
-from lrrt.finder.data import Batch, endless, sample_shapes
-from lrrt.finder.session import TORCH_DEFAULTS, Session, Step, check_count, open_session
+from lrrt.finder.data import endless, sample_shapes
+from lrrt.finder.session import TORCH_DEFAULTS, Batch, Session, Step, check_count, open_session
 
 STOP_SMOOTHING = 0.98
 

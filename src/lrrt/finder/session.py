@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.data import Batch
 
+Batch = Any  # what the framework's adapter understands; mostly (inputs, targets)
 #: Framework by the root package of a model's class; the first found counts (a Keras model on
 #: Keras's PyTorch backend is a torch.nn.Module, too).
 ROOTS = {"keras": "keras", "torch": "torch"}

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lrrt.errors import InputError
 from lrrt.finder import torch_state
 from lrrt.finder.data import (
-    Batch,
     as_batches,
     batch_length,
     check_batching,
@@ -23,7 +22,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.session import Step, check_count
+from lrrt.finder.session import Batch, Step, check_count
 
 GROUPS_ALIKE = (
     "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
@@ -277,8 +276,8 @@ class TorchSession:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise InputError(
                         "data", _described(batch),
-                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size; for other "
-                        "batches give batch_loss(model, batch)",
+                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size; for "
+                        "other batches give batch_loss(model, batch)",
                     )  # fmt: skip
                 inputs, targets = batch
                 outputs = _called(self.model, inputs)
