@@ -210,7 +210,7 @@ def test_runs_show_median_band_and_every_run(data):
     for case in (KERAS, FASTAI):
         upper, lower = drawn(runs, data, case).axes
         count = data.config.sweeps["weights"].runs
-        smoothed = np.stack([run.smoothed for run in data.recorded("weights", case)])
+        smoothed = np.stack([run.smoothed for run in data.traces("weights", case)])
         (median,) = [line for line in upper.lines if "median" in line.get_label()]
         finite = np.isfinite(smoothed).all(axis=0)
         top = upper.get_ylim()[1]
@@ -261,7 +261,7 @@ def test_unsmoothed_shows_both_kinds_of_validation(data):
         assert lines(left, words), words
     assert lines(right, "training, smoothed")
     (raw,) = lines(left, "training, raw")
-    run = data.recorded("validation", KERAS)[0]
+    run = data.traces("validation", KERAS)[0]
     seen = np.isfinite(run.loss) & (run.loss < left.get_ylim()[1])
     np.testing.assert_array_equal(raw.get_ydata()[seen], run.loss[seen])
 
@@ -270,7 +270,7 @@ def test_batch_sizes_raw_and_smoothed(data):
     case = ("batch_size", *KERAS)
     left, right = drawn(batch_sizes, data, case).axes
     assert [line.get_label() for line in left.lines] == ["32", "64", "128"]
-    run = data.recorded("batch_size", KERAS)[0]
+    run = data.traces("batch_size", KERAS)[0]
     seen = run.smoothed < right.get_ylim()[1]
     np.testing.assert_allclose(right.lines[0].get_ydata()[seen], run.smoothed[seen])
     assert "32 (n = 1, 60 steps)" in batch_sizes.caption(data, case)
@@ -570,7 +570,7 @@ def test_tables_name_what_they_come_from(data, files, tmp_path):
 def test_plots_are_points_with_positive_lrs(data, files):
     loss, ranges = (json.loads(files[f"plots/{name}.json"]) for name in ("loss", "ranges"))
     assert len(loss) == sum(
-        len(data.recorded("weights", case)[0].lr) for case in data.cases("weights")
+        len(data.traces("weights", case)[0].lr) for case in data.cases("weights")
     )
     assert all(point["lr"] > 0 for point in loss + ranges)
     assert {point["quantity"] for point in ranges} == {"min LR", "max LR"}
@@ -656,7 +656,7 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     assert synthetic_study.DIGEST in text and "numpy 2.4.6" in text
     assert "gradient_clip: 1.0" in text and data.files["pairs.json"] in text
     titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
-    for run in data.recorded("weights", KERAS):
+    for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
     assert "the suggested range is, in the median," in text
 
@@ -780,7 +780,7 @@ def test_page_in_a_browser(browser, html, tmp_path, data):
     browser.ask("Page.navigate", url=path.as_uri())
     browser.wait_for("Page.loadEventFired")
 
-    run = data.recorded("weights", KERAS)[0]
+    run = data.traces("weights", KERAS)[0]
     shown = browser.value(f"""(() => {{
         const svg = document.querySelector('[id="runs-keras-blog_keras"] svg');
         const dot = [...svg.querySelectorAll('g.tip')].find(

@@ -137,12 +137,16 @@ def _lowest(loss: np.ndarray) -> float:
 
 def _half_decade(trace: Trace) -> int:
     """The odd number of steps nearest to half a decade of LR."""
-    steps = len(trace.lr) / max(math.log10(trace.lr[-1] / trace.lr[0]), 1e-9) / 2
-    return 2 * round((min(steps, len(trace.lr)) - 1) / 2) + 1
+    steps = (
+        len(trace.trained_lr)
+        / max(math.log10(trace.trained_lr[-1] / trace.trained_lr[0]), 1e-9)
+        / 2
+    )
+    return 2 * round((min(steps, len(trace.trained_lr)) - 1) / 2) + 1
 
 
 def _tenth(trace: Trace) -> int:
-    return max(3, len(trace.lr) // 10)
+    return max(3, len(trace.trained_lr) // 10)
 
 
 MISSING_RUNS = Finding("No weights sweep of a home case with suggestions.", UNDECIDED)
@@ -227,7 +231,7 @@ def steepest_descent(study: Study) -> Finding:
     counts: dict[Case, tuple[int, int]] = {}
     fell = below = 0
     for trace, row in _with_range(study):
-        step = math.log(trace.lr[1] / trace.lr[0])
+        step = math.log(trace.trained_lr[1] / trace.trained_lr[0])
         there = float(steepest.get((*trace.case, "weights", trace.run), math.nan))
         near, total = counts.get(trace.case, (0, 0))
         counts[trace.case] = near + (abs(math.log(row["min_lr"] / there)) < 1.5 * step), total + 1
@@ -257,7 +261,7 @@ def minimum_over_ten(study: Study) -> Finding:
     counts: dict[Case, tuple[int, int]] = {}
     past, over, lags = 0, 0, []
     for trace, row in _with_range(study):
-        lowest, maximum = trace.lr[int(np.argmin(trace.steady))], row["max_lr"]
+        lowest, maximum = trace.trained_lr[int(np.argmin(trace.steady))], row["max_lr"]
         needed, enough = bool(lowest < 10 * maximum), bool(maximum <= lowest)
         right, total = counts.get(trace.case, (0, 0))
         counts[trace.case] = right + (needed and enough), total + 1
@@ -285,7 +289,7 @@ def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
     found = []
     for case in study.home_cases():
         rows = study.ranges("weights", case).set_index("run")
-        traces = [trace for trace in study.traces("weights") if trace.case == case]
+        traces = study.traces("weights", case)
         found += [(trace, rows.loc[trace.run]) for trace in traces if trace.run in rows.index]
     return found
 
@@ -535,7 +539,7 @@ def unsafe_without_smoothing(study: Study) -> Finding:
     counts: dict[Case, tuple[int, int]] = {}
     for trace, row in _with_range(study):
         count, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = count + risen(trace.lr, trace.steady, row["max_lr"]), total + 1
+        counts[trace.case] = count + risen(trace.trained_lr, trace.steady, row["max_lr"]), total + 1
     if not counts:
         return MISSING_RUNS
     validated = []
@@ -545,7 +549,7 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         for trace in traces:
             maximum = float(maxima["max_lr"].get((*trace.case, trace.run), math.nan))
             if math.isfinite(maximum):
-                validated.append(risen(trace.lr, trace.val_loss, maximum))
+                validated.append(risen(trace.trained_lr, trace.val_loss, maximum))
     beside_it = (
         f"the validation loss has in {sum(validated)} of {len(validated)} validated range tests"
         if validated
@@ -681,8 +685,8 @@ def flattening(study: Study) -> Finding:
             for group in groups
         )
 
-    smoothed = slope(lambda t: 1 - _lowest(ema(t.loss)) / _level(t))
-    raw = slope(lambda t: 1 - _lowest(running_median(t.loss, _half_decade(t))) / _level(t))
+    smoothed = slope(lambda t: 1 - _lowest(ema(t.raw_loss)) / _level(t))
+    raw = slope(lambda t: 1 - _lowest(running_median(t.raw_loss, _half_decade(t))) / _level(t))
     if smoothed is None or raw is None:
         return Finding("More runs over batch sizes are needed.", UNDECIDED)
     (falling, (_, smoothed_high), n), (steady, interval, _) = smoothed, raw

@@ -32,18 +32,30 @@ class Finding(NamedTuple):
 class Trace(NamedTuple):
     """One range test; arrays of shape (steps,), losses in nats.
 
-    ``lr`` is trained at, ``loss`` raw and without penalty, ``steady`` its centred running median
-    over five steps, which does not lag, ``smoothed`` the EMA of what the protocol records.
+    ``lr`` and ``loss`` are what the protocol's finder records; ``trained_lr`` is trained at, and
+    ``raw_loss`` has no penalty.
     """
 
     run: str
     case: Case
+    weights_seed: int
+    order_seed: int
     batch_size: int
     lr: np.ndarray
     loss: np.ndarray
-    steady: np.ndarray
-    smoothed: np.ndarray
+    trained_lr: np.ndarray
+    raw_loss: np.ndarray
     val_loss: np.ndarray | None
+
+    @property
+    def steady(self) -> np.ndarray:
+        """The raw loss under :func:`.statistics.running_median`, which does not lag."""
+        return running_median(self.raw_loss)
+
+    @property
+    def smoothed(self) -> np.ndarray:
+        """The EMA of what the finder records."""
+        return ema(self.loss)
 
 
 @dataclass(frozen=True)
@@ -84,26 +96,26 @@ class Study:
         both = rows[["min_lr", "max_lr"]].to_numpy(np.float64)
         return rows[(np.isfinite(both) & (both > 0)).all(axis=1)]
 
-    def traces(self, sweep: str) -> list[Trace]:
-        """The range tests of the home cases of ``sweep``."""
-        if sweep not in self._traces:
-            self._traces[sweep] = list(self._read(sweep))
-        return self._traces[sweep]
-
     @cached_property
-    def _traces(self) -> dict[str, list[Trace]]:
-        return {}
+    def _traces(self) -> dict[tuple[str, Case], list[Trace]]:
+        found: dict[tuple[str, Case], list[Trace]] = {}
+        for identity, curve in runs_of(self.curves):
+            case, sweep = (identity.pop("backend"), identity.pop("protocol")), identity.pop("sweep")
+            lr, loss = recorded(curve, self.config.protocols[case[1]])
+            trace = Trace(
+                case=case, lr=lr, loss=loss, trained_lr=curve.lr, raw_loss=curve.loss,
+                val_loss=curve.val_loss, **identity,
+            )  # fmt: skip
+            found.setdefault((sweep, case), []).append(trace)
+        for traces in found.values():
+            traces.sort(key=lambda t: (t.batch_size, t.weights_seed, t.order_seed, t.run))
+        return found
 
-    def _read(self, sweep: str) -> Iterable[Trace]:
-        home = self.home_cases(sweep)
-        for identity, curve in runs_of(self.curves[self.curves["sweep"] == sweep]):
-            case = identity["backend"], identity["protocol"]
-            if case in home:
-                _, loss = recorded(curve, self.config.protocols[case[1]])
-                yield Trace(
-                    identity["run"], case, int(identity["batch_size"]), curve.lr, curve.loss,
-                    running_median(curve.loss), ema(loss), curve.val_loss,
-                )  # fmt: skip
+    def traces(self, sweep: str, *cases: Case) -> list[Trace]:
+        """The range tests of ``cases`` (default: the home cases), by batch size, then by seeds."""
+        return [
+            t for c in cases or self.home_cases(sweep) for t in self._traces.get((sweep, c), [])
+        ]
 
     def cells(self, **wanted: str) -> pd.DataFrame:
         """The outcomes with the given labels; native weights at the constant policy by default."""

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
@@ -18,33 +16,12 @@ from lrrt.analysis.evidence import STEEPEST, Case, Study, network_name
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
-from lrrt.analysis.statistics import running_median
-from lrrt.analysis.tables import SUGGESTION_TYPES, read_table, runs_of
+from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
 from lrrt.config import Config, Scaled
 from lrrt.core.curve import COLUMNS
-from lrrt.core.replay import recorded
-from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.runs.collect import TRAINING_TYPES, curves_file, empty_table
-
-
-class Recorded(NamedTuple):
-    """One range test as its protocol's finder records it; arrays of shape (steps,), in nats."""
-
-    run: str
-    weights_seed: int
-    order_seed: int
-    batch_size: int
-    lr: np.ndarray
-    loss: np.ndarray
-    smoothed: np.ndarray
-    val_loss: np.ndarray | None
-
-    @property
-    def steady(self) -> np.ndarray:
-        """The loss under :func:`lrrt.analysis.evidence.running_median`, which does not lag."""
-        return running_median(self.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,25 +91,6 @@ class StudyData(Study):
         """:func:`lrrt.analysis.mechanism.turns`."""
         return turns(self.mechanism)
 
-    @cached_property
-    def _recorded(self) -> dict[tuple[str, Case], list[Recorded]]:
-        found: dict[tuple[str, Case], list[Recorded]] = {}
-        for identity, curve in runs_of(self.curves):
-            protocol = identity.pop("protocol")
-            key = identity.pop("sweep"), (identity.pop("backend"), protocol)
-            lr, loss = recorded(curve, self.config.protocols[protocol])
-            run = Recorded(
-                **identity, lr=lr, loss=loss, smoothed=ema(loss), val_loss=curve.val_loss
-            )
-            found.setdefault(key, []).append(run)
-        for runs in found.values():
-            runs.sort(key=lambda run: (run.batch_size, run.weights_seed, run.order_seed, run.run))
-        return found
-
-    def recorded(self, sweep: str, case: Case) -> list[Recorded]:
-        """The range tests of one case, by batch size, then by seeds; none if there are none."""
-        return self._recorded.get((sweep, case), [])
-
     def timed_runs(self) -> list[str]:
         """The runs whose times say what validation costs; none where nothing was validated."""
         validated = [
@@ -148,7 +106,7 @@ class StudyData(Study):
 
     def cases(self, sweep: str) -> list[Case]:
         """The cases with curves in ``sweep``, those at home first."""
-        found = [case for name, case in self._recorded if name == sweep]
+        found = [case for name, case in self._traces if name == sweep]
         return sorted(found, key=lambda case: (not self.is_home(case), case))
 
     def band(self, sweep: str, case: Case, batch_size: int) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def caption(data: StudyData, sweep: str, what_changes: str, case: Case) -> str:
 
 
 def draw(data: StudyData, sweep: str, case: Case) -> Figure | None:
-    traces = data.recorded(sweep, case)
+    traces = data.traces(sweep, case)
     if not traces:
         return None
     batch_size = traces[0].batch_size

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.statistics import WINDOW, column_quantiles
+from lrrt.analysis.evidence import Trace
+from lrrt.analysis.statistics import WINDOW, column_quantiles, running_median
 from lrrt.report import style
-from lrrt.report.study import Recorded, StudyData
+from lrrt.report.study import StudyData
 
 ORDER = 110
 SECTION = "Batch size"
@@ -19,7 +20,7 @@ def cases(data: StudyData) -> list[tuple[str, str, str]]:
         (sweep, *case)
         for sweep in SWEEPS
         for case in data.cases(sweep)
-        if len({trace.batch_size for trace in data.recorded(sweep, case)}) > 1
+        if len({trace.batch_size for trace in data.traces(sweep, case)}) > 1
     ]
 
 
@@ -28,11 +29,16 @@ def title(case: tuple[str, str, str]) -> str:
     return f"{TITLE}, {SWEEPS[sweep]}: {style.label(*rest)}"
 
 
-def _by_size(data: StudyData, case: tuple[str, str, str]) -> dict[int, list[Recorded]]:
+def _by_size(data: StudyData, case: tuple[str, str, str]) -> dict[int, list[Trace]]:
     groups: dict[int, list] = {}
-    for trace in data.recorded(case[0], case[1:]):
+    for trace in data.traces(case[0], case[1:]):
         groups.setdefault(trace.batch_size, []).append(trace)
     return groups
+
+
+def _views(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """The recorded loss without lag, and smoothed."""
+    return running_median(trace.loss), trace.smoothed
 
 
 def caption(data: StudyData, case: tuple[str, str, str]) -> str:
@@ -42,7 +48,7 @@ def caption(data: StudyData, case: tuple[str, str, str]) -> str:
         parts.append(f"{size} (n = {len(traces)}, {len(traces[0].lr)} steps)")
         lowest = [
             [np.min(values, initial=values[0], where=np.isfinite(values)) / values[0]
-             for values in (trace.steady, trace.smoothed)]
+             for values in _views(trace)]
             for trace in traces
         ]  # fmt: skip
         falls.append("{}: {:.0%} and {:.0%}".format(size, *np.median(lowest, axis=0)))
@@ -64,9 +70,8 @@ def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
     rows = data.suggested(case[0], case[1:])
     shades = style.SCALE(np.linspace(0, 1, len(groups)))
     for level, ((size, traces), shade) in enumerate(zip(groups.items(), shades, strict=True)):
-        for ax, name in zip(grid[0], ("steady", "smoothed"), strict=True):
-            values = np.stack([getattr(trace, name) for trace in traces])
-            median = column_quantiles(values, [0.5])[0]
+        for ax, views in zip(grid[0], zip(*map(_views, traces), strict=True), strict=True):
+            median = column_quantiles(np.stack(views), [0.5])[0]
             ax.plot(traces[0].lr, style.below(median, top), color=shade, label=f"{size}",
                     gid=style.tip(f"batch {size}, median of {len(traces)} runs"))  # fmt: skip
         own = rows[(rows["batch_size"] == size) & rows["max_lr"].notna()]

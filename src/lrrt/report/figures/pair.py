@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
+from lrrt.analysis.evidence import Case, Trace
 from lrrt.report import style
-from lrrt.report.study import Recorded, StudyData
+from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
 ORDER = 70
@@ -28,9 +28,9 @@ def title(case: Case) -> str:
     return f"{TITLE}: {style.label(*case)}"
 
 
-def _runs(data: StudyData, case: Case) -> dict[str, Recorded]:
+def _runs(data: StudyData, case: Case) -> dict[str, Trace]:
     pair = data.pairs["-".join(case)]
-    traces = {trace.run: trace for trace in data.recorded(SWEEP, case)}
+    traces = {trace.run: trace for trace in data.traces(SWEEP, case)}
     return {letter: traces[pair[letter]["run"]] for letter in "AB" if pair[letter]["run"] in traces}
 
 
@@ -67,7 +67,13 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     for position, (letter, trace) in enumerate(reversed(traces.items())):
         shade, run = style.WEIGHTS_COLOURS[letter], pair[letter]
         words = f"{letter}: weights seed {trace.weights_seed}, order seed {trace.order_seed}"
-        upper.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=0.8)
+        upper.plot(
+            trace.lr,
+            style.below(trace.loss, top),
+            color=shade,
+            alpha=0.4,
+            linewidth=0.8,
+        )
         upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade, gid=style.tip(words),
                    label=f"{letter} (weights seed {trace.weights_seed})")  # fmt: skip
         span = f"{number(run['min_lr'])} to {number(run['max_lr'])}"

@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
+from lrrt.analysis.evidence import Case, Trace
 from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
-from lrrt.report.study import Recorded, StudyData
+from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
 ORDER = 20
@@ -16,7 +16,7 @@ NEEDS = "a weights sweep with at least one suggestion"
 PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by this share
 
 
-def chosen(data: StudyData) -> tuple[Case, Recorded, float, float] | None:
+def chosen(data: StudyData) -> tuple[Case, Trace, float, float] | None:
     """The case and the run: of the first case, the one whose max LR is nearest the median, with its
     min and max LR."""
     for case in data.cases("weights"):
@@ -25,12 +25,12 @@ def chosen(data: StudyData) -> tuple[Case, Recorded, float, float] | None:
         if len(rows):
             median = log_quantiles(rows["max_lr"], [0.5])[0]
             row = rows.iloc[int(np.argmin(np.abs(np.log(rows["max_lr"] / median))))]
-            trace = next(t for t in data.recorded("weights", case) if t.run == row["run"])
+            trace = next(t for t in data.traces("weights", case) if t.run == row["run"])
             return case, trace, float(row["min_lr"]), float(row["max_lr"])
     return None
 
 
-def regions(trace: Recorded) -> tuple[float, float]:
+def regions(trace: Trace) -> tuple[float, float]:
     """LR at which the plateau ends, and at which the smoothed loss is lowest."""
     smoothed = np.where(np.isfinite(trace.smoothed), trace.smoothed, np.inf)
     lowest = int(np.argmin(smoothed))

@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
+from lrrt.analysis.evidence import Case, Trace
 from lrrt.report import style
-from lrrt.report.study import Recorded, StudyData
+from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
 ORDER = 100
@@ -25,10 +25,10 @@ def title(case: Case) -> str:
     return f"{TITLE}: {style.label(*case)}"
 
 
-def _runs(data: StudyData, case: Case) -> dict[str, list[Recorded]]:
+def _runs(data: StudyData, case: Case) -> dict[str, list[Trace]]:
     """By sweep, the runs with a validation loss."""
     runs = {
-        sweep: [t for t in data.recorded(sweep, case) if t.val_loss is not None] for sweep in SWEEPS
+        sweep: [t for t in data.traces(sweep, case) if t.val_loss is not None] for sweep in SWEEPS
     }
     return {sweep: traces for sweep, traces in runs.items() if traces}
 
