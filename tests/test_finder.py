@@ -18,7 +18,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit import Audit, Trial, summarise, verdict
-from lrrt.finder.curve import NEVER_FELL, STILL_FALLING, Curve, Suggestion
+from lrrt.finder.curve import NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ArrayBatches, endless
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended
@@ -391,6 +391,18 @@ def test_a_loss_that_says_nothing_is_told(case):
     assert (f"Do not trust it: {flaw} (6 of 6 runs)." == found.verdict[0]) == bool(flaw)
     assert curve(loss, steps=5, stopped="it exploded").flaw == NEVER_FELL
     assert curve(np.append(np.nan, loss[1:])).flaw == NEVER_FELL
+
+
+@pytest.mark.parametrize("below", [-3.0, -1.5])  # at once, on the way down
+def test_a_loss_of_zero_or_below_that_a_stop_misreads_is_told(below):
+    drawn = curve(losses() + below)
+    found = drawn.suggest()
+    assert SIGNED in found.cautions and SIGNED in str(found)
+    assert drawn.suggest("lightning").stop_step < curve().suggest("lightning").stop_step
+    assert (found.lr is None) == (below == -3.0)
+    told = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict
+    assert f"In 6 of 6 runs {SIGNED}." in told
+    assert curve().suggest().cautions == ()
 
 
 def test_trainings_that_lower_no_loss_say_nothing():

@@ -497,8 +497,9 @@ def test_arrays_of_pandas_and_what_is_taken_for_batches():
     for data in ([x, y], (x.tolist(), y.tolist())):
         with pytest.raises(InputError, match="batch_size: 16.* tuple .*NumPy.*pandas"):
             lrrt.range_test(model, LOSS, data, **options)
-    with pytest.raises(InputError, match="pairs.*tuple"):
-        lrrt.range_test(model, LOSS, [x, y], options["optimizer"])
+    for data in (x, [x, y]):
+        with pytest.raises(InputError, match="data: .*arrays as a tuple"):
+            lrrt.range_test(model, LOSS, data, options["optimizer"])
 
 
 def test_endless_data_and_endless_validation(monkeypatch):

@@ -32,6 +32,10 @@ NEVER_FELL = (
 STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
 FLAWS = (NEVER_FELL, STILL_FALLING)
 FALLBACK = "the rule failed half-way and answered something else"
+SIGNED = (
+    "a loss was zero or below, and so ended it early: its stop is a multiple of the best loss, "
+    "which a constant added to the loss mends"
+)
 CROSSED = "the minimum lies above the maximum"
 OF_NOISE = 4.0  # standard errors that a fall is more than
 
@@ -121,8 +125,13 @@ class Curve(core_curve.Curve):
         if not np.isfinite(self.loss).any():
             reason = f"no finite loss: {self.stopped}" if self.stopped else "no finite loss"
             return Suggestion(None, None, reason=reason, rule=rule)
+        cautions = []
         if not rules.reads_accuracy(rule):
-            found = asdict(module.suggest(*self.recorded(penalty)))
+            lr, loss = self.recorded(penalty)
+            found = asdict(module.suggest(lr, loss))
+            cautions += [self.flaw] if self.flaw else []
+            if found["stop_step"] is not None and loss[: found["stop_step"] + 1].min() <= 0:
+                cautions.append(SIGNED)
         elif self.val_accuracy is not None:
             found = asdict(module.suggest(self.lr.copy(), self.val_accuracy.copy()))
         else:
@@ -135,7 +144,8 @@ class Curve(core_curve.Curve):
             return Suggestion(None, None, reason=reason, rule=rule)
         if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
             found["reason"] += f" (the test ended early: {self.stopped})"
-        cautions = [self.flaw] if self.flaw and not rules.reads_accuracy(rule) else []
+        if found["reason"] and SIGNED in cautions:
+            found["reason"] += f" ({SIGNED})"
         if found["fallback"]:
             cautions.append(FALLBACK)
         if None not in (found["min_lr"], found["max_lr"]) and found["min_lr"] > found["max_lr"]:

@@ -61,7 +61,7 @@ def is_arrays(data: Any) -> bool:
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         return False
     arrays = list(leaves(data))
-    return all(hasattr(a, "__array__") and len(a.shape) > 0 for a in arrays)
+    return all(hasattr(a, "__array__") and len(getattr(a, "shape", ())) > 0 for a in arrays)
 
 
 class ArrayBatches:
@@ -132,6 +132,10 @@ def as_batches(
                 "batch_size", None, f"the batch size of the training, since {key} is arrays"
             )
         return ArrayBatches(data, batch_size, seed, shuffle)
+    if hasattr(data, "__array__"):
+        raise InputError(key, "one array", ACCEPTED)
+    if isinstance(data, list) and len({np.ndim(a) for a in data if hasattr(a, "__array__")}) > 1:
+        raise InputError(key, "a list of arrays of several dimensions", ACCEPTED)
     # Not by iter(data): that already draws a DataLoader's seeds and starts its workers.
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise InputError(key, type(data).__name__, ACCEPTED)
