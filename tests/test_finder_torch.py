@@ -508,7 +508,9 @@ def test_endless_data_and_endless_validation(monkeypatch):
             yield from loader()
 
     model = network()
-    assert len(lrrt.range_test(model, LOSS, forever(), sgd(model), steps=20)) > 5
+    curve = lrrt.range_test(model, LOSS, forever(), sgd(model), steps=20)
+    assert len(curve) > 5 and "read once" in curve.notes[0]
+    assert lrrt.range_test(model, LOSS, loader(), sgd(model), steps=20).notes == ()
     monkeypatch.setattr("lrrt.finder.data.VALIDATION_LIMIT", 30)
     with pytest.raises(InputError, match="validation.*endless"):
         lrrt.range_test(model, LOSS, loader(), sgd(model), validation=forever())

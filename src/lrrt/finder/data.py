@@ -13,6 +13,7 @@ ACCEPTED = (
     "batches: a DataLoader, a tf.data.Dataset, a list or another iterable of (inputs, targets); "
     "or arrays as a tuple (x, y), of NumPy, the framework or pandas, with batch_size"
 )
+READ_ONCE = "The data can be read once: a training will not see what the test has read."
 VALIDATION_LIMIT = 10_000  # batches; a validation source that goes on is endless
 
 

@@ -15,7 +15,7 @@ from lrrt.config import RampConfig, validate_ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve
-from lrrt.finder.data import endless, sample_shapes
+from lrrt.finder.data import READ_ONCE, endless, sample_shapes
 from lrrt.finder.session import TORCH_DEFAULTS, Batch, Session, Step, check_count, open_session
 
 STOP_SMOOTHING = 0.98
@@ -174,7 +174,7 @@ def run(
         **columns,
         planned_lr=planned,
         stopped=stopped,
-        notes=tuple(session.notes),
+        notes=(*session.notes, *[READ_ONCE] * hasattr(session.data, "__next__")),
         about=about | session.about(),
     )
 
