@@ -21,8 +21,7 @@ from lrrt.report import figures, style, summary, tables
 from lrrt.report.figures import Drawing
 from lrrt.report.page import page
 from lrrt.report.study import StudyData
-from lrrt.runs.launchers.local import usable_cores
-from lrrt.runs.lifetime import die_with_parent
+from lrrt.runs.processes import die_with_parent, usable_cores
 
 
 def build(data: StudyData) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from lrrt.core import batches, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
-from lrrt.runs.lifetime import die_with_parent
+from lrrt.runs.processes import die_with_parent
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 

@@ -23,16 +23,9 @@ from lrrt.runs.launchers._common import (
     in_one_line,
     worker_variables,
 )
-from lrrt.runs.lifetime import die_with_parent
+from lrrt.runs.processes import die_with_parent, usable_cores
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
-
-
-def usable_cores() -> int:
-    """The CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

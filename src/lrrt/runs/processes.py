@@ -1,9 +1,16 @@
-"""A child process that never outlives its parent."""
+"""How many processes there is room for, and a child that never outlives its parent."""
 
 import multiprocessing
 import os
 import threading
 from multiprocessing.connection import wait
+
+
+def usable_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def die_with_parent() -> None:

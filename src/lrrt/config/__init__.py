@@ -1,0 +1,46 @@
+"""The typed configuration: dataclasses, one validation at the edge, reading ``params.yaml``.
+
+``conf/`` composes to ``params.yaml`` (by ``dvc exp run`` or by ``lrrt compose``); every stage reads
+``params.yaml`` through :func:`load`. No framework is imported here.
+"""
+
+from lrrt.config.reading import from_mapping, load
+from lrrt.config.schema import (
+    FACTORS,
+    AttributionConfig,
+    Config,
+    DataConfig,
+    DivergenceConfig,
+    InstrumentConfig,
+    LauncherConfig,
+    MechanismConfig,
+    ModelConfig,
+    ProtocolConfig,
+    RampConfig,
+    Scaled,
+    SweepConfig,
+    WeightDecayConfig,
+)
+from lrrt.config.validation import LARGEST, SMALLEST, validate_ramp
+
+__all__ = [
+    "AttributionConfig",
+    "Config",
+    "DataConfig",
+    "DivergenceConfig",
+    "FACTORS",
+    "InstrumentConfig",
+    "LARGEST",
+    "LauncherConfig",
+    "MechanismConfig",
+    "ModelConfig",
+    "ProtocolConfig",
+    "RampConfig",
+    "SMALLEST",
+    "Scaled",
+    "SweepConfig",
+    "WeightDecayConfig",
+    "from_mapping",
+    "load",
+    "validate_ramp",
+]

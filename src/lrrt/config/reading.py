@@ -1,0 +1,132 @@
+"""From ``params.yaml``, or any mapping, to a checked :class:`Config`."""
+
+import re
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from omegaconf import BooleanNode, FloatNode, IntegerNode, OmegaConf, StringNode
+from omegaconf.errors import OmegaConfBaseException
+
+from lrrt.config.schema import Config
+from lrrt.config.validation import validate
+from lrrt.errors import InputError
+
+# Of types: what a user is told, and what OmegaConf converts to them with.
+LEAVES = {
+    int: ("a whole number", IntegerNode),
+    float: ("a number", FloatNode),
+    bool: ("true or false", BooleanNode),
+    str: ("text", StringNode),
+}
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """``value`` as ``hint`` says: a dataclass of mappings, or numbers and text that can be read so.
+
+    What OmegaConf does with ``structured`` and ``merge``, ten times as fast, and each error says
+    which key it is about and what is allowed there.
+
+    Raises
+    ------
+    InputError
+        At the first key that ``hint`` lacks, or whose value it excludes.
+    """
+    options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if value is None and NoneType in options:
+        return None
+    kind = options[0]
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        known = get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise InputError(key, value, f"a section with the keys {', '.join(known)}")
+        parts = {}
+        for name, part in value.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if name not in known:
+                raise InputError(inner, part, f"no such key, but one of: {', '.join(known)}")
+            parts[name] = _typed(inner, part, known[name])
+        return kind(**parts)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise InputError(key, value, "a section of named sections")
+        for name in value:
+            if not isinstance(name, str):
+                raise InputError(key, name, "text as a name")
+        return {name: _typed(f"{key}.{name}", v, get_args(kind)[1]) for name, v in value.items()}
+    if get_origin(kind) is list:
+        if not isinstance(value, list):
+            raise InputError(key, value, "a list")
+        return [_typed(f"{key}[{i}]", v, get_args(kind)[0]) for i, v in enumerate(value)]
+    allowed, node = LEAVES[kind]
+    try:
+        converted = node(value)._value()
+    except OmegaConfBaseException:
+        converted = None
+    if converted is None:
+        raise InputError(key, value, allowed + (" or null" if NoneType in options else ""))
+    return converted
+
+
+def _at(values: Any, key: str) -> Any:
+    """What ``values`` hold at a dotted key; the innermost that there is."""
+    for part in re.findall(r"[^.\[\]]+", key):
+        if isinstance(values, dict) and part in values:
+            values = values[part]
+        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
+            values = values[int(part)]
+    return values
+
+
+def from_mapping(values: Any) -> Config:
+    """Turn a mapping (nested dict or OmegaConf) into a validated :class:`Config`.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, a value of the wrong type or an impossible value.
+    """
+    raw = values
+    try:
+        given = OmegaConf.create(values)
+        raw = OmegaConf.to_container(given)
+        plain = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "configuration"
+        reason = (str(error).splitlines() or ["a value that can be read"])[0]
+        raise InputError(key, _at(raw, key), reason) from None
+    return validate(_typed("", plain, Config))
+
+
+def load(path: str | Path = "params.yaml") -> Config:
+    """Read and validate ``params.yaml``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no YAML, or holds an unknown key or an impossible value.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        # What is written out holds none, and a few nested ones can stand for any amount of memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+            raise InputError("params.yaml", str(path), "YAML without aliases (*name)")
+        values = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise InputError(
+            "params.yaml", str(path), "an existing file; `lrrt compose` writes it"
+        ) from None
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
+    if not OmegaConf.is_dict(values):
+        raise InputError("params.yaml", str(path), "a mapping of sections")
+    return from_mapping(values)

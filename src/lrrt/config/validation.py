@@ -1,0 +1,284 @@
+"""What is possible: every value of a configuration is checked here, once, at the edge."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from lrrt import plugins
+from lrrt.config.schema import CHOICES, FACTORS, Config, ProtocolConfig, RampConfig
+from lrrt.errors import InputError
+
+# Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
+# frameworks compute in.
+SMALLEST, LARGEST = 1e-30, 1e30
+
+
+def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise :class:`InputError` unless ``low <= value <= high`` (NaN is never in range)."""
+    if not low <= value <= high:
+        low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in (low, high))
+        span = f"at least {low}" if high == "inf" else f"from {low} to {high}"
+        raise InputError(key, value, f"a number {span}")
+
+
+def _check_names(key: str, names: Iterable[str]) -> None:
+    """Names become parts of file names, joined by hyphens, and of DVC's parameters."""
+    for name in names:
+        if not re.fullmatch("[A-Za-z0-9_]{1,64}", name):
+            raise InputError(key, name, "a name of 1 to 64 letters, digits and '_'")
+
+
+def _check_choices(prefix: str, section: Any) -> None:
+    for name, allowed in CHOICES.items():
+        value = getattr(section, name, None)
+        if value is not None and value not in allowed:
+            raise InputError(f"{prefix}.{name}", value, f"one of: {', '.join(allowed)}")
+
+
+def validate_ramp(prefix: str, ramp: RampConfig) -> None:
+    _check_choices(prefix, ramp)
+    for name in ("start", "end"):
+        check_range(f"{prefix}.{name}", getattr(ramp, name), SMALLEST, LARGEST)
+    if ramp.end <= ramp.start:
+        raise InputError(f"{prefix}.end", ramp.end, f"more than {prefix}.start = {ramp.start:g}")
+    if ramp.steps is not None:
+        check_range(f"{prefix}.steps", ramp.steps, 10, 100_000)
+
+
+def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
+    _check_choices(prefix, protocol)
+    plugins.check("lrrt.core.rules", protocol.rule, f"{prefix}.rule")
+    plugins.check("lrrt.backends", protocol.home, f"{prefix}.home")
+    check_range(f"{prefix}.momentum", protocol.momentum, 0, 0.9999)
+    check_range(f"{prefix}.batch_norm_momentum", protocol.batch_norm_momentum, 0, 1)
+    check_range(f"{prefix}.batch_norm_epsilon", protocol.batch_norm_epsilon, 1e-12, 1)
+    if protocol.gradient_clip is not None:
+        check_range(f"{prefix}.gradient_clip", protocol.gradient_clip, SMALLEST, LARGEST)
+    _check_choices(f"{prefix}.weight_decay", protocol.weight_decay)
+    for name in ("value", "conv_factor", "dense_factor", "other_factor"):
+        value = getattr(protocol.weight_decay, name)
+        check_range(f"{prefix}.weight_decay.{name}", value, 0, 1e6)
+    validate_ramp(f"{prefix}.ramp", protocol.ramp)
+
+
+def validate_attribution(config: Config) -> None:
+    """The protocols need to exist, and an epoch to have 10 batches, only where there are runs."""
+    attribution, prefix = config.attribution, "attribution"
+    plugins.check("lrrt.backends", attribution.backend, f"{prefix}.backend")
+    check_range(f"{prefix}.runs", attribution.runs, 0, 100_000)
+    check_range(f"{prefix}.orders", attribution.orders, 0, 1000)
+    check_range(f"{prefix}.confirmed_runs", attribution.confirmed_runs, 0, 100_000)
+    for name, least in (("factors", 1), ("confirmed", 0)):
+        listed = getattr(attribution, name)
+        if len(listed) < least or len(set(listed)) != len(listed) or set(listed) - FACTORS.keys():
+            words = f"at least {least}, none twice, of: {', '.join(FACTORS)}"
+            raise InputError(f"{prefix}.{name}", listed, words)
+    for name in ("start", "end"):
+        key, protocol = f"{prefix}.{name}", getattr(attribution, name)
+        _check_names(key, [protocol])
+        if attribution.runs:
+            _check_swept(config, key, protocol, f"{prefix}.runs")
+    if attribution.runs and attribution.start == attribution.end:
+        raise InputError(f"{prefix}.end", attribution.end, f"another than {prefix}.start")
+    _check_scale(config, prefix, attribution)
+
+
+def validate_variance(config: Config) -> None:
+    """As :func:`validate_attribution`."""
+    variance, prefix = config.variance, "variance"
+    plugins.check("lrrt.backends", variance.backend, f"{prefix}.backend")
+    if variance.weights != 0 and not 2 <= variance.weights <= 100:
+        raise InputError(f"{prefix}.weights", variance.weights, "0, or a number from 2 to 100")
+    check_range(f"{prefix}.orders", variance.orders, 2, 100)
+    check_range(f"{prefix}.augmentations", variance.augmentations, 1, 100)
+    key, protocols = f"{prefix}.protocols", variance.protocols
+    _check_names(key, protocols)
+    _check_listed(key, protocols)
+    for protocol in protocols if variance.weights else []:
+        _check_swept(config, key, protocol, f"{prefix}.weights")
+    _check_scale(config, prefix, variance)
+
+
+def _check_listed(key: str, names: list[str]) -> None:
+    if not names or len(set(names)) != len(names):
+        raise InputError(key, names, "a list of at least one name, none twice")
+
+
+def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
+    """A protocol at the batch size and steps of ``sweep``; ``runs``: the key that asks for it."""
+    if protocol not in config.protocols:
+        raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
+    whole = config.data.train_images // config.sweep.batch_size
+    if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
+        section, name = runs.split(".")
+        raise InputError(
+            runs, getattr(getattr(config, section), name),
+            "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
+        )  # fmt: skip
+
+
+def _check_scale(config: Config, prefix: str, settings: Any) -> None:
+    """``batch_size`` and ``depth``, where they are not those of ``sweep`` and ``model``."""
+    if settings.batch_size is not None:
+        check_range(f"{prefix}.batch_size", settings.batch_size, 1, config.data.train_images)
+    if settings.depth is None:
+        return
+    network = plugins.find("lrrt.core.networks", config.model.name, "model.name")
+    try:
+        network.validate(replace(config.model, depth=settings.depth))
+    except InputError as error:
+        raise InputError(f"{prefix}.depth", settings.depth, error.allowed) from None
+
+
+def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
+    """As :func:`validate_attribution`."""
+    names, key = settings.protocols, f"{prefix}.protocols"
+    check_range(f"{prefix}.runs", settings.runs, 0, 100_000)
+    _check_names(key, names)
+    _check_listed(key, names)
+    for name in names if settings.runs else []:
+        _check_swept(config, key, name, f"{prefix}.runs")
+    _check_scale(config, prefix, settings)
+
+
+def validate_instrument(config: Config) -> None:
+    settings, prefix = config.instrument, "instrument"
+    plugins.check("lrrt.backends", settings.backend, f"{prefix}.backend")
+    _validate_probed(config, prefix, settings)
+    for steps in settings.steps:
+        check_range(f"{prefix}.steps", steps, 10, 100_000)
+    for ends in settings.ranges:
+        if len(ends) != 2:
+            raise InputError(f"{prefix}.ranges", list(ends), "pairs [start, end]")
+        validate_ramp(f"{prefix}.ranges", RampConfig(*ends))
+    for shape in settings.shapes:
+        if shape not in CHOICES["shape"]:
+            allowed = ", ".join(CHOICES["shape"])
+            raise InputError(f"{prefix}.shapes", shape, f"one of: {allowed}")
+    check_range(f"{prefix}.restarts", settings.restarts, 0, 1000)
+    check_range(f"{prefix}.restart_steps", settings.restart_steps, 10, 100_000)
+
+
+def validate_mechanism(config: Config) -> None:
+    settings = config.mechanism
+    _validate_probed(config, "mechanism", settings)
+    check_range("mechanism.points", settings.points, 1, 100_000)
+
+
+def validate(config: Config) -> Config:
+    """Check every value against what is possible.
+
+    Raises
+    ------
+    InputError
+        For the first key that is not; nothing has been written by then.
+    """
+    study = config.study
+    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", study.name):
+        raise InputError("study.name", study.name, "1 to 64 letters, digits, '-' (not first), '_'")
+    _check_names("protocols", config.protocols)
+    _check_names("sweeps", config.sweeps)
+    for key, listed, known in (
+        ("study.backends", study.backends, plugins.names("lrrt.backends")),
+        ("study.protocols", study.protocols, sorted(config.protocols)),
+        ("study.sweeps", study.sweeps, sorted(config.sweeps)),
+    ):
+        _check_listed(key, listed)
+        for name in listed:
+            if name not in known:
+                raise InputError(key, name, f"one of: {', '.join(known)}")
+    data, model = config.data, config.model
+    plugins.check("lrrt.datasets", data.name, "data.name")
+    if data.path is not None and not (data.path.strip() and data.path.isprintable()):
+        raise InputError("data.path", data.path, "a path of printable characters, or null")
+    check_range("data.train_images", data.train_images, 10, 1_000_000)
+    check_range("data.test_images", data.test_images, 10, 1_000_000)
+    check_range("data.seed", data.seed, 0, 2**63 - 1)
+    plugins.find("lrrt.core.networks", model.name, "model.name").validate(model)
+    for name, protocol in config.protocols.items():
+        validate_protocol(f"protocols.{name}", protocol)
+    check_range("sweep.runs", config.sweep.runs, 1, 100_000)
+    check_range("sweep.crossed_runs", config.sweep.crossed_runs, 0, 100_000)
+    check_range("sweep.batch_size", config.sweep.batch_size, 1, data.train_images)
+    if config.sweep.steps is not None:
+        check_range("sweep.steps", config.sweep.steps, 10, 100_000)
+    check_range("sweep.seed", config.sweep.seed, 0, 2**62)
+    for name, sweep in config.sweeps.items():
+        prefix = f"sweeps.{name}"
+        _check_choices(prefix, sweep)
+        check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
+        check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
+        check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
+        if not sweep.batch_sizes:
+            raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
+        for size in sweep.batch_sizes:
+            limit = data.train_images if name in study.sweeps else math.inf
+            check_range(f"{prefix}.batch_sizes", size, 1, limit)
+            for protocol_name in study.protocols if name in study.sweeps else []:
+                whole = config.protocols[protocol_name].ramp.steps or data.train_images // size
+                if sweep.steps is None and whole < 10:
+                    raise InputError(
+                        f"{prefix}.batch_sizes",
+                        size,
+                        f"at most {data.train_images // 10}: an epoch must have 10 whole batches",
+                    )
+        if sweep.steps is not None:
+            check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+        if (
+            sweep.precision == "tfloat32"
+            and config.launcher.device != "cuda"
+            and name in study.sweeps
+        ):
+            raise InputError(
+                f"{prefix}.precision",
+                "tfloat32",
+                "float32 or bfloat16 where launcher.device is cpu",
+            )
+    divergence = config.divergence
+    check_range("divergence.epochs", divergence.epochs, 1, 10_000)
+    check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
+    if divergence.steps_per_epoch is not None:
+        check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
+    check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
+    check_range("divergence.pairs_per_case", divergence.pairs_per_case, 1, 10_000)
+    for policy in divergence.policies:
+        plugins.check("lrrt.runs.policies", policy, "divergence.policies")
+    for i, pair in enumerate(divergence.pairs):
+        if pair in divergence.pairs[:i]:
+            raise InputError("divergence.pairs", pair, "each pair once")
+        if len(pair) != 2 or pair[0] not in study.backends or pair[1] not in study.protocols:
+            raise InputError(
+                "divergence.pairs",
+                list(pair),
+                "pairs [backend, protocol] of study.backends and study.protocols",
+            )
+    if divergence.pairs and "weights" not in study.sweeps:
+        raise InputError(
+            "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
+        )
+    validate_attribution(config)
+    validate_variance(config)
+    validate_instrument(config)
+    validate_mechanism(config)
+    if not (config.report.title.strip() and config.report.title.isprintable()):
+        raise InputError("report.title", config.report.title, "a line of printable characters")
+    low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
+    if len(config.report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
+        raise InputError(
+            "report.loss_quantiles",
+            config.report.loss_quantiles,
+            "two numbers, 0 <= low < high <= 1",
+        )
+    check_range("report.dpi", config.report.dpi, 20, 1200)
+    check_range("report.bootstrap_resamples", config.report.bootstrap_resamples, 100, 1_000_000)
+    if config.launcher.workers is not None:
+        check_range("launcher.workers", config.launcher.workers, 1, 4096)
+    check_range("launcher.threads", config.launcher.threads, 1, 1024)
+    _check_choices("launcher", config.launcher)
+    plugins.check("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+    if config.launcher.options:
+        launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
+        launcher.validate(config.launcher)
+    return config
