@@ -170,7 +170,7 @@ def test_plot_shows_curve_and_suggestion():
     matplotlib.use("agg")
     drawn = curve(val_loss=np.where(np.arange(STEPS) % 10, np.nan, 2.0))
     ax = drawn.plot("fastai1")
-    lines = {line.get_label(): line for line in ax.get_lines()}
+    lines = {" ".join(line.get_label().split()): line for line in ax.get_lines()}
     assert np.array_equal(lines["loss of each batch"].get_xdata(), LR)
     smoothed = lines["smoothed (EMA 0.98)"].get_ydata()
     shown = smoothed < ax.get_ylim()[1]
@@ -179,6 +179,19 @@ def test_plot_shows_curve_and_suggestion():
     found = drawn.suggest("fastai1")
     marked = {line.get_xdata()[0] for line in ax.get_lines() if len(set(line.get_xdata())) == 1}
     assert marked == {found.min_lr, found.max_lr} and str(found) in lines
+    assert lines[str(found)].get_linestyle() == "--"
+    assert lines["its minimum"].get_linestyle() == ":"
+    curve(losses(1)).plot(ax=ax)
+    smooth = [line for line in ax.get_lines() if line.get_label() == "smoothed (EMA 0.98)"]
+    assert len({line.get_color() for line in smooth}) == len(smooth) == 2
+    once = np.where(np.arange(STEPS) == 60, 2.0, np.nan)
+    lines = {line.get_label(): line for line in curve(val_loss=once).plot("smith").get_lines()}
+    assert lines["validation loss"].get_marker() == "."
+    assert any("no suggestion" in label for label in lines)
+    nothing = curve(np.full(1, np.nan), steps=1, stopped="the loss was nan at step 0")
+    for rule, words in (("fastai1", "nan at step 0"), (None, "no finite loss")):
+        labels = [" ".join(line.get_label().split()) for line in nothing.plot(rule).get_lines()]
+        assert any(words in label for label in labels)
     below_zero = curve(losses() - 5).plot(None)
     assert below_zero.get_ylim()[0] < (losses() - 5).min() < below_zero.get_ylim()[1]
     matplotlib.pyplot.close("all")

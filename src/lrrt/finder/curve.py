@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -37,6 +38,7 @@ SIGNED = (
     "which a constant added to the loss mends"
 )
 CROSSED = "the minimum lies above the maximum"
+SMOOTHED = "smoothed (EMA 0.98)"
 OF_NOISE = 4.0  # standard errors that a fall is more than
 
 
@@ -287,6 +289,8 @@ def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:
     """Draw a curve on ``ax`` within the project's style."""
     from lrrt.report import style
 
+    before = sum(line.get_label() == SMOOTHED for line in ax.get_lines())  # other curves
+    colour = (style.TRAIN_COLOUR, *style.OTHER_COLOURS)[before % 4]
     finite = curve.loss[np.isfinite(curve.loss)]
     start = finite[: max(1, len(finite) // 10)]
     top = style.loss_axis(ax, start)
@@ -296,16 +300,22 @@ def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:
         ax.set_ylim(low - 0.05 * (top - low), top)
     ax.plot(curve.lr, style.below(curve.loss, abs(top)), color=style.MUTED, linewidth=0.8,
             alpha=0.7, label="loss of each batch")  # fmt: skip
-    ax.plot(curve.lr, style.below(curve.smoothed(), abs(top)), color=style.TRAIN_COLOUR,
-            label="smoothed (EMA 0.98)")  # fmt: skip
+    ax.plot(curve.lr, style.below(curve.smoothed(), abs(top)), color=colour, label=SMOOTHED)
     if curve.val_loss is not None:
         known = ~np.isnan(curve.val_loss)
         ax.plot(curve.lr[known], style.below(curve.val_loss[known], abs(top)),
-                color=style.VALIDATION_COLOUR, label="validation loss")  # fmt: skip
-    if suggestion is not None and suggestion.lr is not None:
-        for value in {suggestion.min_lr, suggestion.max_lr} - {None}:
-            ax.axvline(value, color=style.INK, linestyle="--", linewidth=1.2)
-        ax.plot([], [], color=style.INK, linestyle="--", linewidth=1.2, label=str(suggestion))
+                color=style.VALIDATION_COLOUR, marker=".", label="validation loss")  # fmt: skip
+    mark = {"color": colour if before else style.INK, "linewidth": 1.2}
+    if suggestion is not None:
+        words = textwrap.fill(str(suggestion), 60)
+        if suggestion.lr is None:
+            ax.plot([], [], linestyle="", label=words)
+        else:
+            ax.axvline(suggestion.lr, linestyle="--", label=words, **mark)
+        if None not in (suggestion.min_lr, suggestion.max_lr):
+            ax.axvline(suggestion.min_lr, linestyle=":", label="its minimum", **mark)
+    elif not len(finite):
+        ax.plot([], [], linestyle="", label="no finite loss")
     linear = curve.about.get("shape") == "linear"
     if linear:
         ax.set_xlabel("learning rate")
