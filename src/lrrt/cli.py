@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lrrt import __version__
 from lrrt.errors import InputError, one_line_errors
+from lrrt.files import write_whole
 from lrrt.finder import command as finder
 
 
@@ -31,19 +32,21 @@ def main(arguments: list[str] | None = None) -> None:
         if options.command in finder.COMMANDS:
             finder.run(options)
         elif options.command == "compose":
-            from lrrt.compose import composed_yaml, write_params
+            from lrrt.compose import composed_yaml
 
             text = composed_yaml(Path("conf"), options.overrides)
             if options.show:
                 print(text, end="")
             else:
-                write_params(text)
+                write_whole(Path("params.yaml"), text.encode())
         elif options.command == "list":
             _list(options.group)
 
 
 def _list(group: str | None) -> None:
     groups = sorted(path.name for path in Path("conf").glob("*") if path.is_dir())
+    if not groups:
+        raise InputError("folder", str(Path.cwd()), "the study's repository, with its conf/")
     if group is not None and group not in groups:
         raise InputError("group", group, f"one of: {', '.join(groups)}")
     for name in groups if group is None else [group]:

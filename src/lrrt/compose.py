@@ -1,6 +1,5 @@
 """Compose ``conf/`` into ``params.yaml`` without DVC's git machinery."""
 
-import os
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -41,10 +40,3 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
         raise InputError("overrides", " ".join(overrides), " ".join(kept)) from None
     from_mapping(config)
     return OmegaConf.to_yaml(config)
-
-
-def write_params(text: str, path: Path = Path("params.yaml")) -> None:
-    """Replace ``path`` by ``text``, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    os.replace(beside, path)

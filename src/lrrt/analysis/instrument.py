@@ -178,7 +178,9 @@ def replayed(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> p
         ``smoothing``: the steepest descent and a tenth of the LR at the lowest loss, by the rule
         :data:`LAG`, with its EMA and of the curve smoothed ``two-sided``, by a ``spline``, or
         averaged over all runs (``mean of runs``, and lightly smoothed). An effect is the EMA's lag
-        turned round. (All runs share that mean: its own error is not in the interval.)
+        turned round, as far as it does not come from where the curve ends: the EMA's at the rule's
+        own stop, the others, which see the explosion early, before it. (All runs share that mean:
+        its own error is not in the interval.)
     """
     cases: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for identity, curve in runs_of(curves):

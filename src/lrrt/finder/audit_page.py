@@ -1,33 +1,20 @@
 """An audit as one self-contained HTML page: no request leaves it, every name is escaped."""
 
-import base64
-import hashlib
 import math
-from importlib import resources
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from lrrt.finder.audit import FACTORS, VARIED, Audit, Summary
 from lrrt.report import style
-from lrrt.report.page import inline
+from lrrt.report.html import environment, hover_script, inline
 
 DPI = 110
 
 
 def page(audit: Audit) -> str:
     """The page's HTML; equal audits give equal pages."""
-    script = (resources.files("lrrt.report") / "hover.js.j2").read_text().strip()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lrrt.finder", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = style.number
+    script, digest = hover_script()
     rules = audit.by_rule()
     with style.applied(), np.errstate(all="ignore"):
         figures = [
@@ -55,7 +42,7 @@ def page(audit: Audit) -> str:
                 }
             )
     seeds = zip(audit.weights_seeds, audit.order_seeds, strict=True)
-    return environment.get_template("audit.html.j2").render(
+    return environment("lrrt.finder").get_template("audit.html.j2").render(
         audit=audit,
         summary=audit.summary,
         vary=VARIED[audit.vary],

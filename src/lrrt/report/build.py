@@ -104,7 +104,7 @@ def _json(values: object) -> bytes:
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Put ``files`` into ``folder``, all or, if writing fails, none.
+    """Put ``files`` into ``folder``: all are written beside it before the first is moved there.
 
     What the folder had of the same top-level names goes, figures of an earlier configuration with
     them, and what a killed writer left beside it; what else lies there stays.

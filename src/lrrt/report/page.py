@@ -1,53 +1,15 @@
 """The report as one self-contained HTML page: no request leaves it, every name is escaped."""
 
-import base64
-import hashlib
 import json
-import re
-from importlib import resources
 
-import jinja2
 from markupsafe import Markup
 
 from lrrt.analysis.claims import decision_rules
 from lrrt.analysis.divergence import OUTCOMES
 from lrrt.report.figures import Drawing
+from lrrt.report.html import data_uri, environment, hover_script, inline
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
 from lrrt.report.tables import Table, cells
-
-
-def inline(svg: bytes, prefix: str) -> Markup:
-    """An SVG file of ours as part of a page: its ids made its own by ``prefix``, sized by CSS."""
-    text = svg[svg.index(b"<svg") :].decode()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)  # is in ours
-    root, rest = text.split(">", 1)
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', root)[1])  # points
-    root = re.sub(r' (width|height|version|xmlns)="[^"]*"', "", root)
-    rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
-    rest = rest.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
-    rest = re.sub(r"\n\s*", "\n", rest)
-    size = f"min-width: {0.72 * width:.0f}px; max-width: {1.4 * width:.0f}px"
-    # Safe: matplotlib escapes what it writes, and names in it are text or drawn as shapes.
-    return Markup(f'{root} style="{size}" aria-hidden="true">{rest}')
-
-
-def data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def environment() -> jinja2.Environment:
-    """Templates of this package; what they are given is escaped, what they lack is an error."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("lrrt.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"number": number}
-    return made
 
 
 def page(
@@ -70,8 +32,7 @@ def page(
     params : str
         The study's configuration, YAML.
     """
-    script = (resources.files("lrrt.report") / "hover.js.j2").read_text().strip()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script, digest = hover_script()
     sections: dict[str, list[dict]] = {}
     for index, drawing in enumerate(drawings):
         found = images.get(drawing.name)
@@ -81,7 +42,7 @@ def page(
     rules = decision_rules()
     runs = data.curves.groupby(["backend", "protocol", "sweep"], sort=True)["run"].nunique()
     return (
-        environment()
+        environment("lrrt.report")
         .get_template("report.html.j2")
         .render(
             config=data.config,
