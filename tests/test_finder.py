@@ -152,6 +152,13 @@ def test_saved_curves_come_back(tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_smoothing_that_was_none_is_noted(tmp_path):
+    path = write(tmp_path / "own.csv", ["lr", "loss"], [LR, losses()])
+    assert "below zero" in load(path, "fastai").notes[0]
+    exact = write(tmp_path / "own.csv", ["lr", "loss"], [LR, ema(losses())])
+    assert load(exact, "fastai").notes == ()
+
+
 def test_bad_curves_and_names(tmp_path):
     with pytest.raises(InputError, match="rule: 'steepest'.*fastai_valley"):
         curve().suggest("steepest")
@@ -305,6 +312,7 @@ def test_exports_are_read_by_their_usual_names(tmp_path):
     [
         ("", "header"), ("lr,loss\n", "header"), ("lr,loss\n1\n", "2 values in row 1"),
         ("a,b\n1,2\n", "lr column.*one of: a, b"), ("lr,b\n1,2\n", "loss column"),
+        ("a,b\n1,2\n", "--lr COLUMN"), ("lr,loss\n1,2\n1,2\n", "stays at 1"),
         ("lr,loss\nx,2\n", "numbers in the column lr"), ("lr,loss\n0,2\n", "positive"),
         ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 1"), ("lr,loss\n,2\n", "positive"),
     ],
@@ -446,6 +454,8 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
     assert Audit.load(tmp_path / "a.json").report(tmp_path / "b.html").read_text() == html
     with pytest.raises(InputError, match="html"):
         made.report(tmp_path / "a.pdf")
+    with pytest.raises(InputError, match="lrrt.Audit.load"):
+        load(tmp_path / "a.json")
     with pytest.raises(InputError, match="json"):
         made.save(tmp_path / "a.csv")
     (tmp_path / "c.json").write_text('{"runs": []}')
@@ -614,9 +624,14 @@ def test_errors_of_audit_are_one_line(user, capsys):
         ("model: {_target_: user_module.nothing}\ndata: {_target_: user_module.empty}", "_target_"),
         ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
          "speed: 3", "speed"),
+        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+         "run: 3", "option: 'run'.*the nearest is runs"),
+        ("model: {_target_: user_module.make_model, widht: 8}\n"
+         "data: {_target_: user_module.make_data}", "model: .*widht"),
     ):  # fmt: skip
         config.write_text(text)
-        assert words in fails(capsys, "audit", "--config", "a.yaml")
+        assert re.search(words, fails(capsys, "audit", "--config", "a.yaml"))
+    assert "with its conf/" in fails(capsys, "list")
     assert sorted(p.suffix for p in user.iterdir() if p.is_file()) == [".py", ".yaml"]
 
 

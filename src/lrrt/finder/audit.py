@@ -22,7 +22,7 @@ from lrrt.files import write_whole
 from lrrt.finder import rules
 from lrrt.finder.curve import DEFAULT_RULE, FLAWS, Curve, Suggestion
 from lrrt.finder.data import is_arrays
-from lrrt.finder.range_test import range_test, trial
+from lrrt.finder.range_test import check_options, range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
 
 #: What varies from run to run.
@@ -434,9 +434,7 @@ def _made(
     arguments |= dict(options) | {"progress": False}
     if is_arrays(arguments.get("data")):
         arguments = {"seed": order_seed} | arguments
-    unknown = sorted(set(arguments) - set(inspect.signature(range_test).parameters))
-    if unknown:
-        raise InputError("option", unknown[0], "a parameter of lrrt.range_test")
+    check_options(arguments, inspect.signature(audit).parameters)
     return arguments
 
 

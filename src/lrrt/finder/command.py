@@ -4,6 +4,7 @@ Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is
 """
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -286,11 +287,14 @@ def _configured(path: Path) -> dict[str, Any]:
         if not isinstance(target, dict) or "_target_" not in target:
             raise InputError(key, target, "a mapping with _target_: package.module.function")
         try:
-            arguments[f"make_{key}"] = instantiate(target | {"_partial_": True})
+            make = arguments[f"make_{key}"] = instantiate(target | {"_partial_": True})
+            inspect.signature(make.func).bind_partial(*make.args, **make.keywords)
         except HydraException as error:
             raise InputError(
                 f"{key}._target_", target["_target_"], str(error).splitlines()[0]
             ) from None
+        except TypeError as error:
+            raise InputError(key, target, f"parameters of its function ({error})") from None
     return arguments | {
         name: instantiate(value) if isinstance(value, dict) else value
         for name, value in plain.items()

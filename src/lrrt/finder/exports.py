@@ -95,6 +95,8 @@ def load(
     table = _json(path, text) if path.suffix == ".json" else _csv(path, text)
     if path.suffix == ".json" and "planned_lr" in table and "about" in table:
         return Curve.from_dict(table)
+    if "verdict" in table and "runs" in table:
+        raise InputError("file", str(path), "one curve; it is an audit: lrrt.Audit.load reads it")
     lrs = _column(path, table, "lr", lr, LR_NAMES)
     losses = _column(path, table, "loss", loss, LOSS_NAMES)
     rest = {name: _own(path, table, name) for name in COLUMNS if name in table}
@@ -107,6 +109,11 @@ def load(
         notes.append(
             "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
             "them, they are smoothed: name it as the source."
+        )
+    if (raw < 0).any() and not (values["loss"] < 0).any():
+        notes.append(
+            f"Without the smoothing of {source} some losses are below zero: the record is rounded, "
+            "or another tool's."
         )
     planned = None if steps is None else _planned(values["lr"], check_count("steps", steps))
     return Curve(
@@ -141,6 +148,8 @@ def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dic
     if (np.diff(lrs) < 0).any():
         step = int((np.diff(lrs) < 0).argmax()) + 1
         raise InputError("file", str(path), f"a learning rate that rises; it falls at row {step}")
+    if len(lrs) > 1 and lrs[-1] == lrs[0]:
+        raise InputError("file", str(path), f"a learning rate that rises; it stays at {lrs[0]:g}")
     zeros, unknown = np.zeros(len(lrs)), np.full(len(lrs), math.nan)
     defaults = {"penalty": zeros, "grad_norm": unknown}
     return defaults | rest | {"lr": lrs, "loss": losses}
@@ -178,7 +187,9 @@ def _column(
     names = [given] if given is not None else [by_name[n] for n in usual if n in by_name]
     if not names or names[0] not in table:
         raise InputError(
-            f"{key} column", given or "none found", f"one of: {', '.join(map(str, table))}"
+            f"{key} column",
+            given or "none found",
+            f"named by --{key} COLUMN ({key}= in Python), one of: {', '.join(map(str, table))}",
         )
     return _own(path, table, names[0])
 

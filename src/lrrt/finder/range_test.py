@@ -1,10 +1,12 @@
 """One range test on a live model."""
 
 import contextlib
+import difflib
+import inspect
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,6 +119,16 @@ def range_test(
         autocast=autocast, scaler=scaler, clip_norm=clip_norm, keep_ratios=keep_ratios,
     )  # fmt: skip
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
+
+
+def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raise :class:`InputError` for a name that is no parameter of :func:`range_test`; the message
+    has the nearest of those and ``others``."""
+    known = set(inspect.signature(range_test).parameters)
+    for name in sorted(set(given) - known):
+        nearest = difflib.get_close_matches(name, sorted(known | set(others)), 1)
+        hint = f"; the nearest is {nearest[0]}" if nearest else ""
+        raise InputError("option", name, f"a parameter of lrrt.range_test or lrrt.audit{hint}")
 
 
 #: Parameters of :func:`range_test` that a training at one rate has not.
