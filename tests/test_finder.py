@@ -660,6 +660,9 @@ def test_suggest_and_compare_commands(tmp_path, capsys):
     assert [row.split()[0] for row in table[1:]] == rules.names()
     table = run(capsys, "compare", str(one), str(two)).splitlines()
     assert table[0].split() == ["rule", "one", "two"]
+    flat = curve(np.ones(STEPS)).save(tmp_path / "flat.json")
+    for files in ([flat], [one, flat]):
+        assert run(capsys, "compare", *map(str, files)).count(NEVER_FELL) == 1
     found = json.loads(run(capsys, "compare", str(two), "--json"))[str(two)]
     assert found["fastai1"]["min_lr"] == curve(losses(1)).suggest("fastai1").min_lr
     assert "No such file" in fails(capsys, "suggest", str(tmp_path / "none.csv"))

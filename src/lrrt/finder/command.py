@@ -149,20 +149,26 @@ def _suggest(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    told = {file: curve.compare() for file, curve in _curves(options).items()}
+    curves = _curves(options)
+    told = {file: curve.compare() for file, curve in curves.items()}
     if options.json:
         _print_json(_as_json(told))
         return
     files = list(told)
     if len(files) == 1:
+        flaw = curves[files[0]].flaw  # of all rules alike, so said once
         rows = [
-            [s.rule, _rate(s.min_lr), _rate(s.max_lr), s.reason or "; ".join(s.cautions)]
+            [s.rule, _rate(s.min_lr), _rate(s.max_lr),
+             s.reason or "; ".join(caution for caution in s.cautions if caution != flaw)]
             for s in told[files[0]].values()
-        ]
+        ]  # fmt: skip
         _print_table(["rule", "min LR", "max LR", ""], rows)
-        return
-    rows = [[rule, *(_rate(told[file][rule].lr) for file in files)] for rule in told[files[0]]]
-    _print_table(["rule", *(Path(file).stem for file in files)], rows)
+    else:
+        rows = [[rule, *(_rate(told[file][rule].lr) for file in files)] for rule in told[files[0]]]
+        _print_table(["rule", *(Path(file).stem for file in files)], rows)
+    for file, curve in curves.items():
+        if curve.flaw:
+            print(f"{file}: {curve.flaw}")
 
 
 def _as_json(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
