@@ -483,7 +483,8 @@ def test_torch_is_lower():
 def test_two_against_a_tenth(max_lr, count, expected):
     rows = suggestion_rows([(1e-3, max_lr)] * count, KERAS)
     found = judged.two_against_a_tenth(study(posts_config(), suggestions=rows))
-    assert found.verdict == expected and found.interval == pytest.approx((max_lr, max_lr))
+    known = (max_lr, max_lr) if count >= 6 else None
+    assert found.verdict == expected and found.interval == pytest.approx(known)
     assert verdict_of(judged.two_against_a_tenth, suggestions=rows) == UNDECIDED
 
 

@@ -461,7 +461,7 @@ def torch_is_lower(study: Study) -> Finding:
     minimum and for the maximum LR a two-sided Mann-Whitney test gives p < 0.05 and fastai's is the
     lower; does not hold if for one of them it gives p < 0.05 and fastai's is the higher. The
     interval is of the ratio of the median maximum LRs, fastai's over Keras's, by resampling runs in
-    log10."""
+    log10, from at least 6 runs of each."""
     ours, theirs = study.ranges("weights", FASTAI), study.ranges("weights", KERAS)
     if min(len(ours), len(theirs)) < 2:
         return Finding("Weights sweeps of both home cases are needed.", UNDECIDED)
@@ -486,7 +486,8 @@ def torch_is_lower(study: Study) -> Finding:
     decades = bootstrap_interval(
         results["max_lr"][2:], difference, resamples=study.config.report.bootstrap_resamples
     )
-    interval = 10 ** decades[0], 10 ** decades[1]
+    enough = min(len(ours), len(theirs)) >= MINIMUM_RUNS
+    interval = (10 ** decades[0], 10 ** decades[1]) if enough else None
     crossed = []
     for case in ((FASTAI[0], KERAS[1]), (KERAS[0], FASTAI[1])):
         rows = study.ranges("weights", case)
@@ -509,18 +510,19 @@ def two_against_a_tenth(study: Study) -> Finding:
         return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)
     interval = median_interval(values, study.config.report.bootstrap_resamples)
     median = float(log_quantiles(values, [0.5])[0])
-    contains = "contains" if interval[0] <= KERAS_MAX_LR <= interval[1] else "does not contain"
     evidence = (
         f"Median maximum LR {number(median)} (n = {len(values)}), {number(median / USUAL_LR)} "
-        f"times the usual {USUAL_LR}; its interval {contains} {KERAS_MAX_LR}; {study.scale}."
+        f"times the usual {USUAL_LR}; {study.scale}."
     )
+    if len(values) < MINIMUM_RUNS:
+        return Finding(f"{evidence} At least {MINIMUM_RUNS} runs are needed.", UNDECIDED)
+    contains = "contains" if interval[0] <= KERAS_MAX_LR <= interval[1] else "does not contain"
+    evidence += f" Its interval {contains} {KERAS_MAX_LR}."
     at_reference = study.cells(lr_kind="reference")
     if len(at_reference):
         evidence += f" Trained at the reference LR: {counted(at_reference['outcome'], OUTCOMES)}."
     if not study.at_the_posts_scale:
         return Finding(f"{evidence} Not the post's scale.", UNDECIDED, interval)
-    if len(values) < MINIMUM_RUNS:
-        return Finding(f"{evidence} At least {MINIMUM_RUNS} runs are needed.", UNDECIDED, interval)
     return Finding(evidence, beside(interval, USUAL_LR), interval)
 
 
