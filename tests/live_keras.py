@@ -242,6 +242,32 @@ def test_callback_tests_within_fit_which_goes_on_as_without_it():
     assert float(moved.optimizer.learning_rate) == pytest.approx(callback.suggestions[1].lr)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rule": "valley"}, "rule: 'valley'"), ({"stepz": 20}, "option: 'stepz'.*steps"),
+        ({"epochs": 1}, "epochs: 1"), ({"epochs": ()}, "epochs"), ({"steps": 2}, "steps: 2"),
+    ],
+)  # fmt: skip
+def test_a_callbacks_arguments_are_checked_when_it_is_made(options, words):
+    with pytest.raises(InputError, match=words):
+        RangeTestCallback(arrays(), BATCH, **options)
+
+
+def test_a_callback_is_checked_before_the_training():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    for options, words in (
+        ({"epochs": (5,)}, "epochs: .5.*below 2"),
+        ({"set_lr": True}, "set_lr"),
+    ):
+        model = compiled(keras.optimizers.SGD(schedule), small())
+        before = values(model)
+        with pytest.raises(InputError, match=words):
+            callback = RangeTestCallback(arrays(), BATCH, **{"epochs": (1,)} | options)
+            model.fit(*arrays(), BATCH, epochs=2, verbose=0, callbacks=[callback])
+        assert same(before[:2], values(model)[:2])
+
+
 def frozen():
     model = compiled()
     model.trainable = False

@@ -80,6 +80,12 @@ def test_set_lr_and_what_it_refuses():
     assert trainer.optimizers[0].param_groups[0]["lr"] == callback.suggestions[0].lr != 0.01
     with pytest.raises(InputError, match="automatic_optimization"):
         fitted(copy.copy(callback), module=Module(automatic=False), epochs=1)
+    with pytest.raises(InputError, match="epochs.*below 1"):
+        fitted(RangeTestCallback(epochs=(5,)), epochs=1)
+    for options, words in (({"rule": "valley"}, "rule"), ({"epochs": 1}, "epochs"),
+                           ({"stepz": 20}, "stepz.*steps")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            RangeTestCallback(**options)
     with pytest.raises(InputError, match="gradient_clip_algorithm"):
         fitted(
             RangeTestCallback(), epochs=1, gradient_clip_val=1.0, gradient_clip_algorithm="value"

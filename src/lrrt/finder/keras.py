@@ -24,6 +24,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
+from lrrt.finder.range_test import check_callback, check_reached, range_test
 from lrrt.finder.session import (
     TORCH_DEFAULTS,
     Batch,
@@ -294,10 +295,14 @@ def _keep_variable(variable: Any, later: Later) -> None:
     later(lambda: variable.assign(value))
 
 
+def _has_constant_lr(optimizer: Any) -> bool:
+    return isinstance(getattr(_inner(optimizer), "_learning_rate", None), keras.Variable)
+
+
 def _steered(optimizer: Any, later: Later) -> Any:
     """The variable that holds the optimiser's LR; a schedule makes room for one meanwhile."""
     current = getattr(_inner(optimizer), "_learning_rate", None)
-    if isinstance(current, keras.Variable):
+    if _has_constant_lr(optimizer):
         return current
     lr = keras.Variable(0.0, trainable=False, dtype="float32", name="range_test_learning_rate")
     later(setattr, optimizer, "learning_rate", current)
@@ -389,23 +394,24 @@ class RangeTestCallback(keras.callbacks.Callback):
     ):
         super().__init__()
         self.data, self.batch_size, self.options = data, batch_size, options
-        self.epochs, self.rule, self.set_lr = frozenset(epochs), rule, set_lr
+        self.epochs = check_callback(epochs, rule, options)
+        self.rule, self.set_lr = rule, set_lr
         self.curves: dict[int, Curve] = {}
         self.suggestions: dict[int, Suggestion] = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        check_reached(self.epochs, self.params["epochs"])
+        if self.set_lr and not _has_constant_lr(self.model.optimizer):
+            raise InputError(
+                "set_lr", True, "False where the optimiser has a schedule as learning rate"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if epoch not in self.epochs:
             return
-        from lrrt.finder.range_test import range_test
-
         curve = range_test(self.model, data=self.data, batch_size=self.batch_size, **self.options)
         suggestion = curve.suggest(self.rule)
         self.curves[epoch], self.suggestions[epoch] = curve, suggestion
         if self.set_lr and suggestion.lr is not None:
-            try:
-                self.model.optimizer.learning_rate = suggestion.lr
-            except TypeError:
-                raise InputError(
-                    "set_lr", True, "False where the optimiser has a schedule as learning rate"
-                ) from None
+            self.model.optimizer.learning_rate = suggestion.lr
             print(f"epoch {epoch}: LR {suggestion.lr:.2g} ({self.rule})", file=sys.stderr)

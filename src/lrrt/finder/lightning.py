@@ -8,7 +8,7 @@ from typing import Any
 
 from lrrt.errors import InputError
 from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
-from lrrt.finder.range_test import range_test
+from lrrt.finder.range_test import check_callback, check_reached, range_test
 
 if "pytorch_lightning" in sys.modules or not find_spec("lightning"):
     from pytorch_lightning import Callback
@@ -43,18 +43,24 @@ class RangeTestCallback(Callback):
         **options: Any,
     ):
         super().__init__()
-        self.epochs, self.rule, self.set_lr, self.options = frozenset(epochs), rule, set_lr, options
+        self.epochs = check_callback(epochs, rule, options)
+        self.rule, self.set_lr, self.options = rule, set_lr, options
         self.curves: dict[int, Curve] = {}
         self.suggestions: dict[int, Suggestion] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        _optimizer(trainer, pl_module)
+        if trainer.max_epochs not in (None, -1):  # no limit
+            check_reached(self.epochs, trainer.max_epochs)
+        if self.set_lr and trainer.lr_scheduler_configs:
+            raise InputError("set_lr", True, "False where a schedule sets the learning rate")
+        if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
+            raise InputError("gradient_clip_algorithm", "value", "norm, or no clipping")
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch not in self.epochs:
             return
         optimizer = _optimizer(trainer, pl_module)
-        if self.set_lr and trainer.lr_scheduler_configs:
-            raise InputError("set_lr", True, "False where a schedule sets the learning rate")
-        if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
-            raise InputError("gradient_clip_algorithm", "value", "norm, or no clipping")
         steps = trainer.precision_plugin
 
         def batch_loss(module: Any, batch: Any) -> Any:

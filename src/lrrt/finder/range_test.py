@@ -16,6 +16,7 @@ from lrrt import __version__
 from lrrt.config import RampConfig, validate_ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
+from lrrt.finder import rules
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import READ_ONCE, endless, sample_shapes
 from lrrt.finder.session import TORCH_DEFAULTS, Batch, Session, Step, check_count, open_session
@@ -127,8 +128,27 @@ def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:
     known = set(inspect.signature(range_test).parameters)
     for name in sorted(set(given) - known):
         nearest = difflib.get_close_matches(name, sorted(known | set(others)), 1)
+        homes = "lrrt.range_test" + " or lrrt.audit" * bool(others)
         hint = f"; the nearest is {nearest[0]}" if nearest else ""
-        raise InputError("option", name, f"a parameter of lrrt.range_test or lrrt.audit{hint}")
+        raise InputError("option", name, f"a parameter of {homes}{hint}")
+
+
+def check_callback(epochs: Iterable[int], rule: str, options: Mapping[str, Any]) -> frozenset[int]:
+    """The epochs of a callback; what can be said about its arguments before a training is."""
+    rules.check(rule)
+    check_options(options)
+    known, ramp = inspect.signature(range_test).parameters, ("start", "end", "steps", "shape")
+    _ramp(*(options.get(name, known[name].default) for name in ramp))
+    given = list(epochs) if isinstance(epochs, Iterable) else []
+    if not given or not all(isinstance(e, int | np.integer) and e >= 0 for e in given):
+        raise InputError("epochs", epochs, "a sequence of epochs, counted from 0: (0,), say")
+    return frozenset(given)
+
+
+def check_reached(epochs: frozenset[int], total: int) -> None:
+    """Raise :class:`InputError` if a training of ``total`` epochs comes to none of ``epochs``."""
+    if min(epochs) >= total:
+        raise InputError("epochs", sorted(epochs), f"below {total}, where this training ends")
 
 
 #: Parameters of :func:`range_test` that a training at one rate has not.
