@@ -20,7 +20,7 @@ from lrrt.analysis.statistics import median_interval
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
-from lrrt.finder.curve import DEFAULT_RULE, FLAWS, Curve, Suggestion
+from lrrt.finder.curve import DEFAULT_RULE, FLAWS, NEVER_FELL, Curve, Suggestion, flaw_of
 from lrrt.finder.data import is_arrays
 from lrrt.finder.range_test import check_options, range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
@@ -100,7 +100,13 @@ class Audit:
         """What to make of it, a sentence each; the first is the verdict."""
         losses = [curve.loss for curve in self.curves]
         repeated = all(np.array_equal(losses[0], loss, equal_nan=True) for loss in losses)
-        return tuple(verdict(self.summary, self.trials, repeated and len(losses) > 1))
+        # Noise that hides a fall in each of a few short runs does not hide it in all together.
+        shortest = min(map(len, losses))
+        flaw = flaw_of(
+            np.mean([loss[:shortest] for loss in losses], axis=0),
+            len(self.curves[0].recorded()[0]),
+        )
+        return tuple(verdict(self.summary, self.trials, flaw, repeated and len(losses) > 1))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain numbers, strings and lists."""
@@ -243,15 +249,21 @@ def summarise(rule: str, suggestions: Any) -> Summary:
     )
 
 
-def verdict(summary: Summary, trials: Sequence[Trial] = (), repeated: bool = False) -> list[str]:
+def verdict(
+    summary: Summary, trials: Sequence[Trial] = (), flaw: str = "", repeated: bool = False
+) -> list[str]:
     """What to make of a rule's suggestions, by the rules above: the verdict and its reasons.
 
-    ``repeated``: all runs have the same losses.
+    ``flaw``: what is wrong with the runs' mean loss, if anything, which counts where most single
+    runs have one, too; ``repeated``: all runs have the same losses.
     """
     n, valid, cautions = summary.runs, len(summary.values), summary.cautions
-    flaws = {flaw: cautions[flaw] for flaw in FLAWS if flaw in cautions}
-    flaw = max(flaws, key=flaws.get) if sum(flaws.values()) > n / 2 else None
-    told = [f"In {k} of {n} runs {caution}." for caution, k in cautions.items() if caution != flaw]
+    flawed = flaw and sum(cautions.get(of_one, 0) for of_one in FLAWS) > n / 2
+    told = [
+        f"In {k} of {n} runs {caution}." + " Over all runs it fell." * (caution == NEVER_FELL)
+        for caution, k in cautions.items()
+        if not (flawed and caution in FLAWS)
+    ]
     if not valid:
         return [f"Do not trust it: the rule found nothing in any of {n} runs.", *told]
     reasons = [
@@ -261,8 +273,8 @@ def verdict(summary: Summary, trials: Sequence[Trial] = (), repeated: bool = Fal
     against, tried = tried_out(trials)
     reasons += tried
     reasons += told
-    if flaw:
-        return [f"Do not trust it: {flaw} ({flaws[flaw]} of {n} runs).", *reasons]
+    if flawed:
+        return [f"Do not trust it: {flaw}.", *reasons]
     if repeated:
         same = f"Do not trust it: all {n} runs have the very same losses, so that nothing varied; "
         return [same + "make_model or make_data give the same whatever the seed.", *reasons]

@@ -27,15 +27,15 @@ COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
 # What speaks against a suggestion; the first two against any of the same curve.
 NEVER_FELL = (
-    "the loss never fell by more than its noise: the range misses the useful rates, or nothing "
-    "trains"
+    "the loss never fell by more than its noise: too few steps, a range that misses the useful "
+    "rates, or nothing trains"
 )
 STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
 FLAWS = (NEVER_FELL, STILL_FALLING)
 FALLBACK = "the rule failed half-way and answered something else"
 SIGNED = (
-    "a loss was zero or below, and so ended it early: its stop is a multiple of the best loss, "
-    "which a constant added to the loss mends"
+    "a loss was zero or below before the rule's stop, which is a multiple of the best loss: add a "
+    "constant to the loss"
 )
 CROSSED = "the minimum lies above the maximum"
 SMOOTHED = "smoothed (EMA 0.98)"
@@ -156,27 +156,8 @@ class Curve(core_curve.Curve):
 
     @cached_property
     def flaw(self) -> str:
-        """Why its loss says nothing of learning rates, one of ``FLAWS``; empty if it does.
-
-        The lowest mean over a tenth of the planned steps, before any loss that is not finite, is
-        compared with the mean of all steps before it; the noise is that from step to step.
-        """
-        planned = len(self) if self.planned_lr is None else len(self.planned_lr)
-        width = max(3, planned // 10)
-        finite = int(np.append(np.isfinite(self.loss), False).argmin())
-        if finite <= width:
-            return NEVER_FELL
-        means = np.convolve(self.loss[:finite], np.full(width, 1 / width), "valid")
-        lowest = int(means.argmin())
-        if lowest == 0:
-            return NEVER_FELL
-        changes = np.abs(np.diff(self.loss[: lowest + width]))
-        noise = np.median(changes) / 0.6745 / math.sqrt(2)  # robust: of a normal distribution
-        before = self.loss[:lowest].mean()
-        chance = OF_NOISE * noise * math.sqrt(1 / width + 1 / lowest)
-        if before - means[lowest] <= max(chance, 1e-6 * abs(before)):
-            return NEVER_FELL
-        return STILL_FALLING if finite == planned and lowest == len(means) - 1 else ""
+        """Why its loss says nothing of learning rates (:func:`flaw_of`), empty if it does."""
+        return flaw_of(self.loss, len(self) if self.planned_lr is None else len(self.planned_lr))
 
     def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
         """What each rule says, by its name."""
@@ -283,6 +264,30 @@ class Curve(core_curve.Curve):
     def __repr__(self) -> str:
         end = f"; ended early: {self.stopped}" if self.stopped else ""
         return f"<Curve of {len(self)} steps, LR {self.lr[0]:.2g} to {self.lr[-1]:.2g}{end}>"
+
+
+def flaw_of(loss: np.ndarray, planned: int) -> str:
+    """Why the losses of a test of ``planned`` steps say nothing of learning rates, one of
+    ``FLAWS``; empty if they do.
+
+    The lowest mean over a tenth of the planned steps, before any loss that is not finite, is
+    compared with the mean of all steps before it; the noise is that from step to step.
+    """
+    width = max(3, planned // 10)
+    finite = int(np.append(np.isfinite(loss), False).argmin())
+    if finite <= width:
+        return NEVER_FELL
+    means = np.convolve(loss[:finite], np.full(width, 1 / width), "valid")
+    lowest = int(means.argmin())
+    if lowest == 0:
+        return NEVER_FELL
+    changes = np.abs(np.diff(loss[: lowest + width]))
+    noise = np.median(changes) / 0.6745 / math.sqrt(2)  # robust: of a normal distribution
+    before = loss[:lowest].mean()
+    chance = OF_NOISE * noise * math.sqrt(1 / width + 1 / lowest)
+    if before - means[lowest] <= max(chance, 1e-6 * abs(before)):
+        return NEVER_FELL
+    return STILL_FALLING if finite == planned and lowest == len(means) - 1 else ""
 
 
 def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:
