@@ -156,7 +156,7 @@ class Curve(core_curve.Curve):
 
     @cached_property
     def flaw(self) -> str:
-        """Why its loss says nothing of learning rates (:func:`flaw_of`), empty if it does."""
+        """Why its loss says nothing of learning rates; empty if it does."""
         return flaw_of(self.loss, len(self) if self.planned_lr is None else len(self.planned_lr))
 
     def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
