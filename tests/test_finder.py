@@ -466,9 +466,11 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
         load(tmp_path / "a.json")
     with pytest.raises(InputError, match="json"):
         made.save(tmp_path / "a.csv")
-    (tmp_path / "c.json").write_text('{"runs": []}')
-    with pytest.raises(InputError, match="audit"):
-        Audit.load(tmp_path / "c.json")
+    unread = made.to_dict() | {"trials": [{"loss": "abc"}]}
+    for content in (b'{"runs": []}', b"[]", b"\xff\xfe", json.dumps(unread).encode()):
+        (tmp_path / "c.json").write_bytes(content)
+        with pytest.raises(InputError, match="audit"):
+            Audit.load(tmp_path / "c.json")
 
 
 def vars_of(made):

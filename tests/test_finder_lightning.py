@@ -54,6 +54,20 @@ def fitted(*callbacks, epochs=3, module=None, **options):
     return module, trainer
 
 
+class WithoutIndex(Module):
+    def training_step(self, batch):
+        return Module.training_step(self, batch, 0)
+
+
+def test_a_step_may_take_the_batch_alone():
+    curves = []
+    for module in (Module(), WithoutIndex()):
+        callback = RangeTestCallback(epochs=(0,), steps=20)
+        fitted(callback, epochs=1, module=module)
+        curves.append(callback.curves[0])
+    assert len(curves[0]) == len(curves[1]) > 10
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2, "precision": "bf16-mixed"}],

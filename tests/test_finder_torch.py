@@ -332,6 +332,27 @@ def test_validation_values_are_those_of_the_whole_source():
     assert curve.val_accuracy == pytest.approx([right] * 10)
 
 
+class Broken(nn.Linear):
+    """Not a number whenever it is evaluated."""
+
+    def forward(self, x):
+        return super().forward(x) * (1.0 if self.training else np.nan)
+
+
+def test_a_training_whose_validation_fails_has_no_loss():
+    def make_model():
+        model = Broken(FEATURES, CLASSES)
+        return model, sgd(model), LOSS
+
+    for validation, finite in ({"validation": loader()}, False), ({}, True):
+        audit = lrrt.audit(
+            make_model, lambda more=validation: {"data": loader()} | more, runs=2, steps=20,
+            train_steps=10, rule="fastai_minimum",
+        )  # fmt: skip
+        assert len(audit.trials) == 6
+        assert all(np.isfinite(trial.loss) == finite for trial in audit.trials)
+
+
 def test_models_that_return_their_loss_and_batches_of_any_kind():
     class Output(dict):
         loss = property(lambda self: self["loss"])
@@ -471,6 +492,7 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
         ({"start": 0}, "start: 0"), ({"start": "a"}, "start: 'a'"), ({"end": 1e-9}, "end: 1e-09"),
         ({"end": float("inf")}, "end: inf"), ({"steps": 3}, "steps: 3"), ({"steps": 1.5}, "steps"),
         ({"shape": "cosine"}, "shape: 'cosine'"), ({"stop": 0.5}, "stop: 0.5"),
+        ({"stop": "4"}, "stop: '4'"), ({"clip_norm": "1"}, "clip_norm: '1'"),
         ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
         ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
         ({"scaler": 2}, "scaler: 'int'"), ({"batch_size": 16}, "batch_size: 16"),

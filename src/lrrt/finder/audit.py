@@ -152,7 +152,9 @@ class Audit:
                 trials=tuple(Trial(**{**t, "loss": float(t["loss"])}) for t in values["trials"]),
                 about=values["about"],
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError("audit", "values", f"an audit of this package ({error})") from None
 
     def save(self, path: str | Path) -> Path:
@@ -167,7 +169,7 @@ class Audit:
     def load(cls, path: str | Path) -> "Audit":
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError("file", str(path), f"a saved audit ({error})") from None
 
     def report(self, path: str | Path) -> Path:
@@ -467,7 +469,7 @@ def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any])
     losses, val_loss = trial(made, lr, steps)
     tenth = max(1, steps // 10)
     first, last = losses[:tenth], losses[-tenth:]
-    loss = val_loss if math.isfinite(val_loss) else float(np.mean(last))
+    loss = float(np.mean(last)) if val_loss is None else val_loss
     finite = np.isfinite(losses).all() and math.isfinite(loss)
     lowered = bool(finite and _clearly_lower(last.mean(), first.mean()))
     return Trial(run, factor, lr, loss if finite else math.inf, lowered)

@@ -42,16 +42,20 @@ def page(audit: Audit) -> str:
                 }
             )
     seeds = zip(audit.weights_seeds, audit.order_seeds, strict=True)
-    return environment("lrrt.finder").get_template("audit.html.j2").render(
-        audit=audit,
-        summary=audit.summary,
-        vary=VARIED[audit.vary],
-        figures=figures,
-        rules=rules,
-        runs=list(zip(seeds, audit.suggestions, audit.curves, strict=True)),
-        notes=sorted({note for curve in audit.curves for note in curve.notes}),
-        script=Markup(script),
-        script_digest=digest,
+    return (
+        environment("lrrt.finder")
+        .get_template("audit.html.j2")
+        .render(
+            audit=audit,
+            summary=audit.summary,
+            vary=VARIED[audit.vary],
+            figures=figures,
+            rules=rules,
+            runs=list(zip(seeds, audit.suggestions, audit.curves, strict=True)),
+            notes=sorted({note for curve in audit.curves for note in curve.notes}),
+            script=Markup(script),
+            script_digest=digest,
+        )
     )
 
 

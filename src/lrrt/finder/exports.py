@@ -65,7 +65,8 @@ def load(
 ) -> Curve:
     """Read a curve from ``.csv``, ``.tsv`` or ``.json``.
 
-    A file that :meth:`Curve.save` wrote comes back whole. Otherwise the columns are found by their
+    A JSON file that :meth:`Curve.save` wrote comes back whole; so do the columns of a CSV, which
+    has no more: if the test ended early, give ``steps``. Otherwise the columns are found by their
     usual names (``lr``, ``lrs``, ``learning_rate``; ``loss``, ``losses``, ``train_loss``), or
     given. JSON is a mapping of columns, or a list of rows.
 
@@ -158,7 +159,10 @@ def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dic
 def _csv(path: Path, text: str) -> dict[str, list]:
     first = text.split("\n", 1)[0]
     delimiter = max("\t;,", key=first.count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise InputError("file", str(path), f"a table that can be read ({error})") from None
     if len(rows) < 2:
         raise InputError("file", str(path), "a header and at least one row")
     names = [name.strip() for name in rows[0]]

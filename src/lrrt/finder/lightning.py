@@ -1,6 +1,7 @@
 """Range tests within Lightning's ``Trainer.fit``; needs ``lightning`` or ``pytorch_lightning``."""
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -62,10 +63,11 @@ class RangeTestCallback(Callback):
             return
         optimizer = _optimizer(trainer, pl_module)
         steps = trainer.precision_plugin
+        indexed = len(inspect.signature(pl_module.training_step).parameters) > 1
 
         def batch_loss(module: Any, batch: Any) -> Any:
             with steps.train_step_context():
-                returned = module.training_step(batch, 0)
+                returned = module.training_step(*((batch, 0) if indexed else (batch,)))
             return returned["loss"] if isinstance(returned, dict) else returned
 
         with _without_logging(pl_module):

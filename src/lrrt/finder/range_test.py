@@ -19,7 +19,15 @@ from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import READ_ONCE, endless, sample_shapes
-from lrrt.finder.session import TORCH_DEFAULTS, Batch, Session, Step, check_count, open_session
+from lrrt.finder.session import (
+    TORCH_DEFAULTS,
+    Batch,
+    Session,
+    Step,
+    check_above,
+    check_count,
+    open_session,
+)
 
 STOP_SMOOTHING = 0.98
 
@@ -112,8 +120,7 @@ def range_test(
     """
     ramp = _ramp(start, end, steps, shape)
     check_count("validate_every", validate_every)
-    if stop is not None and not stop > 1:
-        raise InputError("stop", stop, "a number above 1, or None")
+    check_above("stop", stop, 1)
     session = open_session(
         model, loss=loss, data=data, optimizer=optimizer, batch_size=batch_size, seed=seed,
         accumulate=accumulate, validation=validation, keep=keep, batch_loss=batch_loss,
@@ -155,7 +162,7 @@ def check_reached(epochs: frozenset[int], total: int) -> None:
 OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress")
 
 
-def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarray, float]:
+def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarray, float | None]:
     """:func:`train` with the arguments of :func:`range_test`."""
     given = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
     return train(open_session(**(TORCH_DEFAULTS | given)), lr, steps)
@@ -211,9 +218,9 @@ def run(
     )
 
 
-def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float]:
+def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float | None]:
     """Losses of ``steps`` steps at a constant ``lr``, (steps,), NaN from the first on that is not
-    finite; and the validation loss afterwards (NaN where there is none). All is put back."""
+    finite; and the validation loss afterwards (None without validation). All is put back."""
     losses = np.full(steps, math.nan)
     with _batches(session, steps) as batches:
         for index in range(steps):
@@ -221,9 +228,7 @@ def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float]:
             if not math.isfinite(loss):
                 return losses, math.nan
             losses[index] = loss
-        if session.validation is None:
-            return losses, math.nan
-        return losses, session.evaluate()[0]
+        return losses, None if session.validation is None else session.evaluate()[0]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a framework offers the finder: one small interface, and the parts that need no framework."""
 
 import importlib
+import math
 import random
 import sys
 from collections.abc import Callable, Iterable
@@ -133,6 +134,13 @@ def seed_all(seed: int) -> set[str]:
     if "keras" in loaded:
         sys.modules["keras"].utils.set_random_seed(seed % 2**32)
     return loaded
+
+
+def check_above(key: str, value: Any, low: float) -> None:
+    """Raise :class:`InputError` unless ``value`` is None or a finite number above ``low``."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if value is not None and not (number and low < value < math.inf):
+        raise InputError(key, value, f"a number above {low}, or None")
 
 
 def check_count(key: str, value: Any, low: int = 1) -> int:

@@ -22,7 +22,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.session import Batch, Step, check_count
+from lrrt.finder.session import Batch, Step, check_above, check_count
 
 GROUPS_ALIKE = (
     "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
@@ -61,8 +61,7 @@ def open_session(
         raise InputError("batch_loss", batch_loss, "a function of (model, batch), without loss")
     if autocast is not None and not isinstance(autocast, torch.dtype):
         raise InputError("autocast", autocast, "a type: torch.bfloat16 or torch.float16")
-    if clip_norm is not None and not 0 < clip_norm < math.inf:
-        raise InputError("clip_norm", clip_norm, "a positive number, or None")
+    check_above("clip_norm", clip_norm, 0)
     for key, source in (("data", data), ("validation", validation)):
         if isinstance(source, torch.utils.data.Dataset) and not isinstance(
             source, torch.utils.data.IterableDataset
