@@ -67,7 +67,8 @@ def make_images():
 
 # %% [markdown]
 # Five runs, each with other weights and another order of the images. (20 steps a test keep this
-# quick; 100 are usual.)
+# quick. They are too few to tell a fall of the loss from its noise, and the audit says so; 100 are
+# usual.)
 
 # %%
 resnet = lrrt.audit(make_resnet, make_images, runs=5, steps=20)
