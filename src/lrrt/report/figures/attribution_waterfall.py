@@ -30,6 +30,14 @@ def _label(row: dict) -> str:
     return words if row["kind"] == FACTOR else ", ".join(filter(None, (row["kind"], words)))
 
 
+def _gap(data: StudyData, quantity: str) -> tuple[pd.Series, bool]:
+    """The whole way, and whether it is told from none: of what may be nothing there are no shares.
+    (Of one run, which has no interval, it is as it is.)"""
+    mine = data.attribution[data.attribution["quantity"] == quantity]
+    whole = mine[mine["design"] == ALL].iloc[0]
+    return whole, not whole["low"] <= 0 <= whole["high"]
+
+
 def findings(data: StudyData) -> list[str]:
     """The gap, its largest factor, and what the named ones add up to, for both quantities."""
     parts = []
@@ -40,8 +48,7 @@ def findings(data: StudyData) -> list[str]:
             continue
         first, last = steps.iloc[0], steps.iloc[-1]
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
-        mine = data.attribution[data.attribution["quantity"] == quantity]
-        whole, largest = mine[mine["design"] == ALL].iloc[0], named.iloc[0]
+        (whole, told), largest = _gap(data, quantity), named.iloc[0]
         words = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
         words += f"{number(inner['after'].iloc[-1])}, {style.effect(whole)} decades"
         if first["kind"] == PUBLISHED:
@@ -49,13 +56,13 @@ def findings(data: StudyData) -> list[str]:
             words += (
                 f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
             )
-        words += f"; the largest factor is {_words(largest['name'])}, {style.effect(largest)}; "
-        if whole["low"] > 0 or whole["high"] < 0:
+        if told:
+            words += f"; the largest factor is {_words(largest['name'])}, {style.effect(largest)}; "
             words += f"all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
                 words += f", {named['share_published'].sum():.0%} of the published gap"
         else:
-            words += "no gap that these runs tell from none, and so no shares of it"
+            words += ", no gap that these runs tell from none, and so no shares of it"
         parts.append(words)
     if not parts:
         return []
@@ -94,8 +101,11 @@ def draw(data: StudyData) -> Figure | None:
     first = None
     for ax, quantity in zip(grid[0], quantities, strict=True):
         steps = ordered(table[table["quantity"] == quantity], sizes).to_dict("records")
-        for line, row in enumerate(steps):
-            _step(ax, line, row)
+        told = _gap(data, quantity)[1]
+        bars = [row[end] for row in steps for end in ("before", "after")]
+        ends = [_whisker(row, min(bars) / 30, max(bars) * 30) for row in steps]
+        for line, (row, whisker) in enumerate(zip(steps, ends, strict=True)):
+            _step(ax, line, row, whisker, told)
             if line + 1 < len(steps):
                 ax.plot([row["after"]] * 2, [line - 0.3, line + 1.3], color=style.MUTED,
                         linewidth=0.7, linestyle=":")  # fmt: skip
@@ -104,9 +114,9 @@ def draw(data: StudyData) -> Figure | None:
         first = first or labels
         ax.set(ylim=(len(steps) - 0.4, -0.6), title=style.name(quantity))
         style.log_axis(ax)
-        lrs = [row[end] for row in steps for end in ("before", "after")]
-        lrs += [row["before"] * 10 ** row["low"] for row in steps if np.isfinite(row["low"])]
-        ax.set_xlim(min(lrs) / 3, max(lrs) * 20)  # room for the words beside the bars
+        reach = np.concatenate([bars, *ends])
+        words = (reach.max() / reach.min()) ** 0.45  # room for them beside the bars
+        ax.set_xlim(reach.min() / 2, reach.max() * words)
     return figure
 
 
@@ -122,7 +132,13 @@ def ordered(steps: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     return found.assign(before=10 ** (ends - found["effect"]), after=10**ends)
 
 
-def _step(ax, line: int, row: dict) -> None:
+def _whisker(row: dict, low: float, high: float) -> list[float]:
+    """The ends of a step's interval, cut where it goes far beyond all bars; none without one."""
+    ends = [row["before"] * 10 ** row[end] for end in ("low", "high") if np.isfinite(row[end])]
+    return [min(max(end, low), high) for end in ends]
+
+
+def _step(ax, line: int, row: dict, whisker: list[float], shares: bool) -> None:
     words = f"{_label(row)}: {number(row['before'])} to {number(row['after'])}"
     if row["kind"] == PUBLISHED:
         ax.plot([row["after"]], [line], "D", color=style.INK, markersize=6, gid=style.tip(words))
@@ -135,11 +151,9 @@ def _step(ax, line: int, row: dict) -> None:
     words += f", {style.effect(row)} decades"
     ax.fill_betweenx([line - 0.3, line + 0.3], row["before"], row["after"], color=shade,
                      alpha=0.85, linewidth=0, gid=style.tip(words))  # fmt: skip
-    if np.isfinite(row["low"]):
-        ends = [row["before"] * 10 ** row[end] for end in ("low", "high")]
-        ax.plot(ends, [line, line], color=style.INK, linewidth=1.0)
+    ax.plot(whisker, [line] * len(whisker), color=style.INK, linewidth=1.0)
     text = f"{row['effect']:+.2f}"
-    if np.isfinite(row["share"]):
+    if shares and np.isfinite(row["share"]):
         text += f" ({row['share']:.0%})"
-    right = max([row["before"], row["after"], *([ends[1]] if np.isfinite(row["low"]) else [])])
+    right = max(row["before"], row["after"], *whisker)
     ax.annotate(text, (right, line), (5, 0), va="center", textcoords="offset points", fontsize=7.5)
