@@ -40,7 +40,7 @@ root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "param
 blog = root / "reports" / "blog" / "params.yaml"
 params = blog if blog.is_file() else root / "params.yaml"
 data = study.load(configuration.load(params), root, partial=True)
-print(data.source, f"{data.curves['run'].nunique()} range tests.")
+print(data.source(), f"{data.curves['run'].nunique()} range tests.")
 
 
 # %%
