@@ -39,7 +39,7 @@ def _gap(data: StudyData, quantity: str) -> tuple[pd.Series, bool]:
 
 
 def findings(data: StudyData) -> list[str]:
-    """The gap, its largest factor, and what the named ones add up to, for both quantities."""
+    """The gap, the factors that move it, and what the named ones add up to, of both quantities."""
     parts = []
     for quantity in QUANTITIES:
         steps = data.waterfall[data.waterfall["quantity"] == quantity]
@@ -48,7 +48,8 @@ def findings(data: StudyData) -> list[str]:
             continue
         first, last = steps.iloc[0], steps.iloc[-1]
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
-        (whole, told), largest = _gap(data, quantity), named.iloc[0]
+        whole, told = _gap(data, quantity)
+        sure = named[(named["low"] > 0) | (named["high"] < 0)]
         words = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
         words += f"{number(inner['after'].iloc[-1])}, {style.effect(whole)} decades"
         if first["kind"] == PUBLISHED:
@@ -57,7 +58,9 @@ def findings(data: StudyData) -> list[str]:
                 f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
             )
         if told:
-            words += f"; the largest factor is {_words(largest['name'])}, {style.effect(largest)}; "
+            rows = (sure if len(sure) else named.head(1)).to_dict("records")
+            moving = ", ".join(f"{_words(row['name'])} {style.effect(row)}" for row in rows)
+            words += f"; {'told from none are' if len(sure) else 'the largest is'} {moving}; "
             words += f"all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
                 words += f", {named['share_published'].sum():.0%} of the published gap"
@@ -67,7 +70,8 @@ def findings(data: StudyData) -> list[str]:
     if not parts:
         return []
     ends = " to ".join(style.name(whole[end]) for end in ("origin", "target"))
-    return [f"From {ends} (n = {whole['n']}), {'; '.join(parts)}."]
+    scale = data.scale_of(data.config.attribution)
+    return [f"From {ends} ({scale}, n = {whole['n']}), {'; '.join(parts)}."]
 
 
 def caption(data: StudyData) -> str:
