@@ -9,6 +9,7 @@ is undecided, and the evidence says what is missing.
 import inspect
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -112,9 +113,9 @@ def decision_rules() -> dict[str, str]:
     return {text: " ".join(inspect.getdoc(function).split()) for text, function in CLAIMS}
 
 
-def _worst_share(counts: Mapping[Case, tuple[int, int]]) -> tuple[str, tuple[float, float] | None]:
+def _worst_share(found: Mapping[Case, list[bool]]) -> tuple[str, tuple[float, float] | None]:
     """Verdict on a share that must exceed one half in every case; the interval of the lowest."""
-    intervals = [share_interval(*count) for count in counts.values() if count[1]]
+    intervals = [share_interval(sum(runs), len(runs)) for runs in found.values() if runs]
     if not intervals:
         return UNDECIDED, None
     verdicts = [beside(interval, 0.5) for interval in intervals]
@@ -122,8 +123,8 @@ def _worst_share(counts: Mapping[Case, tuple[int, int]]) -> tuple[str, tuple[flo
     return overall, min(intervals)
 
 
-def _listed(counts: Mapping[Case, tuple[int, int]]) -> str:
-    return "; ".join(f"{case_name(case)}: {k} of {n}" for case, (k, n) in counts.items())
+def _listed(found: Mapping[Case, list[bool]]) -> str:
+    return "; ".join(f"{case_name(case)}: {sum(r)} of {len(r)}" for case, r in found.items())
 
 
 def _level(trace: Trace) -> float:
@@ -159,25 +160,24 @@ def typical_shape(study: Study) -> Finding:
     median there, the level; its minimum lies at least 10 % below the level; after that it rises
     above the level, or is not finite. Most: the interval of the share lies above one half; does
     not hold if it lies below in a case."""
-    counts: dict[Case, tuple[int, int]] = {}
+    found: dict[Case, list[bool]] = defaultdict(list)
     seen = np.zeros(3, dtype=int)
     for trace in study.traces("weights"):
-        level, lowest = _level(trace), int(np.argmin(trace.steady))
-        start = trace.steady[: _tenth(trace)]
+        steady, level = trace.steady, _level(trace)
+        start, lowest = steady[: _tenth(trace)], int(np.argmin(steady))
         three = np.array([
             np.abs(start - level).max() <= PLATEAU_TOLERANCE * level,
-            trace.steady[lowest] <= (1 - DESCENT_SHARE) * level,
-            trace.steady[lowest:].max() > level,
+            steady[lowest] <= (1 - DESCENT_SHARE) * level,
+            steady[lowest:].max() > level,
         ])  # fmt: skip
         seen += three
-        shown, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = shown + bool(three.all()), total + 1
-    if not counts:
+        found[trace.case].append(bool(three.all()))
+    if not found:
         return MISSING_RUNS
-    verdict, interval = _worst_share(counts)
+    verdict, interval = _worst_share(found)
     return Finding(
-        f"Plateau, descent and explosion, all three, in {_listed(counts)} range tests; of all "
-        f"{sum(total for _, total in counts.values())}, {seen[0]} have a plateau, {seen[1]} a "
+        f"Plateau, descent and explosion, all three, in {_listed(found)} range tests; of all "
+        f"{sum(map(len, found.values()))}, {seen[0]} have a plateau, {seen[1]} a "
         f"descent, {seen[2]} an explosion. Interval: the share, in the case where it is lowest.",
         verdict, interval,
     )  # fmt: skip
@@ -228,20 +228,19 @@ def steepest_descent(study: Study) -> Finding:
     in the last unbroken descent only, and falls back to a tenth of the maximum.)"""
     steepest = study.suggestions[study.suggestions["rule"] == STEEPEST]
     steepest = steepest.set_index(["backend", "protocol", "sweep", "run"])["min_lr"]
-    counts: dict[Case, tuple[int, int]] = {}
+    found: dict[Case, list[bool]] = defaultdict(list)
     fell = below = 0
     for trace, row in _with_range(study):
         step = math.log(trace.trained_lr[1] / trace.trained_lr[0])
         there = float(steepest.get((*trace.case, "weights", trace.run), math.nan))
-        near, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = near + (abs(math.log(row["min_lr"] / there)) < 1.5 * step), total + 1
+        found[trace.case].append(abs(math.log(row["min_lr"] / there)) < 1.5 * step)
         fell, below = fell + bool(row["fallback"]), below + (row["min_lr"] < row["max_lr"])
-    if not counts:
+    if not found:
         return MISSING_RUNS
-    verdict, interval = _worst_share(counts)
-    total = sum(n for _, n in counts.values())
+    verdict, interval = _worst_share(found)
+    total = sum(map(len, found.values()))
     return Finding(
-        f"The minimum is the curve's steepest descent in {_listed(counts)} runs. In {fell} of "
+        f"The minimum is the curve's steepest descent in {_listed(found)} runs. In {fell} of "
         f"{total} it is the rule's silent fallback, a tenth of the maximum; it is below the "
         f"maximum in {below}. Interval: the share, in the case where it is lowest.",
         verdict, interval,
@@ -258,18 +257,17 @@ def minimum_over_ten(study: Study) -> Finding:
     smoothed minimum is past it, a tenth is not. Holds if in every home case the interval of the
     share of such weights-sweep runs lies above one half; does not hold if it lies below in a
     case."""
-    counts: dict[Case, tuple[int, int]] = {}
+    found: dict[Case, list[bool]] = defaultdict(list)
     past, over, lags = 0, 0, []
     for trace, row in _with_range(study):
         lowest, maximum = trace.trained_lr[int(np.argmin(trace.steady))], row["max_lr"]
         needed, enough = bool(lowest < 10 * maximum), bool(maximum <= lowest)
-        right, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = right + (needed and enough), total + 1
+        found[trace.case].append(needed and enough)
         past, over = past + needed, over + (not enough)
         lags.append(math.log10(10 * maximum / lowest))
-    if not counts:
+    if not found:
         return MISSING_RUNS
-    verdict, interval = _worst_share(counts)
+    verdict, interval = _worst_share(found)
     own = pd.concat([study.cells(weights=w, lr_of=w, lr_kind="max") for w in "AB"])
     trained = (
         f"Trained on its own weights at the maximum: {counted(own['outcome'], OUTCOMES)}."
@@ -277,7 +275,7 @@ def minimum_over_ten(study: Study) -> Finding:
         else "No training at the maximum LR."
     )
     return Finding(
-        f"A tenth is right in {_listed(counts)} runs. The smoothed minimum lies past the raw one "
+        f"A tenth is right in {_listed(found)} runs. The smoothed minimum lies past the raw one "
         f"in {past} of {len(lags)}, by {number(float(np.median(lags)))} decades in the median; "
         f"after division the maximum is still past it in {over}. {trained} Interval: the share, in "
         "the case where it is lowest.", verdict, interval,
@@ -538,11 +536,10 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         loss = np.where(np.isfinite(loss), loss, np.inf)
         return bool(loss[last] > (1 + RISE) * loss[: last + 1].min())
 
-    counts: dict[Case, tuple[int, int]] = {}
+    found: dict[Case, list[bool]] = defaultdict(list)
     for trace, row in _with_range(study):
-        count, total = counts.get(trace.case, (0, 0))
-        counts[trace.case] = count + risen(trace.trained_lr, trace.steady, row["max_lr"]), total + 1
-    if not counts:
+        found[trace.case].append(risen(trace.trained_lr, trace.steady, row["max_lr"]))
+    if not found:
         return MISSING_RUNS
     validated = []
     for sweep in ("validation", "validation_batch"):
@@ -557,10 +554,10 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         if validated
         else "no range test was validated"
     )
-    verdict, interval = _worst_share(counts)
+    verdict, interval = _worst_share(found)
     return Finding(
         f"By the suggested maximum LR the raw training loss has risen by {RISE:.0%} from its "
-        f"lowest in {_listed(counts)} range tests; {beside_it}. Interval: the share, in the case "
+        f"lowest in {_listed(found)} range tests; {beside_it}. Interval: the share, in the case "
         "where it is lowest.", verdict, interval,
     )  # fmt: skip
 
