@@ -80,7 +80,7 @@ def test_the_ladder_goes_from_one_protocol_to_the_other(config):
     factors = differing(*(config.protocols[n] for n in ("blog_fastai", "blog_keras")), FACTORS)
     assert "gradient_clip" in factors and "weights" not in factors
     whole, *others = ladder
-    assert whole.design == "all"
+    assert {rung.scale for rung in ladder} == {"screen"} and whole.design == "all"
     alone = [rung for rung in others if rung.design == "alone"]
     assert [(rung.origin, rung.factor) for rung in alone] == [
         (origin, factor) for origin in ("blog_fastai", "blog_keras") for factor in factors
@@ -123,15 +123,17 @@ def test_runs_are_shared_with_the_weights_sweep_and_reading_takes_none(config):
 
 def test_confirmed_factors_are_exchanged_at_the_studys_own_scale(config):
     settings = dataclasses.replace(
-        config.attribution, batch_size=16, depth=14, confirmed=["gradient_clip", "ramp"],
-        confirmed_runs=2,
+        config.attribution, batch_size=16, depth=14, confirmed_runs=2,
+        confirmed=["gradient_clip", "ramp", "momentum_form"],
     )  # fmt: skip
     ladder = rungs(dataclasses.replace(config, attribution=settings), DIGEST)
-    confirmed = [rung for rung in ladder if rung.design == "confirmed"]
-    # Both protocols have the same ramp.
-    assert [(r.origin, r.factor) for r in confirmed] == [
-        ("blog_fastai", "gradient_clip"), ("blog_keras", "gradient_clip"),
+    confirmed = [rung for rung in ladder if rung.scale == "study"]
+    # Both protocols have the same ramp. Of two factors these are all sequences.
+    assert [(r.design, r.order, r.factor) for r in confirmed] == [
+        ("all", -1, ""), ("sequence", 0, "gradient_clip"), ("sequence", 0, "momentum_form"),
+        ("sequence", 1, "momentum_form"), ("sequence", 1, "gradient_clip"),
     ]  # fmt: skip
+    assert len(specs_of(confirmed)) == 2 * 5  # neither, either, both; the other protocol
     own = config.model.depth, config.sweep.batch_size
     for rung in ladder:
         expected = own if rung in confirmed else (14, 16)
@@ -163,8 +165,8 @@ def made_up(rows) -> pd.DataFrame:
     """Readings of (design, order, step, factor, origin, target, seed, LR before, after)."""
     table = pd.DataFrame(
         [
-            (*row[:6], row[6], row[6], "x", "y", row[7], row[7], row[8], row[8], False, False)
-            for row in rows
+            ("screen", *rung, seed, seed, "x", "y", before, before, after, after, False, False)
+            for *rung, seed, before, after in rows
         ],
         columns=list(READING_TYPES),
     )
@@ -323,7 +325,9 @@ def test_without_clipping_the_min_lr_of_the_keras_protocol_falls(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     dataset = load(config.data)
     save(dataset, study.dataset_path(config))
-    rung = next(r for r in rungs(config, dataset.digest) if (r[0], r[4]) == ("alone", "blog_keras"))
+    rung = next(
+        r for r in rungs(config, dataset.digest) if (r.design, r.origin) == ("alone", "blog_keras")
+    )
     assert rung.after[0].protocol.gradient_clip is None
     table = readings([rung], study.carry_out(config, specs_of([rung])))
     clipped, free = table["before_min_lr"].median(), table["after_min_lr"].median()

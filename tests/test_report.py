@@ -30,6 +30,7 @@ from lrrt.report import study, style
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (
     attribution,
+    attribution_confirmed,
     attribution_framework,
     attribution_rule,
     attribution_waterfall,
@@ -74,7 +75,7 @@ def config() -> Config:
         "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
         "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
-        "attribution.confirmed=[gradient_clip]", "attribution.confirmed_runs=3",
+        "attribution.confirmed=[gradient_clip,weight_decay]", "attribution.confirmed_runs=3",
         "variance.protocols=[blog_keras,blog_fastai]", "variance.augmentations=2",
     )  # fmt: skip
 
@@ -369,25 +370,23 @@ def test_every_figure_module_keeps_the_contract():
 
 
 def test_attribution_shows_every_effect_with_its_interval(data):
-    table = data.attribution
-    assert set(table["design"]) == {
-        "all", "alone", "confirmed", "sequence", "averaged", "unexplained"
-    }  # fmt: skip
+    table = data.attribution[data.attribution["scale"] == "screen"]
+    assert set(table["design"]) == {"all", "alone", "sequence", "averaged", "unexplained"}
     figure = drawn(attribution, data)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == ["all factors", "gradient clip", "rule", "weight decay", "not named"]
     for ax, quantity in zip(figure.axes, ("min_lr", "max_lr"), strict=True):
         rows = table[(table["quantity"] == quantity) & (table["design"] != "sequence")]
-        assert len(lines(ax, "decades")) == len(rows) == 2 + 3 * 3 + 2
+        assert len(lines(ax, "decades")) == len(rows) == 2 + 3 * 3
         whole = table[(table["quantity"] == quantity) & (table["design"] == "all")]
         assert lines(ax, "all: ")[0].get_xdata()[0] == whole["effect"].item()
         # Turned round: an effect is on the same side whichever end it is measured from.
         clip = [line.get_xdata()[0] for line in lines(ax, "gradient clip: ")]
-        assert len(clip) == 5 and (np.array(clip) > 0).all()
+        assert len(clip) == 3 and (np.array(clip) > 0).all()
     caption = attribution.caption(data)
-    assert "n = 2 to 3 runs each side" in caption and "not named" in caption
+    assert "n = 2 runs each side" in caption and "not named" in caption
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert f"alone, from the post's fastai protocol, {data.scale_of()}" in legend
+    assert "alone, from the post's fastai protocol" in legend
 
 
 def test_framework_and_protocol_are_told_apart(data):
@@ -415,12 +414,17 @@ def test_waterfall_goes_from_one_published_value_to_the_other(data):
     assert labels[-3:] == ["not named", "from our runs", "published, Keras protocol"]
     assert sorted(labels[2:-3]) == ["gradient clip", "rule", "weight decay"]
     steps = data.waterfall
-    for _, rows in steps.groupby("quantity"):
+    for _, rows in steps.groupby(["scale", "quantity"]):
         assert np.allclose(rows["after"].iloc[:-1], rows["before"].iloc[1:])
         assert rows["share"].sum() == pytest.approx(1)
         assert rows["share_published"].sum() == pytest.approx(1)
     caption = attribution_waterfall.caption(data)
     assert "all named factors are" in caption and "of another network" in caption
+    own = drawn(attribution_confirmed, data)
+    labels = [text.get_text() for text in own.axes[0].get_yticklabels()]
+    assert sorted(labels[2:-3]) == ["gradient clip", "weight decay"]
+    assert f"{data.scale_of()}, n = 3" in attribution_confirmed.caption(data)
+    assert len(attribution_confirmed.findings(data)) == 1
 
 
 def test_rule_that_fell_back_is_shown_in_every_sweep(data):

@@ -42,6 +42,7 @@ class Effect(NamedTuple):
 
 AVERAGED, UNEXPLAINED = "averaged", "unexplained"
 RUNG = {
+    "scale": "str",
     "design": "str",
     "order": "int64",
     "step": "int64",
@@ -79,6 +80,7 @@ CROSS_TYPES = {
 PUBLISHED, FACTOR, UNNAMED = "published", "factor", "not named"
 TO_OURS, FROM_OURS = "to our runs", "from our runs"
 WATERFALL_TYPES = {
+    "scale": "str",
     "quantity": "str",
     "step": "int64",
     "kind": "str",
@@ -158,8 +160,8 @@ def effects(readings: pd.DataFrame) -> pd.DataFrame:
             before, after = (_decades(group[f"{side}_{quantity}"]) for side in SIDES)
             fallbacks = int(group["after_fallback"].sum())
             rows.append((*rung, quantity, *paired_effect(before, after), fallbacks))
-    rows += _averaged(readings[readings["design"] == SEQUENCE])
-    rows += _unexplained(readings)
+    for scale, group in readings.groupby("scale", sort=False):
+        rows += [(scale, *row) for row in (*_averaged(group), *_unexplained(group))]
     return pd.DataFrame(rows, columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
 
 
@@ -180,10 +182,11 @@ def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
     return Effect(len(differences), start, end, middle, *interval, int((~paired).sum()))
 
 
-def _averaged(sequences: pd.DataFrame) -> list[tuple]:
+def _averaged(readings: pd.DataFrame) -> list[tuple]:
     """By factor, each seed's effect averaged over all orders; a seed in which an order has no
     suggestion on either side counts as abstained."""
     rows = []
+    sequences = readings[readings["design"] == SEQUENCE]
     for factor, group in sequences.groupby("factor", sort=False):
         ends = (group["origin"].iloc[0], group["target"].iloc[0])
         for quantity in QUANTITIES:
@@ -218,8 +221,9 @@ def _unexplained(readings: pd.DataFrame) -> list[tuple]:
 
 
 def oriented(effects: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """The rows of one quantity, all of them in the direction of the whole way: an effect measured
-    from the other end has its sign, and the ends of its interval, turned round."""
+    """Of the effects at one scale the rows of one quantity, all in the direction of the whole way:
+    an effect measured from the other end has its sign, and the ends of its interval, turned round.
+    """
     rows = effects[effects["quantity"] == quantity].reset_index(drop=True)
     whole = rows[rows["design"] == ALL]
     if not len(whole):
@@ -300,8 +304,9 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By quantity, steps whose ends meet, columns and types of :data:`WATERFALL_TYPES`. ``kind``:
-        ``published`` (an end, and no step: ``before`` and ``after`` are equal), ``to our runs`` and
+        By scale and quantity, steps whose ends meet, columns and types of
+        :data:`WATERFALL_TYPES`. ``kind``: ``published`` (an end, and no step: ``before`` and
+        ``after`` are equal), ``to our runs`` and
         ``from our runs`` (of the protocol whose published value that is), ``factor`` (the mean over
         sequences, or where there are none, alone in the first protocol; the largest first) and
         ``not named``. ``effect`` in decades, with its interval where there is one; ``share`` of the
@@ -310,8 +315,7 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     theirs = published[published["sweep"] == "weights"]
-    for quantity in QUANTITIES:
-        mine = effects[effects["quantity"] == quantity]
+    for (scale, quantity), mine in effects.groupby(["scale", "quantity"], sort=False):
         whole = mine[mine["design"] == ALL]
         if not len(whole) or not np.isfinite(whole["effect"].iloc[0]):
             continue
@@ -348,7 +352,8 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         for step, (kind, name, n, effect, low, high) in enumerate(steps):
             inner = kind in (FACTOR, UNNAMED)
             rows.append((
-                quantity, step, kind, name, n, 10**at, 10 ** (at + effect), effect, low, high,
+                scale, quantity, step, kind, name, n, 10**at, 10 ** (at + effect),
+                effect, low, high,
                 effect / whole["effect"] if inner and whole["effect"] else np.nan,
                 effect / gap if known and gap and kind != PUBLISHED else np.nan,
             ))  # fmt: skip

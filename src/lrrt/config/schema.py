@@ -179,8 +179,8 @@ class AttributionConfig:
     (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
     Steps and first seed are those of ``sweep``; so are ``batch_size`` and the network's ``depth``
     where they are null, and then a protocol as it is shares its runs with the weights sweep.
-    ``confirmed``: factors that are exchanged alone in ``confirmed_runs`` paired seeds of the
-    study's own network and batch size, too.
+    ``confirmed``: factors that are exchanged one after the other, as listed and in reverse, in
+    ``confirmed_runs`` paired seeds of the study's own network and batch size, too.
     """
 
     backend: str = "torch"

@@ -111,12 +111,13 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "attribution", "Factors between the two protocols, in decades of the suggested LR",
             "The protocol origin with one factor of the target: alone, or after those before it in "
-            "a sequence; averaged: over sequences. Effect: mean log10 difference of n runs paired "
-            "by seed, with Student's t interval (95 %). Before and after: geometric "
-            "means. Abstained: pairs in which a rule suggests nothing.",
+            "a sequence; averaged: over sequences; at the scale of the screen, or the study's own. "
+            "Effect: mean log10 difference of n runs paired by seed, with Student's t interval "
+            "(95 %). Before and after: geometric means. Abstained: pairs in which a rule suggests "
+            "nothing.",
             data.attribution,
-            columns("design", "order", "step", "factor", "origin", "target", "quantity", "n",
-                    "before", "after")
+            columns("scale", "design", "order", "step", "factor", "origin", "target", "quantity",
+                    "n", "before", "after")
             | {"effect, decades": ("effect", "low", "high")}
             | columns("abstained", "fallbacks"),
         ),
@@ -144,7 +145,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "Steps whose ends meet. Shares of the way between our two ends, and between the "
             "published ones. A factor's effect is its mean over sequences (averaged), or alone.",
             data.waterfall,
-            columns("quantity", "kind", "name", "n", "before", "after")
+            columns("scale", "quantity", "kind", "name", "n", "before", "after")
             | {"decades": ("effect", "low", "high"), "share": ("share",),
                "of the published gap": ("share_published",)},
         ),

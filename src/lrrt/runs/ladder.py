@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,8 @@ from lrrt.config import FACTORS, AttributionConfig, Config, ProtocolConfig, Scal
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 
-ALONE, CONFIRMED, SEQUENCE, ALL = "alone", "confirmed", "sequence", "all"
+ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
+SCREEN, STUDY = "screen", "study"
 
 
 def exchanged(
@@ -81,14 +82,15 @@ def seeded(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
 class Rung(NamedTuple):
     """A step on the way from one protocol to the other, with its paired runs.
 
-    ``design``: ``alone`` (one factor exchanged in a protocol as it is), ``confirmed`` (the same at
-    the study's own scale), ``sequence`` (one more factor, those before it exchanged already) or
-    ``all`` (the whole way). ``order`` and ``step``:
-    of a sequence, from 0; -1 elsewhere. ``factor``: empty for ``all``. ``origin`` and ``target``:
-    the protocol that is changed, and the one that it is changed towards. ``before`` and ``after``:
+    ``scale``: the network and batch size of the ``screen``, or of the ``study``. ``design``:
+    ``alone`` (one factor exchanged in a protocol as it is), ``sequence`` (one more factor, those
+    before it exchanged already) or ``all`` (the whole way). ``order`` and ``step``: of a sequence,
+    from 0; -1 elsewhere. ``factor``: empty for ``all``. ``origin`` and ``target``: the protocol
+    that is changed, and the one that it is changed towards. ``before`` and ``after``:
     specifications, run i of each with the same seeds; a specification's own protocol reads it.
     """
 
+    scale: str
     design: str
     order: int
     step: int
@@ -102,38 +104,45 @@ class Rung(NamedTuple):
 def rungs(config: Config, dataset_digest: str) -> list[Rung]:
     """What ``config.attribution`` asks for; nothing where it has no runs.
 
-    A factor in which the two protocols agree is left out. What a rung shares with another, or with
-    the weights sweep, is one run: keys are equal where only the reading differs.
+    The screen exchanges each factor alone, from both ends, and all in sequences. At the study's own
+    scale the confirmed ones are exchanged in sequence, as listed and in reverse: of two factors
+    these are all sequences. A factor in which the two protocols agree is left out. What a rung
+    shares with another, or with the weights sweep, is one run: keys are equal where only the
+    reading differs.
     """
-    settings = config.attribution
-    if settings.runs == 0:
-        return []
-    ends = {name: config.protocols[name] for name in (settings.start, settings.end)}
+    screen = config.attribution
+    study = dataclasses.replace(
+        screen, factors=screen.confirmed, runs=screen.confirmed_runs, orders=2,
+        batch_size=None, depth=None,
+    )  # fmt: skip
+    made = []
+    for scale, settings in ((SCREEN, screen), (STUDY, study)):
+        if screen.runs and settings.runs and settings.factors:
+            made += _ladder(config, dataset_digest, scale, settings)
+    return made
 
-    def specs(
-        origin: str, target: str, factors: Iterable[str], settings: AttributionConfig = settings
-    ) -> tuple[RunSpec, ...]:
+
+def _ladder(
+    config: Config, dataset_digest: str, scale: str, settings: AttributionConfig
+) -> Iterator[Rung]:
+    start, end = settings.start, settings.end
+    ends = {name: config.protocols[name] for name in (start, end)}
+    factors = differing(ends[start], ends[end], settings.factors)
+
+    def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
         protocol = exchanged(ends[origin], ends[target], factors)
         spec = as_swept(config, dataset_digest, settings.backend, protocol, settings)
         return seeded(spec, settings.runs)
 
-    start, end = settings.start, settings.end
-    factors = differing(ends[start], ends[end], settings.factors)
-    made = [Rung(ALL, -1, -1, "", start, end, specs(start, end, []), specs(end, start, []))]
-    full = dataclasses.replace(settings, batch_size=None, depth=None, runs=settings.confirmed_runs)
-    confirmed = differing(ends[start], ends[end], settings.confirmed) if full.runs else []
-    for design, scale, names in ((ALONE, settings, factors), (CONFIRMED, full, confirmed)):
-        for origin, target in ((start, end), (end, start)):
-            made += [
-                Rung(design, -1, -1, factor, origin, target,
-                     specs(origin, target, [], scale), specs(origin, target, [factor], scale))
-                for factor in names
-            ]  # fmt: skip
+    yield Rung(scale, ALL, -1, -1, "", start, end, specs(start, end, []), specs(end, start, []))
+    if scale == SCREEN:
+        for (origin, target), factor in itertools.product(((start, end), (end, start)), factors):
+            sides = specs(origin, target, []), specs(origin, target, [factor])
+            yield Rung(scale, ALONE, -1, -1, factor, origin, target, *sides)
     for number, order in enumerate(orders(factors, settings.orders, config.sweep.seed)):
         for i, factor in enumerate(order):
-            before, after = (specs(start, end, order[:count]) for count in (i, i + 1))
-            made.append(Rung(SEQUENCE, number, i, factor, start, end, before, after))
-    return made
+            sides = (specs(start, end, order[:count]) for count in (i, i + 1))
+            yield Rung(scale, SEQUENCE, number, i, factor, start, end, *sides)
 
 
 def orders(factors: list[str], count: int, seed: int) -> list[list[str]]:

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from lrrt.analysis.attribution import AVERAGED, UNEXPLAINED, oriented
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.report import style
+from lrrt.report.figures._factors import words
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
-from lrrt.runs.ladder import ALL, ALONE, CONFIRMED
+from lrrt.runs.ladder import ALL, ALONE, SCREEN
 
 ORDER = 65
 SECTION = "Initial weights and batch order"
@@ -19,51 +20,47 @@ RUNS_OF = "attribution"
 WHOLE, REST = "all factors", "not named"
 
 
-def _words(factor: str) -> str:
-    return factor.replace("_", " ")
-
-
 def _ends(rows: pd.DataFrame) -> tuple[str, str]:
     whole = rows[rows["design"] == ALL].iloc[0]
     return whole["origin"], whole["target"]
 
 
-def _looks(rows: pd.DataFrame, scale: str) -> list[tuple[str, pd.DataFrame, dict, float]]:
+def _looks(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict, float]]:
     """Each kind of dot: its legend, its rows, its looks, and where it stands in a line."""
     start, end = _ends(rows)
-    found = []
-    for design, where, marker, shade, side in (
-        (ALONE, "", "o", style.TRAIN_COLOUR, 0.24),
-        (CONFIRMED, f", {scale}", "^", style.VALIDATION_COLOUR, 0.12),
-    ):
-        for origin, sign, fill in ((start, -1, shade), (end, 1, "white")):
-            mine = rows[(rows["design"] == design) & (rows["origin"] == origin)]
-            looks = {"marker": marker, "color": shade, "markerfacecolor": fill}
-            found.append((f"alone, from {style.name(origin)}{where}", mine, looks, sign * side))
+    found, shade = [], style.TRAIN_COLOUR
+    for origin, side, fill in ((start, -0.2, shade), (end, 0.2, "white")):
+        mine = rows[(rows["design"] == ALONE) & (rows["origin"] == origin)]
+        looks = {"marker": "o", "color": shade, "markerfacecolor": fill}
+        found.append((f"alone, from {style.name(origin)}", mine, looks, side))
     averaged = rows[rows["design"] == AVERAGED]
     found.append(("mean over sequences", averaged, {"marker": "D", "color": style.INK}, 0.0))
     return [kind for kind in found if len(kind[1])]
 
 
+def _rows(data: StudyData) -> pd.DataFrame:
+    return data.attribution[data.attribution["scale"] == SCREEN]
+
+
 def caption(data: StudyData) -> str:
-    start, end = _ends(data.attribution)
+    start, end = _ends(_rows(data))
     parts = []
     for quantity in QUANTITIES:
-        rows = oriented(data.attribution, quantity)
+        rows = oriented(_rows(data), quantity)
         whole = rows[rows["design"] == ALL].iloc[0]
-        words = f"{style.name(quantity)}: {style.effect(whole)} in all"
+        text = f"{style.name(quantity)}: {style.effect(whole)} in all"
         singles = rows[rows["design"] == ALONE].dropna(subset=["effect"])
         if len(singles):
             largest = singles.loc[singles["effect"].abs().idxmax()]
-            words += (
-                f", the largest single one {style.effect(largest)} ({_words(largest['factor'])}, "
+            text += (
+                f", the largest single one {style.effect(largest)} ({words(largest['factor'])}, "
                 f"exchanged in {style.name(largest['origin'])})"
             )
         rest = rows[rows["design"] == UNEXPLAINED]
         if len(rest) and whole["effect"]:
-            words += f"; not named: {abs(rest['effect'].iloc[0] / whole['effect']):.0%} of it"
-        parts.append(words)
-    counts, settings = data.attribution["n"], data.config.attribution
+            text += f"; not named: {abs(rest['effect'].iloc[0] / whole['effect']):.0%} of it"
+        parts.append(text)
+    counts, settings = _rows(data)["n"], data.config.attribution
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     return (
         f"Effect of each factor on the suggested LR, in decades, on the way from "
@@ -75,7 +72,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    table = data.attribution
+    table = _rows(data)
     if not len(table) or not np.isfinite(table["effect"].astype(float)).any():
         return None
     rest = [REST] if (table["design"] == UNEXPLAINED).any() else []
@@ -90,12 +87,12 @@ def draw(data: StudyData) -> Figure | None:
         for design, line in ((ALL, 0), (UNEXPLAINED, len(lines) - 1)):
             for row in rows[rows["design"] == design].to_dict("records"):
                 _dot(ax, row, line, marker="s", color=style.INK)
-        for text, found, looks, side in _looks(rows, data.scale_of()):
+        for text, found, looks, side in _looks(rows):
             for row in found.to_dict("records"):
                 _dot(ax, row, lines.index(row["factor"]) + side, **looks)
             ax.plot([], [], linestyle="none", label=text, **looks)
         ax.set(
-            yticks=range(len(lines)), yticklabels=[_words(line) for line in lines],
+            yticks=range(len(lines)), yticklabels=[words(line) for line in lines],
             ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
         )  # fmt: skip
         ax.set_title(style.name(quantity))
@@ -107,8 +104,8 @@ def draw(data: StudyData) -> Figure | None:
 
 
 def _dot(ax, row: dict, line: float, *, color: str, **looks) -> None:
-    words = f"{_words(row['factor']) or row['design']}: {style.effect(row)} decades"
-    words += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
+    text = f"{words(row['factor']) or row['design']}: {style.effect(row)} decades"
+    text += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
     ax.plot([row["low"], row["high"]], [line, line], color=color, linewidth=1.2)
     ax.plot([row["effect"]], [line], color=color, markersize=6, linestyle="none",
-            gid=style.tip(words), **looks)  # fmt: skip
+            gid=style.tip(text), **looks)  # fmt: skip
