@@ -328,11 +328,16 @@ def test_findings_name_the_largest_effect(data):
     settings = table[~table["setting"].isin(["smoothing", "restarts"])].dropna(subset="effect")
     for protocol in ("blog_keras", "blog_fastai"):
         mine = settings[(settings["protocol"] == protocol) & (settings["quantity"] == "max_lr")]
+        mine = mine[(mine["low"] > 0) | (mine["high"] < 0)]
         row = mine.loc[mine["effect"].abs().idxmax()]
         sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
         words = f"max LR moves most with {row['setting']} {row['value']}: {row['effect']:+.2f} ["
         assert words in sentence
         assert "the loss is lowest" in sentence and "from the mean of all" in sentence
+    wide = dataclasses.replace(data, instrument=data.instrument.assign(low=-9.0, high=9.0))
+    words = " ".join(figure.findings(wide))
+    assert "moves most" not in words
+    assert words.count("of no setting is the effect on max LR told from none (n = ") == 2
 
 
 def test_without_runs_there_is_no_figure(data):

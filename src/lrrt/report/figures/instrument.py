@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.instrument import LAG, LAST
 from lrrt.report import style
+from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
@@ -35,9 +36,14 @@ def findings(data: StudyData) -> list[str]:
         settings = rows[~rows["setting"].isin(["smoothing", "restarts"])].dropna(subset="effect")
         for quantity in QUANTITIES:
             mine = settings[settings["quantity"] == quantity]
-            if len(mine):
-                row = mine.loc[mine["effect"].abs().idxmax()]
+            sure = [row["effect"] != 0 and told(row) for row in mine.to_dict("records")]
+            if any(sure):
+                sure = mine[sure]
+                row = sure.loc[sure["effect"].abs().idxmax()]
                 parts.append(f"{style.name(quantity)} moves most with {_words(row)}: {_size(row)}")
+            elif len(mine):
+                parts.append(f"of no setting is the effect on {style.name(quantity)} told from "
+                             f"none (n = {mine['n'].max()})")  # fmt: skip
         lags = rows[rows["setting"] == "smoothing"].dropna(subset="effect")
         lag = lags.pivot(index="value", columns="quantity", values="effect")
         if "spline" in lag.index:
@@ -85,9 +91,10 @@ def caption(data: StudyData) -> str:
     text = (
         f"Top: mean log10 difference of the suggested LR to the default, each protocol's own rule, "
         f"n = {n} runs paired by seed; bars: its 95 % t interval. A "
-        f"cross: no run has a suggestion. Beta, trim, stop factor and smoothing are "
-        f"replayed on stored curves (smoothing: the rule {LAG}, against its EMA); steps, range and "
-        f"shape of the ramp took runs of their own ({data.scale_of(settings)})."
+        f"cross: no run has a suggestion; bars are cut at the axes. Beta, trim, stop factor and "
+        f"smoothing are replayed on the curves of the weights sweep ({data.scale_of()}; smoothing: "
+        f"the rule {LAG}, against its EMA); steps, range and shape of the ramp took runs of their "
+        f"own ({data.scale_of(settings)})."
     )
     if len(data.instrument_restarts):
         steps = data.instrument_restarts["steps"].iloc[0]
@@ -129,6 +136,9 @@ def draw(data: StudyData) -> Figure | None:
             yticks=range(len(lines)), ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
             yticklabels=["  ".join(line) for line in lines] if i == 0 else [],
         )  # fmt: skip
+        reach = 1.3 * table.loc[table["quantity"] == quantity, "effect"].abs().max()
+        if reach > 0:  # of two runs an interval can be ten times as wide
+            ax.set_xlim(-reach, reach)
         ax.set_title(style.name(quantity))
     for j, protocol in enumerate(protocols):
         home = data.config.protocols[protocol].home
