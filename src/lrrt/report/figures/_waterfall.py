@@ -55,15 +55,16 @@ def findings(data: StudyData, scale: str) -> list[str]:
         if first["kind"] == PUBLISHED:
             gap = np.log10(last["after"] / first["before"])
             text += f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
-        if told(whole):
-            rows = (sure if len(sure) else named.head(1)).to_dict("records")
+        if not told(whole):
+            text += ", no gap that these runs tell from none, and so no shares of it"
+        rows = (sure if len(sure) else named.head(int(told(whole)))).to_dict("records")
+        if rows:
             moving = ", ".join(f"{words(row['name'])} {style.effect(row)}" for row in rows)
-            text += f"; {'told from none are' if len(sure) else 'the largest is'} {moving}; "
-            text += f"all named factors are {named['share'].sum():.0%} of it"
+            text += f"; {'told from none are' if len(sure) else 'the largest is'} {moving}"
+        if told(whole):
+            text += f"; all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
                 text += f", {named['share_published'].sum():.0%} of the published gap"
-        else:
-            text += ", no gap that these runs tell from none, and so no shares of it"
         parts.append(text)
     if not parts:
         return []
