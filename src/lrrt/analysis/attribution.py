@@ -306,10 +306,9 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         By scale and quantity, steps whose ends meet, columns and types of
         :data:`WATERFALL_TYPES`. ``kind``: ``published`` (an end, and no step: ``before`` and
-        ``after`` are equal), ``to our runs`` and
-        ``from our runs`` (of the protocol whose published value that is), ``factor`` (the mean over
-        sequences, or where there are none, alone in the first protocol; the largest first) and
-        ``not named``. ``effect`` in decades, with its interval where there is one; ``share`` of the
+        ``after`` are equal), ``to our runs`` and ``from our runs`` (of the protocol whose published
+        value that is), ``factor`` (the mean over sequences, or where there are none, alone in the
+        first protocol; the largest first) and ``not named``. ``effect`` in decades, with its interval where there is one; ``share`` of the
         way between our two ends, ``share_published`` of that between the published ones. Where a
         protocol was not published, from and to our ends.
     """

@@ -39,10 +39,9 @@ def _scale(data: StudyData, scale: str) -> str:
 
 def findings(data: StudyData, scale: str) -> list[str]:
     """The gap, the factors that move it, and what the named ones add up to, of both quantities."""
-    parts = []
+    parts, table = [], _steps(data, scale)
     for quantity in QUANTITIES:
-        steps = _steps(data, scale)
-        steps = steps[steps["quantity"] == quantity]
+        steps = table[table["quantity"] == quantity]
         named = steps[steps["kind"] == FACTOR]
         if not len(named):
             continue

@@ -1,9 +1,8 @@
 """From one published range to the other, factor by factor: of the screen's runs."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
 from lrrt.report.figures import _waterfall
-from lrrt.report.study import StudyData
 from lrrt.runs.ladder import SCREEN
 
 ORDER = 64
@@ -12,14 +11,7 @@ TITLE = "From one published range to the other"
 NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
 RUNS_OF = "attribution"
 
-
-def findings(data: StudyData) -> list[str]:
-    return _waterfall.findings(data, SCREEN)
-
-
-def caption(data: StudyData) -> str:
-    return _waterfall.caption(data, SCREEN)
-
-
-def draw(data: StudyData) -> Figure | None:
-    return _waterfall.draw(data, SCREEN)
+findings, caption, draw = (
+    partial(function, scale=SCREEN)
+    for function in (_waterfall.findings, _waterfall.caption, _waterfall.draw)
+)
