@@ -308,9 +308,10 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         :data:`WATERFALL_TYPES`. ``kind``: ``published`` (an end, and no step: ``before`` and
         ``after`` are equal), ``to our runs`` and ``from our runs`` (of the protocol whose published
         value that is), ``factor`` (the mean over sequences, or where there are none, alone in the
-        first protocol; the largest first) and ``not named``. ``effect`` in decades, with its interval where there is one; ``share`` of the
-        way between our two ends, ``share_published`` of that between the published ones. Where a
-        protocol was not published, from and to our ends.
+        first protocol; the largest first) and ``not named``. ``effect`` in decades, with its
+        interval where there is one; ``share`` of the way between our two ends, ``share_published``
+        of that between the published ones. Where a protocol was not published, from and to our
+        ends.
     """
     rows = []
     theirs = published[published["sweep"] == "weights"]
