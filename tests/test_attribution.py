@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study
+import yaml
 
 from lrrt.analysis.attribution import (
     EFFECT_TYPES,
@@ -19,7 +21,8 @@ from lrrt.analysis.attribution import (
     waterfall,
 )
 from lrrt.analysis.published import published
-from lrrt.config import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.compose import composed_yaml
+from lrrt.config import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig, from_mapping
 from lrrt.datasets import load, save
 from lrrt.errors import InputError
 from lrrt.runs import study
@@ -119,6 +122,19 @@ def test_runs_are_shared_with_the_weights_sweep_and_reading_takes_none(config):
     assert len(planned) == len({spec.key for spec in planned})
     seeds = [spec.weights_seed for spec in planned]
     assert seeds == sorted(seeds)
+
+
+def test_the_resnet20_study_begins_with_runs_of_the_blog_studys_attribution():
+    conf = Path(__file__).parents[1] / "conf"
+    blog, small = (
+        from_mapping(yaml.safe_load(composed_yaml(conf, [f"study={name}"])))
+        for name in ("blog", "resnet20")
+    )
+    known = {spec.key for spec in specs_of(rungs(blog, DIGEST))}
+    for protocol in ("blog_fastai", "blog_keras"):
+        swept = sweep_specs(small, DIGEST, "torch", protocol, "weights")
+        first = [spec.key for spec in swept[: blog.attribution.runs]]
+        assert len(first) == 5 and set(first) <= known
 
 
 def test_confirmed_factors_are_exchanged_at_the_studys_own_scale(config):

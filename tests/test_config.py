@@ -31,7 +31,7 @@ def test_params_yaml_is_the_composition_of_conf():
     assert (ROOT / "params.yaml").read_text() == composed_yaml(ROOT / "conf", [])
 
 
-@pytest.mark.parametrize("study", ["quick", "blog"])
+@pytest.mark.parametrize("study", ["quick", "resnet20", "blog"])
 def test_each_study_composes_and_is_valid(study):
     assert from_mapping(compose(f"study={study}")).study.name == study
 
@@ -92,6 +92,7 @@ BAD = [
     ("sweeps.weights.validation=full", "running"),
     ("sweeps.weights.precision=float8", "bfloat16"),
     ("sweeps.batch_size.batch_sizes=[]", "batch_sizes"),
+    ("sweeps.batch_size.whole_epoch=true", "whole_epoch"),
     ("protocols.blog_keras.ramp.start=0", "ramp.start"),
     ("protocols.blog_keras.ramp.start=-1", "ramp.start"),
     ("protocols.blog_keras.ramp.end=1e-9", "ramp.end"),

@@ -253,6 +253,7 @@ def plan_config() -> Config:
         sweeps={
             "s": SweepConfig(runs=3, batch_sizes=[16, 32], seed=7, new_weights=False),
             "same": SweepConfig(runs=3, new_weights=False, new_order=False, steps=15),
+            "epoch": SweepConfig(whole_epoch=True, batch_sizes=[10, 20]),
         },
     )
 
@@ -273,6 +274,9 @@ def test_sweep_specs():
     assert config.protocols["p"].ramp.steps is None
     assert len(sweep_specs(config, "d", "fake", "crossed", "s")) == 2
     assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "same")] == [15]
+    config.protocols["p"].ramp.steps = 12
+    assert {s.steps for s in sweep_specs(config, "d", "fake", "p", "s")} == {12}
+    assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "epoch")] == [33, 16]
 
 
 def test_the_queue_takes_every_case_in_turn():
@@ -299,7 +303,7 @@ def test_the_queue_takes_every_case_in_turn():
     [
         (("jax", "p", "s"), "doubling, fake, "),
         (("fake", "q", "s"), "one of: crossed, p"),
-        (("fake", "p", "t"), "one of: s, same"),
+        (("fake", "p", "t"), "one of: epoch, s, same"),
     ],
 )
 def test_sweep_specs_name_what_exists(names, part):

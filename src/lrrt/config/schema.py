@@ -130,6 +130,7 @@ class SweepConfig:
     new_order: bool = True  # new batch order and augmentation each run
     batch_sizes: list[int] = field(default_factory=lambda: [128])
     steps: int | None = None  # overrides the protocol's; null keeps it
+    whole_epoch: bool = False  # one epoch of whole batches overrides them; not beside ``steps``
     validation: str = "none"  # none | running | batch: statistics used by batch norm
     precision: str = "float32"  # float32 | tfloat32 (on a GPU) | bfloat16
     seed: int = 0  # first seed

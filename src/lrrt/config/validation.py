@@ -217,8 +217,8 @@ def validate(config: Config) -> Config:
             limit = data.train_images if name in study.sweeps else math.inf
             check_range(f"{prefix}.batch_sizes", size, 1, limit)
             for protocol_name in study.protocols if name in study.sweeps else []:
-                whole = config.protocols[protocol_name].ramp.steps or data.train_images // size
-                if sweep.steps is None and whole < 10:
+                fixed = sweep.steps or config.protocols[protocol_name].ramp.steps
+                if (sweep.whole_epoch or not fixed) and data.train_images // size < 10:
                     raise InputError(
                         f"{prefix}.batch_sizes",
                         size,
@@ -226,6 +226,8 @@ def validate(config: Config) -> Config:
                     )
         if sweep.steps is not None:
             check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+            if sweep.whole_epoch:
+                raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
         if (
             sweep.precision == "tfloat32"
             and config.launcher.device != "cuda"

@@ -17,7 +17,7 @@ def sweep_specs(
 
     Run i has weights seed ``seed + i`` where the sweep asks for new weights (else ``seed``), and
     likewise its order seed. The steps are the sweep's, else the ramp's, else one epoch of whole
-    batches.
+    batches; that epoch also where the sweep asks for it.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def sweep_specs(
                 batch_size,
                 f"at most data.train_images = {config.data.train_images}",
             )
-        steps = sweep.steps or protocol.ramp.steps or whole_batches
+        steps = sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
         ramp = dataclasses.replace(protocol.ramp, steps=steps)
         specs += [
             RunSpec(
