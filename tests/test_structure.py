@@ -1,10 +1,14 @@
-"""The layers, and what each DVC stage says it depends on, held against the import graph."""
+"""The layers and what each DVC stage depends on, against the import graph; the pins."""
 
+import re
+import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import grimp
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ["stages", "finder", "report", "analysis", "runs", "backends", "datasets", "core"]
@@ -97,3 +101,19 @@ def test_stage_depends_on_all_it_imports(graph, stage):
         if file.read_text() and not any(path == d or path.startswith(d + "/") for d in declared):
             missing.append(path)
     assert sorted(missing) == []
+
+
+def test_every_pinned_package_installs_on_the_oldest_python_that_is_promised():
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest = re.match(r">=([\d.]+)", promised)[1] + ".0"
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    needs = {
+        package.name: package.metadata.get("Requires-Python")
+        for package in distributions()
+        if package.name in pinned
+    }
+    assert len(needs) > 100
+    refusing = {
+        name: python for name, python in needs.items() if oldest not in SpecifierSet(python or "")
+    }
+    assert refusing == {}
