@@ -455,6 +455,7 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
             rows = rows[rows["component"] != "total"]
         found = sorted(line.get_xdata()[0] for line in lines(ax, "n = "))
         assert found == pytest.approx(sorted(rows[key]))
+    assert variance._early(data.variance_spread.assign(early=4).iloc[0]).startswith(" In 4 of ")
     sentences = variance.findings(data)
     assert len(sentences) == 2 and all("The same weights leave" in words for words in sentences)
     assert sentences[0] in variance.caption(data)

@@ -163,7 +163,7 @@ def runs_of(values: np.ndarray, **columns) -> pd.DataFrame:
     for at in np.ndindex(values.shape):
         lr = 10 ** values[at]
         seeds = (*at, pd.NA)[:3]
-        rows.append(("r", "torch", "p", 8, 64, *seeds, lr, 10 * lr, False, ""))
+        rows.append(("r", "torch", "p", 8, 64, *seeds, lr, 10 * lr, False, False, ""))
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES).assign(**columns)
 
 
@@ -256,6 +256,11 @@ def test_tables_of_planned_runs():
     assert list(parts) == list(COMPONENT_TYPES) and list(spread) == list(SPREAD_TYPES)
     assert len(parts) == 2 * 2 * 8 and len(spread) == 2 * 2 * 6
     assert parts.groupby(["protocol", "quantity"])["share"].max().eq(1).all()
+    assert not runs["early"].any()
+    first = runs.assign(early=runs.index == runs.index[0])  # a run of one case
+    for table in (component_table(first), spread_table(first)):
+        mine = table["protocol"] == runs["protocol"].iloc[0]
+        assert (table["early"] == mine.astype(int)).all() and mine.any() and not mine.all()
     empty = run_table([], synthetic_study.Formulas([]))
     assert list(component_table(empty)) == list(parts) and len(spread_table(empty)) == 0
 

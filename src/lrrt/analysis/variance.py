@@ -33,6 +33,7 @@ from lrrt.runs.store import Store
 FACTORS = ("weights", "order", "augmentation")
 TOTAL = "total"
 DRAWS = 10_000
+EARLY = 10  # times the ramp's first LR: its first decade, where the loss can only be noise
 ROUNDING = 1e-12  # of a difference of variances, relative to the total
 RUN_TYPES = {
     "run": "str",
@@ -46,6 +47,7 @@ RUN_TYPES = {
     "min_lr": "float64",
     "max_lr": "float64",
     "fallback": "bool",
+    "early": "bool",
     "reason": "str",
 }
 CASE = {"backend": "str", "protocol": "str", "depth": "int64", "quantity": "str"}
@@ -54,6 +56,7 @@ COUNTS = {
     "dropped": "int64",
     "abstained": "int64",
     "fallbacks": "int64",
+    "early": "int64",
     "reason": "str",
 }
 COMPONENT_TYPES = (
@@ -189,7 +192,8 @@ def complete(values: np.ndarray) -> list[np.ndarray] | None:
 def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
     """One row per cell, columns and types of :data:`RUN_TYPES`; LRs NaN where the rule abstains.
 
-    ``augmentation_seed`` is null where the augmentation goes with the order.
+    ``augmentation_seed`` is null where the augmentation goes with the order. ``early``: min LR lies
+    in the ramp's first decade.
 
     Raises
     ------
@@ -202,7 +206,8 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
         rows.append((
             spec.key[:12], spec.backend, protocol, spec.model.depth, spec.batch_size,
             spec.weights_seed, spec.order_seed, spec.augmentation_seed,
-            found.min_lr, found.max_lr, found.fallback, found.reason,
+            found.min_lr, found.max_lr, found.fallback,
+            found.min_lr < EARLY * spec.protocol.ramp.start, found.reason,
         ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
 
@@ -249,7 +254,8 @@ def _cases(runs: pd.DataFrame) -> Iterator[tuple[tuple, int, tuple, Decompositio
                 found, n = decompose(values_used), values_used.size
                 if not any(found.estimate.values()):
                     reason = "all suggestions are equal"
-            counts = (n, values.size - n, abstained, int(group["fallback"].sum()), reason)
+            flagged = (int(group[name].sum()) for name in ("fallback", "early"))
+            counts = (n, values.size - n, abstained, *flagged, reason)
             yield (*identity, quantity), values.ndim, counts, found
 
 
@@ -264,8 +270,9 @@ def component_table(runs: pd.DataFrame) -> pd.DataFrame:
         left over) or ``total``. ``variance`` as estimated, maybe negative; ``share`` of the total,
         negative ones counted as 0; 95 % intervals. Of the planned runs, ``n`` are used and
         ``dropped`` not, since in ``abstained`` of them the rule suggests nothing (see
-        :func:`complete`); ``fallbacks`` as flagged by the rule. Where nothing can be said the
-        numbers are NaN, and ``reason`` says why.
+        :func:`complete`); ``fallbacks`` as flagged by the rule; in ``early`` of them min LR
+        lies in the ramp's first decade. Where nothing can be said the numbers are NaN, and
+        ``reason`` says why.
     """
     rows = []
     for case, factors, counts, found in _cases(runs):

@@ -154,12 +154,12 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "Crossed design, in decades squared, by expected mean squares; a negative estimate "
             "counts as 0 in the shares. The highest interaction is also all that is left over. "
             "Intervals (95 %): generalised, for normal effects. Dropped: runs left out so that "
-            "no combination lacks a suggestion.",
+            "no combination lacks a suggestion. Early: of min LR in the ramp's first decade.",
             data.variance,
             columns("backend", "protocol", "depth", "quantity", "component", "freedom")
             | {"variance": ("variance", "variance_low", "variance_high"),
                "share": ("share", "low", "high")}
-            | columns("n", "dropped", "abstained", "fallbacks", "reason"),
+            | columns("n", "dropped", "abstained", "fallbacks", "early", "reason"),
         ),
         Table(
             "variance_spread", "What is left of the spread with factors fixed",

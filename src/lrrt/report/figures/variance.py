@@ -60,9 +60,19 @@ def findings(data: StudyData) -> list[str]:
             f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
             f"deviation, all combinations of weights and batches). The same weights leave "
             f"{_leaves(weights)} of it, the same batches {_leaves(batches)}: "
-            f"{_reduction(weights)}; {_comparison(batches)}."
+            f"{_reduction(weights)}; {_comparison(batches)}.{_early(rows.iloc[0])}"
         )
     return sentences
+
+
+def _early(row: pd.Series) -> str:
+    if not row["early"]:
+        return ""
+    return (
+        f" In {row['early']} of {row['n'] + row['dropped']} runs min LR lies in the ramp's first "
+        "decade, where the loss moves with the batches alone: no descent that the learning rate "
+        "made."
+    )
 
 
 def _listed(words: Iterable[str]) -> str:
