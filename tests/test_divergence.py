@@ -356,6 +356,18 @@ def test_stage(study):
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
+@pytest.mark.parametrize("grid_pairs, counts", [(0, [2, 2]), (2, [14, 14])])
+def test_the_grid_is_trained_of_as_many_pairs_as_asked(study, grid_pairs, counts):
+    from lrrt.stages import divergence as stage
+
+    params = json.loads(Path("params.yaml").read_text())
+    params["divergence"]["grid_pairs"] = grid_pairs
+    Path("params.yaml").write_text(json.dumps(params))
+    stage.main([])
+    outcomes = pd.read_parquet(OUTPUTS[1])
+    assert outcomes.groupby("pair").size().tolist() == counts
+
+
 @pytest.mark.parametrize("break_it, named", [
     (lambda: Path("data/t/dataset.safetensors").unlink(), "lrrt.stages.data"),
     (lambda: Path("data/t/suggestions.parquet").unlink(), "lrrt.stages.suggest"),

@@ -150,14 +150,16 @@ class DivergenceConfig:
     """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all).
 
     ``pairs``: [backend, protocol] whose runs A and B are compared. ``pairs_per_case``: how many
-    pairs A, B of each; those after the first are trained at the maximum LRs of A and B on weights
-    B only. ``policies``: at A's and B's maximum LR, beside ``constant``.
+    pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, and of
+    the first ``grid_pairs`` both weights at all LRs. ``policies``: at A's and B's maximum LR of
+    those, beside ``constant``.
     """
 
     pairs: list[list[str]] = field(
         default_factory=lambda: [["keras", "blog_keras"], ["torch", "blog_fastai"]]
     )
     pairs_per_case: int = 1
+    grid_pairs: int = 1
     policies: list[str] = field(default_factory=lambda: ["constant"])
     epochs: int = 3
     steps_per_epoch: int | None = None

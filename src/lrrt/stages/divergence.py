@@ -42,9 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
             case = {"backend": backend, "protocol": protocol, "sweep": "weights"}
             mine = (suggestions[list(case)] == pd.Series(case)).all(axis=1)
             chosen[name] = choose_pairs(suggestions[mine], config.divergence.pairs_per_case)
-            for pair_name, pair in pairs_of(name, chosen[name]).items():
+            for number, (pair_name, pair) in enumerate(pairs_of(name, chosen[name]).items()):
                 identity = (dataset.digest, backend, protocol, pair_name)
-                planned.append(training_specs(config, *identity, pair, grid=pair_name == name))
+                grid = number < config.divergence.grid_pairs
+                planned.append(training_specs(config, *identity, pair, grid=grid))
         # What matters most of every pair comes first, for whoever stops the study half-way.
         ranked = sorted(
             ((rank, training.spec) for pair in planned for rank, training in enumerate(pair)),
