@@ -424,7 +424,8 @@ def test_waterfall_goes_from_one_published_value_to_the_other(data):
     labels = [text.get_text() for text in own.axes[0].get_yticklabels()]
     assert sorted(labels[2:-3]) == ["gradient clip", "weight decay"]
     assert f"{data.scale_of()}, n = 3" in attribution_confirmed.caption(data)
-    assert len(attribution_confirmed.findings(data)) == 1
+    for figure in (attribution_waterfall, attribution_confirmed):
+        assert figure.headline(data).count("LR moves by") == 2
 
 
 def test_rule_that_fell_back_is_shown_in_every_sweep(data):
@@ -460,7 +461,8 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
     assert len(sentences) == 2 and all("The same weights leave" in words for words in sentences)
     assert sentences[0] in variance.caption(data)
     text = re.sub(r"\s+", " ", Page(html).text)
-    assert sentences[0] in text[: text.index("Range tests with")]  # in the answer in brief, too
+    brief = text[: text.index("Range tests with")]
+    assert variance.headline(data) in brief and sentences[0] not in brief
 
 
 def test_words_about_variance_follow_the_intervals():

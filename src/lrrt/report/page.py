@@ -18,7 +18,7 @@ def page(
     images: dict[str, dict[str, bytes]],
     tables: list[Table],
     claims: list[dict],
-    brief: list[str],
+    brief: list[tuple[str, str]],
     params: str,
 ) -> str:
     """The page's HTML.
@@ -27,8 +27,8 @@ def page(
     ----------
     images : dict
         By a drawing's name, its files by kind; ``svg`` goes into the page.
-    brief : list of str
-        The sentences of the answer.
+    brief : list of (str, str)
+        The sentences of the answer, each with the anchor of what shows it (or nothing).
     params : str
         The study's configuration, YAML.
     """

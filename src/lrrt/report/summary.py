@@ -10,7 +10,7 @@ from lrrt.analysis.divergence import HARMED
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style
-from lrrt.report.figures import crossing, findings
+from lrrt.report.figures import crossing, headlines
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
 
@@ -117,52 +117,42 @@ def range_points(data: StudyData) -> list[dict]:
     return points
 
 
-def brief(data: StudyData, claims: list[dict]) -> list[str]:
-    """The answer in a few sentences, each made from this study's numbers."""
-    sentences = []
-    for case in data.home_cases():
-        sentences.append(_spread(data, case))
-    sentences.append(_crossed(data))
-    sentences += findings(data)
+def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
+    """The answer in a few sentences, each made from this study's numbers, and the name of the
+    figure that shows it (or nothing)."""
+    found = [(_spread(data, case), "-".join(("runs", *case))) for case in data.home_cases()]
+    found += headlines(data)
+    found += [(_disjoint(data), ""), (_transferred(data), "crossing"), (_judged(claims), "claims")]
+    return [(sentence, name) for sentence, name in found if sentence]
+
+
+def _disjoint(data: StudyData) -> str:
     pairs = sum(pair["pairs"] for pair in data.pairs.values())
-    if pairs:
-        disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())
-        sentences.append(
-            f"Of {pairs} pairs of runs that differ only in their seeds, {disjoint} have suggested "
-            "ranges that do not overlap at all."
-        )
+    disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())
+    return "" if not pairs else (
+        f"Of {pairs} pairs of runs that differ only in their seeds, {disjoint} have suggested "
+        "ranges that do not overlap at all."
+    )  # fmt: skip
+
+
+def _transferred(data: StudyData) -> str:
     rows = crossing.trainings(data)
-    if len(rows):
-        harmed = {
-            letter: f"{int(side[crossing.OUTCOME].isin(HARMED).sum())} of {len(side)}"
-            for letter, side in rows.groupby("lr_of")
-        }
-        if {"A", "B"} <= set(harmed):
-            sentences.append(
-                f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for "
-                f"A, weights B diverge or overfit in {harmed['A']} trainings; at the one suggested "
-                f"for B itself, in {harmed['B']}."
-            )
+    harmed = {
+        letter: f"{int(side[crossing.OUTCOME].isin(HARMED).sum())} of {len(side)}"
+        for letter, side in rows.groupby("lr_of")
+    }
+    return "" if not {"A", "B"} <= set(harmed) else (
+        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
+        f"weights B diverge or overfit in {harmed['A']} trainings; at the one suggested for B "
+        f"itself, in {harmed['B']}."
+    )  # fmt: skip
+
+
+def _judged(claims: list[dict]) -> str:
     verdicts = _counts(claim["verdict"] for claim in claims)
     words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "undecided"}
     listed = ", ".join(f"{words[name]}: {verdicts[name]}" for name in words if name in verdicts)
-    if listed:
-        sentences.append(f"The post's {len(claims)} claims, judged on these runs: {listed}.")
-    return [sentence for sentence in sentences if sentence]
-
-
-def _crossed(data: StudyData) -> str:
-    """The same protocol on each framework, where one was run on two."""
-    cases = sorted(data.cases("weights"), key=lambda case: (case[1], not data.is_home(case)))
-    medians: dict[str, list[str]] = {}
-    for backend, protocol in cases:
-        lrs = data.suggested("weights", (backend, protocol))["max_lr"]
-        median = number(log_quantiles(lrs, [0.5])[0])
-        medians.setdefault(protocol, []).append(f"{style.name(backend)} {median}")
-    if max(map(len, medians.values()), default=0) < 2:
-        return ""
-    parts = [f"{style.name(name)}, {' and '.join(found)}" for name, found in medians.items()]
-    return f"Framework or protocol? Median max LR by {'; by '.join(parts)}."
+    return listed and f"The post's {len(claims)} claims, judged on these runs: {listed}."
 
 
 def _spread(data: StudyData, case: Case) -> str:

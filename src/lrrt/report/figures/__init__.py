@@ -5,9 +5,10 @@ A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading 
 (n, quantity, interval) and ``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has
 not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
 and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. One whose
-findings belong in the answer in brief adds ``findings(data) -> list[str]``, sentences. One of runs
-that a section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data``
-is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
+finding belongs in the answer in brief adds ``headline(data) -> str``, a sentence, which is empty
+where the study does not tell; what more there is to say stands in its caption. One of runs that a
+section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data`` is a
+:class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
 figure of the page.
 """
 
@@ -40,10 +41,14 @@ def _modules() -> list[ModuleType]:
     return sorted((m for m in modules if hasattr(m, "ORDER")), key=lambda module: module.ORDER)
 
 
-def findings(data: "StudyData") -> list[str]:
-    """What the figures have found, a paragraph each, in the order of the page."""
-    found = [module.findings(data) for module in _modules() if hasattr(module, "findings")]
-    return [" ".join(sentences) for sentences in found if sentences]
+def headlines(data: "StudyData") -> list[tuple[str, str]]:
+    """What the figures have found, in the order of the page: a sentence, and the figure's name."""
+    found = [
+        (module.headline(data), module.__name__.rsplit(".", 1)[1])
+        for module in _modules()
+        if hasattr(module, "headline")
+    ]
+    return [(sentence, name) for sentence, name in found if sentence]
 
 
 def planned(data: "StudyData") -> list[tuple[str, tuple | None]]:

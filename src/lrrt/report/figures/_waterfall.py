@@ -1,5 +1,7 @@
 """From one published range to the other, factor by factor: the figure of one scale of the runs."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -37,18 +39,50 @@ def _scale(data: StudyData, scale: str) -> str:
     return data.scale_of(data.config.attribution if scale == SCREEN else None)
 
 
-def findings(data: StudyData, scale: str) -> list[str]:
-    """The gap, the factors that move it, and what the named ones add up to, of both quantities."""
-    parts, table = [], _steps(data, scale)
+def _sure(named: pd.DataFrame) -> pd.DataFrame:
+    """Of these factors those whose effect is told from none by its interval, the largest first."""
+    sure = named[(named["low"] > 0) | (named["high"] < 0)]
+    return sure.sort_values("effect", key=abs, ascending=False)
+
+
+def _gaps(data: StudyData, scale: str) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """By quantity: its steps, and of them those of named factors."""
+    table = _steps(data, scale)
     for quantity in QUANTITIES:
         steps = table[table["quantity"] == quantity]
         named = steps[steps["kind"] == FACTOR]
-        if not len(named):
-            continue
+        if len(named):
+            yield quantity, steps, named
+
+
+def _way(data: StudyData, scale: str, whole: pd.Series) -> str:
+    ends = " to ".join(style.name(whole[end]) for end in ("origin", "target"))
+    return f"From {ends} ({_scale(data, scale)}, n = {whole['n']})"
+
+
+def headline(data: StudyData, scale: str) -> str:
+    """The gap of both quantities, and the factors that make one which is there."""
+    parts = []
+    for quantity, _, named in _gaps(data, scale):
+        whole = _whole(data, scale, quantity)
+        text = f"{style.name(quantity)} moves by {style.effect(whole)} decades"
+        sure = [f"{words(r['name'])} {style.effect(r)}" for r in _sure(named).to_dict("records")]
+        if not told(whole):
+            text += ", which is not told from none"
+        elif sure:
+            text += f", by {' and '.join(sure)}"
+        parts.append(text)
+    return f"{_way(data, scale, whole)} {'; '.join(parts)}." if parts else ""
+
+
+def findings(data: StudyData, scale: str) -> str:
+    """The gap, the factors that move it, and what the named ones add up to, of both quantities."""
+    parts = []
+    for quantity, steps, named in _gaps(data, scale):
         first, last = steps.iloc[0], steps.iloc[-1]
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
         whole = _whole(data, scale, quantity)
-        sure = named[(named["low"] > 0) | (named["high"] < 0)]
+        sure = _sure(named)
         text = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
         text += f"{number(inner['after'].iloc[-1])}, {style.effect(whole)} decades"
         if first["kind"] == PUBLISHED:
@@ -59,16 +93,13 @@ def findings(data: StudyData, scale: str) -> list[str]:
         rows = (sure if len(sure) else named.head(int(told(whole)))).to_dict("records")
         if rows:
             moving = ", ".join(f"{words(row['name'])} {style.effect(row)}" for row in rows)
-            text += f"; {'told from none are' if len(sure) else 'the largest is'} {moving}"
+            text += f"; {'told from none:' if len(sure) else 'the largest is'} {moving}"
         if told(whole):
             text += f"; all named factors are {named['share'].sum():.0%} of it"
             if first["kind"] == PUBLISHED:
                 text += f", {named['share_published'].sum():.0%} of the published gap"
         parts.append(text)
-    if not parts:
-        return []
-    ends = " to ".join(style.name(whole[end]) for end in ("origin", "target"))
-    return [f"From {ends} ({_scale(data, scale)}, n = {whole['n']}), {'; '.join(parts)}."]
+    return f"{_way(data, scale, whole)}, {'; '.join(parts)}." if parts else ""
 
 
 def caption(data: StudyData, scale: str) -> str:
@@ -89,7 +120,7 @@ def caption(data: StudyData, scale: str) -> str:
         f"each, paired by seed). A factor's bar is its effect, {how}: mean log10 "
         f"difference, with its 95 % t interval as a line. Our ends are geometric means. "
         f"What is not named is left between the factors' sum and our second end.{away} "
-        f"{' '.join(findings(data, scale))}"
+        f"{findings(data, scale)}"
     )
 
 

@@ -10,7 +10,7 @@ SECTION = "Initial weights and batch order"
 TITLE = "From one published range to the other, at the study's own scale"
 NEEDS = "factors exchanged at the study's own scale (attribution.confirmed_runs)"
 
-findings, caption, draw = (
+headline, caption, draw = (
     partial(function, scale=STUDY)
-    for function in (_waterfall.findings, _waterfall.caption, _waterfall.draw)
+    for function in (_waterfall.headline, _waterfall.caption, _waterfall.draw)
 )

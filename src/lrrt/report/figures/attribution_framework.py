@@ -30,14 +30,14 @@ def _line(row: dict) -> str:
     return f"{origin} to {target}, {'both' if ' and ' in row['at'] else at}"
 
 
-def findings(data: StudyData) -> list[str]:
+def headline(data: StudyData) -> str:
     """The effects averaged over the other factor, and whether the backend's is told from none."""
     main = data.framework[data.framework["at"].str.contains(" and ")].dropna(subset=["effect"])
     parts, counts = [], []
     for kind in ("protocol", BACKEND):
         rows = main[main["effect_of"] == kind]
         if len(rows) != len(QUANTITIES) or rows["quantity"].nunique() != len(QUANTITIES):
-            return []
+            return ""
         sizes = " and ".join(style.effect(row) for row in rows.to_dict("records"))
         first = rows.iloc[0]
         parts.append(f"{sizes} decades from {style.name(first['origin'])} to "
@@ -50,10 +50,10 @@ def findings(data: StudyData) -> list[str]:
         if not len(inside) else ", which is not zero for one of them"
     )  # fmt: skip
     n = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    return [
+    return (
         f"With the same weights and batches, {names} move by {parts[0]}, and by {parts[1]}{told} "
         f"(n = {n})."
-    ]
+    )
 
 
 def caption(data: StudyData) -> str:
@@ -66,7 +66,7 @@ def caption(data: StudyData) -> str:
     effects = "" if not len(data.framework) else (
         " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
         "their 95 % t intervals. "
-        f"{' '.join(findings(data))}"
+        f"{headline(data)}"
     )  # fmt: skip
     return (
         "Suggested min and max LR of every run with new weights and batch order, each protocol on "

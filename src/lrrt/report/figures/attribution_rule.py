@@ -23,7 +23,7 @@ def _label(row: dict) -> str:
     return words.replace("_", " ")
 
 
-def findings(data: StudyData) -> list[str]:
+def headline(data: StudyData) -> str:
     """One sentence a protocol, of the weights sweep on the backend that the post ran it on."""
     sentences = []
     for row in data.fired.to_dict("records"):
@@ -39,7 +39,7 @@ def findings(data: StudyData) -> list[str]:
             f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}])"
             f"{instead if row['fallbacks'] else ''}."
         )
-    return sentences
+    return " ".join(sentences)
 
 
 def caption(data: StudyData) -> str:
@@ -47,7 +47,7 @@ def caption(data: StudyData) -> str:
         "Left: share of runs, by sweep, in which the rule's min LR was its fallback, a tenth of "
         "its max LR; bars: 95 % Wilson interval. Right: median min LR of those runs, that of the "
         "same runs by the steepest descent of the whole smoothed curve (the fastai protocol's "
-        f"rule), and that of the runs in which the rule found a descent. {' '.join(findings(data))}"
+        f"rule), and that of the runs in which the rule found a descent. {headline(data)}"
     )
 
 

@@ -11,7 +11,7 @@ TITLE = "From one published range to the other"
 NEEDS = "runs with factors exchanged between two protocols (attribution.runs)"
 RUNS_OF = "attribution"
 
-findings, caption, draw = (
+headline, caption, draw = (
     partial(function, scale=SCREEN)
-    for function in (_waterfall.findings, _waterfall.caption, _waterfall.draw)
+    for function in (_waterfall.headline, _waterfall.caption, _waterfall.draw)
 )

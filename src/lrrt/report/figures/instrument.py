@@ -76,6 +76,19 @@ def findings(data: StudyData) -> list[str]:
     return sentences
 
 
+def headline(data: StudyData) -> str:
+    """How far the smoothing moves the lowest loss, by protocol."""
+    spline = shown(data).query("value == 'spline' and quantity == 'max_lr'")
+    lags = [f"{-row['effect']:+.2f} decades ({style.name(row['protocol'])})"
+            for row in spline.dropna(subset="effect").to_dict("records")]  # fmt: skip
+    if not lags:
+        return ""
+    return (
+        f"The smoothing alone puts the lowest loss {' and '.join(lags)} from where a spline "
+        "through the same curves does."
+    )
+
+
 def _words(row: dict | pd.Series) -> str:
     return f"{row['setting']} {row['value']}"
 

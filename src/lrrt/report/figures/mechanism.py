@@ -49,6 +49,19 @@ def findings(data: StudyData) -> list[str]:
     return sentences
 
 
+def headline(data: StudyData) -> str:
+    """How far the turn of the loss is from where steps pass the stability bound, over all ramps."""
+    ramps = data.turns.dropna(subset="turn")
+    gaps = np.log10(ramps["turn"] / ramps["crossing"]).abs().dropna()
+    if not len(gaps):
+        return ""
+    return (
+        f"The loss turns within {gaps.max():.2f} decades of the LR at which steps first exceed "
+        f"the stability bound 2 (1 + m) / λ of the Hessian's largest eigenvalue, in the median "
+        f"within {gaps.median():.2f} ({len(gaps)} of {len(data.turns)} ramps)."
+    )
+
+
 def _mean(values: pd.Series) -> float:
     """The geometric mean of the positive ones."""
     return float(10 ** np.log10(values[values > 0]).mean())

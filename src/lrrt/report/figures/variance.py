@@ -65,6 +65,18 @@ def findings(data: StudyData) -> list[str]:
     return sentences
 
 
+def headline(data: StudyData) -> str:
+    """What fixing the weights leaves of the spread, by protocol."""
+    parts = []
+    spread = data.variance_spread
+    for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
+        left = [f"{style.name(row['quantity'])} {_leaves({'': row})}"
+                for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
+        if left:
+            parts.append(f"{', '.join(left)} ({style.name(protocol)})")
+    return f"Of the spread the same weights leave: {'; '.join(parts)}." if parts else ""
+
+
 def _early(row: pd.Series) -> str:
     if not row["early"]:
         return ""
