@@ -219,7 +219,8 @@ def test_batch_size_slopes():
 
 
 def test_share_interval_and_verdict():
-    assert share_interval(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert share_interval(0, 20) == pytest.approx((0, 0.1684), abs=1e-4)
+    assert beside(share_interval(4, 4), 0.5) == UNDECIDED  # one in eight, by chance
     assert share_interval(0, 0) is None
     assert beside(share_interval(20, 20), 0.5) == HOLDS
     assert beside(share_interval(0, 20), 0.5) == DOES_NOT_HOLD
@@ -382,6 +383,19 @@ def test_steepest_descent():
     assert verdict_of(function, **few) == UNDECIDED
 
 
+def test_steepest_descent_of_a_protocol_that_trains_at_the_first_lr_twice():
+    keras = {"blog_keras": ProtocolConfig(rule="blog_keras", home="keras",
+                                          ramp=RampConfig(pairing="after"))}  # fmt: skip
+    curves = curve_rows([curve()] * 8, KERAS)
+    curves["lr"] = np.tile([LRS[0], *LRS[:-1]], 8)
+    own = suggestion_rows(RANGES, KERAS)
+    found = judged.steepest_descent(study(
+        config(protocols=PROTOCOLS | keras), curves=curves,
+        suggestions=[own, own.assign(rule="blog_fastai")],
+    ))  # fmt: skip
+    assert found.verdict == HOLDS and "keras with blog_keras: 8 of 8" in found.evidence
+
+
 @pytest.mark.parametrize("max_lr, expected", [
     (3e-2, HOLDS),  # the raw minimum, 0.1, lies between 0.03 and 0.3
     (0.5, DOES_NOT_HOLD),  # past the raw minimum even after division
@@ -521,8 +535,8 @@ def test_validation_cost(seconds, expected):
 
 
 @pytest.mark.parametrize("outcomes, expected", [
-    (["trains"] * 5 + ["stalls"] * 3, HOLDS),
-    (["diverged"] * 3 + ["trains"] * 5, DOES_NOT_HOLD),
+    (["trains"] * 7 + ["stalls"] * 3, HOLDS),
+    (["diverged"] * 4 + ["trains"] * 4, DOES_NOT_HOLD),
     (["trains"] * 4, UNDECIDED),
 ])  # fmt: skip
 def test_minimum_is_safe(outcomes, expected):
@@ -583,6 +597,8 @@ def test_narrower_is_safer(at_max, in_middle, expected):
     ]
     assert verdict_of(judged.narrower_is_safer, **trained(*cells)) == expected
     assert verdict_of(judged.narrower_is_safer, **trained(*cells[:4])) == UNDECIDED
+    both_ranges = [cell | {"lr_of": lr_of} for cell in cells[:8] for lr_of in "AB"]
+    assert verdict_of(judged.narrower_is_safer, **trained(*both_ranges)) == UNDECIDED  # 4 weights
 
 
 @pytest.mark.parametrize("by_policy, expected", [

@@ -284,6 +284,24 @@ def test_waterfall_meets_both_published_values():
     assert alone["share_published"].isna().all()
 
 
+def test_a_seed_that_lacks_a_suggestion_on_the_way_takes_no_part_in_it():
+    ends = ("p", "q")
+
+    def seed(number, whole, middle):
+        return [
+            ("all", -1, -1, "", *ends, number, 0.001, whole),
+            ("sequence", 0, 0, "a", *ends, number, 0.001, middle),
+            ("sequence", 0, 1, "b", *ends, number, middle, whole),
+        ]
+
+    readings = made_up([*seed(0, 0.1, 0.01), *seed(1, 0.1, 0.01), *seed(2, 100.0, np.nan)])
+    table = effects(readings)
+    assert (table.query("design in ('all', 'averaged', 'unexplained')")["n"] == 2).all()
+    steps = waterfall(table, published()).query("quantity == 'min_lr'").set_index("kind")
+    assert steps.loc["factor", "effect"].tolist() == pytest.approx([1.0, 1.0])
+    assert steps.loc["not named", "effect"] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_which_part_of_the_rule_fired():
     case = {"backend": "keras", "protocol": "p", "sweep": "weights"}
     runs = [("a", "own", 0.1, 1.0, True), ("b", "own", 0.01, 1.0, False),

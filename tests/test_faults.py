@@ -172,6 +172,22 @@ def test_what_a_killed_report_left_is_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".tiny.yaml", "tiny"]
 
 
+def test_a_report_that_is_interrupted_between_two_moves_keeps_the_old_one(tmp_path, monkeypatch):
+    write_report(tmp_path / "tiny", {"claims.json": b"old"})
+    move, seen = shutil.move, []
+
+    def interrupted(source, target):
+        seen.append(source)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return move(source, target)
+
+    monkeypatch.setattr(shutil, "move", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(tmp_path / "tiny", {"claims.json": b"new"})
+    assert (tmp_path / "tiny" / "claims.json").read_bytes() == b"old"
+
+
 def test_stage_stops_at_once_and_says_what_is_kept(finished, study, tmp_path):
     forget(study)
     log = tmp_path / "log"

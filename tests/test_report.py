@@ -26,7 +26,7 @@ from lrrt import plugins
 from lrrt.analysis.tables import by_own_rule
 from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
-from lrrt.report import study, style
+from lrrt.report import study, style, summary
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (
     attribution,
@@ -515,12 +515,22 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
             data, suggestions=silent, pairs={}, outcomes=data.outcomes[:0],
             trainings=data.trainings[:0],
         ))}  # fmt: skip
+        for drawing in found.values():
+            if drawing.figure is not None:
+                style.png(drawing.figure, dpi=40)
     assert wanted <= set(found)
     assert found["typical"].figure is None and found["pair"].figure is None
     assert found["runs"].figure is not None  # the losses are there all the same
 
 
 # ---- numbers ----------------------------------------------------------------------------------
+
+
+def test_a_spread_of_few_runs_has_no_outer_quantiles(data):
+    few = data.suggestions[data.suggestions["order_seed"] < 3]
+    sentence, name = summary.brief(dataclasses.replace(data, suggestions=few), [])[0]
+    assert "(3 runs)" in sentence and "10 to 90" not in sentence and name == "runs-keras-blog_keras"
+    assert "10 to 90 % of 6 runs" in summary.brief(data, [])[0][0]
 
 
 def test_metrics_are_the_numbers_of_the_tables(data, files):

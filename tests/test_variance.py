@@ -24,6 +24,7 @@ from lrrt.analysis.variance import (
 )
 from lrrt.config import ModelConfig, ProtocolConfig
 from lrrt.core.batches import BatchPlan
+from lrrt.core.rules import abstain
 from lrrt.errors import InputError
 from lrrt.runs.crossed import cells
 from lrrt.runs.plan import sweep_specs
@@ -205,12 +206,37 @@ def test_fixing_and_shares_agree_on_generated_runs():
 
 
 def test_negative_estimates_are_told_and_count_as_none():
-    values = np.array([[0.0, 1.0], [1.0, 0.0]])  # nothing but interaction
+    values = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 0.0], [2.0, 0.0, 1.0]])  # only interaction
     parts = component_table(runs_of(values)).query("quantity == 'max_lr'").set_index("component")
     assert parts.loc["weights", "variance"] == pytest.approx(-0.5)
     assert parts.loc["weights", "share"] == 0
     assert parts.loc["weights:order", "share"] == pytest.approx(1)
-    assert parts.loc["total", "variance"] == pytest.approx(1)
+    assert parts["variance"].drop("total").sum() == parts.loc["total", "variance"] > 0
+    table = component_table(runs_of(values[:2, :2] % 2))  # of two levels even nothing at all
+    assert table["share"].isna().all() and table["reason"].str.contains("take more levels").all()
+
+
+@pytest.mark.parametrize(
+    "deviations", [{(0, 1, 2): 1.0}, {(0, 1): 1.0}, {(0,): 0.8, (0, 1, 2): 0.6}]
+)
+def test_the_total_is_unbiased_and_a_ratio_lies_within_its_interval(deviations):
+    truth = sum(deviation**2 for deviation in deviations.values())
+    left = truth - deviations.get((0,), 0.0) ** 2
+    totals, held = [], []
+    for seed in range(50):
+        runs = runs_of(generated(deviations, (5, 5, 2), seed))
+        totals.append(component_table(runs)["variance"].iloc[7])
+        row = spread_table(runs).iloc[0]
+        held.append(row["low"] - 1e-9 <= (left / truth) ** 0.5 <= row["high"] + 1e-9)
+    error = np.std(totals) / len(totals) ** 0.5
+    assert abs(np.mean(totals) - truth) < 3 * error
+    assert np.mean(held) > 0.85
+
+
+def test_a_run_without_a_suggestion_is_not_early(monkeypatch):
+    monkeypatch.setattr("lrrt.analysis.variance.read", lambda spec, store: abstain("no descent"))
+    runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
+    assert runs["min_lr"].isna().all() and not runs["early"].any()
 
 
 def test_equal_suggestions_have_no_shares():

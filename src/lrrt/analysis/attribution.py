@@ -153,7 +153,10 @@ def effects(readings: pd.DataFrame) -> pd.DataFrame:
         over the orders, seed by seed: its Shapley value, as far as so few orders tell;
         ``fallbacks``: seeds with one in any order) and ``unexplained``: from the end of the
         sequences to the other protocol as it is. The intervals are over seeds, not over orders.
+        A seed without a suggestion anywhere on the way then counts as abstained all along it, so
+        that the parts add up to the whole.
     """
+    readings = _whole_ways(readings)
     rows = []
     for rung, group in readings.groupby(list(RUNG), sort=False):
         for quantity in QUANTITIES:
@@ -163,6 +166,23 @@ def effects(readings: pd.DataFrame) -> pd.DataFrame:
     for scale, group in readings.groupby("scale", sort=False):
         rows += [(scale, *row) for row in (*_averaged(group), *_unexplained(group))]
     return pd.DataFrame(rows, columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
+
+
+def _whole_ways(readings: pd.DataFrame) -> pd.DataFrame:
+    """Where there are sequences: no LR of a seed that lacks one somewhere on the way, from one
+    protocol as it is to the other."""
+    found = readings.copy()
+    sequenced = found["scale"].isin(found.loc[found["design"] == SEQUENCE, "scale"])
+    way = found["design"].isin([ALL, SEQUENCE]) & sequenced
+    if not way.any():
+        return found
+    seeds = [found.loc[way, "scale"], found.loc[way, "weights_seed"]]
+    for quantity in QUANTITIES:
+        sides = [f"{side}_{quantity}" for side in SIDES]
+        known = np.isfinite(found.loc[way, sides].apply(_decades)).all(axis=1)
+        whole = known.groupby(seeds).transform("all")
+        found.loc[whole.index[~whole], sides] = np.nan
+    return found
 
 
 def _decades(lrs: pd.Series) -> np.ndarray:
@@ -376,7 +396,7 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
     DataFrame
         One row per backend, protocol and sweep of a protocol whose rule fell back at least once,
         in whatever sweep: ``n`` runs with a suggestion, ``fallbacks``, their ``share`` and its
-        95 % Wilson interval ``low``, ``high``; the medians (log10) of the min LR of the runs that
+        95 % exact interval ``low``, ``high``; the medians (log10) of the min LR of the runs that
         ``fell_back``, on the same runs by the ``steepest`` rule, and of the runs whose own rule
         ``found`` one.
     """

@@ -1,15 +1,16 @@
 """The post's claims, each held against a study's runs.
 
-One function, one claim; its docstring is the rule that decides, written before the runs. All
-intervals are 95 %. A *home case* is a protocol on the backend that the post ran it on; a *share* is
-judged by its Wilson interval against one half. Where a study lacks the runs that a claim needs, it
-is undecided, and the evidence says what is missing.
+One function, one claim; its docstring is the rule that decides. (The log of this file says which
+rules were mended when runs had been seen.) All intervals are 95 %. A *home case* is a protocol on
+the backend that the post ran it on; a *share* is judged by its exact interval against one half.
+Where a study lacks the runs that a claim needs, it is undecided, and the evidence says what is
+missing.
 """
 
 import inspect
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -231,9 +232,9 @@ def steepest_descent(study: Study) -> Finding:
     found: dict[Case, list[bool]] = defaultdict(list)
     fell = below = 0
     for trace, row in _with_range(study):
-        step = math.log(trace.trained_lr[1] / trace.trained_lr[0])
         there = float(steepest.get((*trace.case, "weights", trace.run), math.nan))
-        found[trace.case].append(abs(math.log(row["min_lr"] / there)) < 1.5 * step)
+        own, other = (int(np.abs(trace.lr - lr).argmin()) for lr in (row["min_lr"], there))
+        found[trace.case].append(math.isfinite(there) and abs(own - other) <= 1)
         fell, below = fell + bool(row["fallback"]), below + (row["min_lr"] < row["max_lr"])
     if not found:
         return MISSING_RUNS
@@ -704,21 +705,26 @@ def flattening(study: Study) -> Finding:
 @claim("A narrower range than the recommended one is safer.")
 def narrower_is_safer(study: Study) -> Finding:
     """Each weights are trained at the maximum LR and at the middle (geometric mean) of the same
-    range. Of those where one of the two diverges or overfits and the other does not (after equally
-    many epochs), holds if it is more often the maximum (exact sign test, p < 0.05); does not hold
-    if more often the middle. The interval is of the share of those where it is the maximum."""
-    worse_at_max = worse_in_middle = compared = harmed = 0
+    range, A's or B's. Of the weights that diverge or overfit (after equally many epochs) more often
+    at one of the two than at the other, holds if it is more often the maximum (exact sign test,
+    p < 0.05); does not hold if more often the middle. The interval is of the share of those where
+    it is the maximum."""
+    balance: Counter[tuple[str, str]] = Counter()  # by pair and weights: harmed at max less middle
+    compared = harmed = 0
     for middle in study.cells(lr_kind="middle").itertuples():
         at_max = study.cells(
             pair=middle.pair, weights=middle.weights, lr_of=middle.lr_of, lr_kind="max"
         )
         for outcome in at_max["compared_outcome"]:
             compared, harmed = compared + 1, harmed + (outcome in HARMED)
-            worse_at_max += outcome in HARMED and middle.compared_outcome not in HARMED
-            worse_in_middle += outcome not in HARMED and middle.compared_outcome in HARMED
+            more = (outcome in HARMED) - (middle.compared_outcome in HARMED)
+            balance[middle.pair, middle.weights] += more
+    worse_at_max = sum(more > 0 for more in balance.values())
+    worse_in_middle = sum(more < 0 for more in balance.values())
     evidence = (
-        f"Of {compared} trainings at a maximum LR {harmed} diverge or overfit; {worse_at_max} of "
-        f"them do not at the middle of the same range, and {worse_in_middle} do there only."
+        f"Of {compared} trainings at a maximum LR, of {len(balance)} initial weights, {harmed} "
+        f"diverge or overfit; {worse_at_max} weights do so more often there than at the middle of "
+        f"the same range, {worse_in_middle} less often."
     )
     differing = worse_at_max + worse_in_middle
     if not differing:

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lrrt.analysis.published import published
 from lrrt.analysis.statistics import (
-    CONFIDENCE,
     RESAMPLES,
     column_quantiles,
+    common_slope,
     log_quantiles,
     median_interval,
     usable,
@@ -152,28 +151,15 @@ def batch_size_slopes(suggestions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for case, group in suggestions.groupby(keys, sort=True, observed=True):
         for quantity in QUANTITIES:
-            lr = group[quantity].to_numpy(np.float64)
-            kept = np.isfinite(lr) & (lr > 0)
-            size = group["batch_size"].to_numpy(np.float64)[kept]
-            distinct = len(np.unique(size))
-            if distinct < 2 or kept.sum() < 3:
+            size, lr = (group[name].to_numpy(np.float64) for name in ("batch_size", quantity))
+            logs = np.log10(lr, out=np.full(len(lr), np.nan), where=lr > 0)
+            fit = common_slope([(np.log10(size), logs)])
+            if fit is None:
                 continue
-            fit = stats.linregress(np.log10(size), np.log10(lr[kept]))
-            half = stats.t.ppf((1 + CONFIDENCE) / 2, kept.sum() - 2) * fit.stderr
-            low, high = fit.slope - half, fit.slope + half
-            rows.append(
-                (
-                    *case,
-                    quantity,
-                    int(kept.sum()),
-                    distinct,
-                    fit.slope,
-                    low,
-                    high,
-                    bool(low <= 1 <= high),
-                    bool(low <= 0.5 <= high),
-                )
-            )
+            slope, (low, high), n = fit
+            distinct = len(np.unique(size[np.isfinite(logs)]))
+            holds = [bool(low <= scaling <= high) for scaling in (1, 0.5)]
+            rows.append((*case, quantity, n, distinct, slope, low, high, *holds))
     columns = [
         *keys,
         "quantity",

@@ -138,4 +138,9 @@ def _replace(folder: Path, files: dict[str, bytes]) -> None:
         for top in sorted({PurePosixPath(name).parts[0] for name in files}):
             if (folder / top).exists():
                 shutil.move(folder / top, old / top)
-            shutil.move(new / top, folder / top)
+            try:
+                shutil.move(new / top, folder / top)
+            except BaseException:
+                if (old / top).exists():
+                    shutil.move(old / top, folder / top)
+                raise

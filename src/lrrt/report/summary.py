@@ -8,7 +8,7 @@ import pandas as pd
 from lrrt.analysis.dispersion import range_summary
 from lrrt.analysis.divergence import HARMED
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
-from lrrt.analysis.statistics import log_quantiles
+from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import crossing, headlines
 from lrrt.report.study import StudyData, of_case
@@ -163,7 +163,8 @@ def _spread(data: StudyData, case: Case) -> str:
         ("order", "With the same weights, new batch orders alone move it from"),
     ):
         rows = data.suggested(sweep, case)
-        values = rows["max_lr"].dropna()
+        rows = rows[rows["batch_size"] == data.config.sweep.batch_size]
+        values = usable(rows["max_lr"])
         if len(values) < 2:
             continue
         if not parts:
@@ -172,9 +173,10 @@ def _spread(data: StudyData, case: Case) -> str:
                 f"{style.label(*case)}: the suggested range is, in the median, {number(low)} to "
                 f"{number(high)}."
             )
-        low, high = log_quantiles(values, [0.1, 0.9])
+        ends, of = ((0.1, 0.9), "10 to 90 % of ") if len(values) >= MINIMUM_RUNS else ((0, 1), "")
+        low, high = log_quantiles(values, ends)
         parts.append(
-            f"{words} {number(low)} to {number(high)} (10 to 90 % of {len(values)} runs), a factor "
-            f"of {number(high / low)}."
+            f"{words} {number(low)} to {number(high)} ({of}{len(values)} runs), a factor of "
+            f"{number(high / low)}."
         )
     return " ".join(parts)

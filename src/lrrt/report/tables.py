@@ -123,7 +123,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "attribution_rule", "Where a rule fell back to a tenth of its max LR",
-            f"Medians of min LR. Share with its 95 % Wilson interval. Steepest: {STEEPEST}'s rule, "
+            f"Medians of min LR. Share with its 95 % exact interval. Steepest: {STEEPEST}'s rule, "
             "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
             "protocol's own rule on the runs in which it found a descent.",
             data.fired,

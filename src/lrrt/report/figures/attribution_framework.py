@@ -78,7 +78,8 @@ def caption(data: StudyData) -> str:
 
 def draw(data: StudyData) -> Figure | None:
     cases = sorted(data.cases(SWEEP), key=lambda case: (case[1], not data.is_home(case)))
-    if len({backend for backend, _ in cases}) < 2:
+    lrs = usable(data.own.loc[data.own["sweep"] == SWEEP, list(QUANTITIES)].to_numpy().ravel())
+    if len({backend for backend, _ in cases}) < 2 or not len(lrs):
         return None
     low, high = data.config.report.loss_quantiles
     effects = data.framework.dropna(subset=["effect"])
@@ -97,10 +98,7 @@ def draw(data: StudyData) -> Figure | None:
         ax.set_title(f"{style.short_label(*case)} (n = {len(rows)})", fontsize=9.5)
         style.log_axis(ax, text="learning rate" if ax is upper[-1] else "")
         ax.tick_params(labelbottom=ax is upper[-1])
-    lrs = [data.suggested(SWEEP, case)[name] for case in cases for name in QUANTITIES]
-    if len(lrs := usable(pd.concat(lrs))):
-        for ax in upper:
-            ax.set_xlim(lrs.min() / 1.6, lrs.max() * 1.6)
+        ax.set_xlim(lrs.min() / 1.6, lrs.max() * 1.6)
     if len(effects):
         grid[-2, 0].set_axis_off()
         _effects(grid[-1, 0], effects, lines)

@@ -45,7 +45,7 @@ def headline(data: StudyData) -> str:
 def caption(data: StudyData) -> str:
     return (
         "Left: share of runs, by sweep, in which the rule's min LR was its fallback, a tenth of "
-        "its max LR; bars: 95 % Wilson interval. Right: median min LR of those runs, that of the "
+        "its max LR; bars: 95 % exact interval. Right: median min LR of those runs, that of the "
         "same runs by the steepest descent of the whole smoothed curve (the fastai protocol's "
         f"rule), and that of the runs in which the rule found a descent. {headline(data)}"
     )

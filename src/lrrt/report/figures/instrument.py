@@ -79,14 +79,14 @@ def findings(data: StudyData) -> list[str]:
 def headline(data: StudyData) -> str:
     """How far the smoothing moves the lowest loss, by protocol."""
     spline = shown(data).query("value == 'spline' and quantity == 'max_lr'")
-    lags = [f"{-row['effect']:+.2f} decades ({style.name(row['protocol'])})"
-            for row in spline.dropna(subset="effect").to_dict("records")]  # fmt: skip
-    if not lags:
-        return ""
-    return (
+    lags = []
+    for row in spline.dropna(subset="effect").to_dict("records"):
+        lag = {"effect": -row["effect"], "low": -row["high"], "high": -row["low"]}
+        lags.append(f"{style.effect(lag)} decades ({style.name(row['protocol'])}, n = {row['n']})")
+    return "" if not lags else (
         f"The smoothing alone puts the lowest loss {' and '.join(lags)} from where a spline "
         "through the same curves does."
-    )
+    )  # fmt: skip
 
 
 def _words(row: dict | pd.Series) -> str:
@@ -109,6 +109,11 @@ def caption(data: StudyData) -> str:
         f"the rule {LAG}, against its EMA); steps, range and shape of the ramp took runs of their "
         f"own ({data.scale_of(settings)})."
     )
+    if "linear" in settings.shapes:
+        text += (
+            " A linear ramp is coarse at its start: of small LRs it has none that a rule could "
+            "suggest, and its least counts as the answer."
+        )
     if len(data.instrument_restarts):
         steps = data.instrument_restarts["steps"].iloc[0]
         text += (

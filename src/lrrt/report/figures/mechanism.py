@@ -52,13 +52,13 @@ def findings(data: StudyData) -> list[str]:
 def headline(data: StudyData) -> str:
     """How far the turn of the loss is from where steps pass the stability bound, over all ramps."""
     ramps = data.turns.dropna(subset="turn")
-    gaps = np.log10(ramps["turn"] / ramps["crossing"]).abs().dropna()
+    gaps = np.log10(ramps["turn"] / ramps["crossing"]).dropna()
     if not len(gaps):
         return ""
     return (
-        f"The loss turns within {gaps.max():.2f} decades of the LR at which steps first exceed "
-        f"the stability bound 2 (1 + m) / λ of the Hessian's largest eigenvalue, in the median "
-        f"within {gaps.median():.2f} ({len(gaps)} of {len(data.turns)} ramps)."
+        f"The loss turns {gaps.min():+.2f} to {gaps.max():+.2f} decades from the LR at which steps "
+        f"first exceed the stability bound 2 (1 + m) / λ of the Hessian's largest eigenvalue "
+        f"({len(gaps)} of {len(data.turns)} ramps)."
     )
 
 
