@@ -119,3 +119,16 @@ def test_the_reference_shows_what_the_package_offers(site):
     assert {rules.find(rule).__name__ for rule in rules.names()} <= {
         anchor.removeprefix("module-") for anchor in Page(site / "rules.html").ids
     }
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
+    page = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = code.replace("runs=10", "runs=2")  # the same in less time
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rules = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert {"fastai_valley", "blog_keras", "torch_lr_finder"} <= set(rules)
+    assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
