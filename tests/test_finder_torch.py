@@ -239,6 +239,131 @@ def test_keep_puts_back_what_the_data_use():
         lrrt.range_test(model, LOSS, Augmented(), optimizer, keep=[3])
 
 
+class Margin(nn.Module):
+    """A loss with a parameter, a buffer and a counter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(CLASSES))
+        self.register_buffer("seen", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, outputs, targets):
+        self.seen += 1
+        self.calls += 1
+        return LOSS(outputs * self.scale, targets)
+
+
+def test_a_module_in_keep_is_put_back_whole():
+    model, hidden = network(), Margin()
+
+    class Data:  # calls it, too, also for the batch before the model is touched
+        def __iter__(self):
+            for x, y in loader():
+                hidden(x[:, :CLASSES], y)
+                yield x, y
+
+    def loss(outputs, targets):
+        return hidden(outputs, targets)
+
+    hidden.scale.grad = waiting = torch.ones(CLASSES)
+    lrrt.range_test(model, loss, Data(), sgd(model), steps=12, keep=[hidden])
+    assert hidden.seen == 0 and hidden.calls == 0
+    assert hidden.scale.grad is waiting and torch.equal(waiting, torch.ones(CLASSES))
+    hidden.scale.grad = None
+    lrrt.range_test(model, loss, loader(), sgd(model), steps=12, keep=hidden)
+    assert hidden.scale.grad is None and hidden.calls == 0
+
+
+class Sharpness(torch.optim.Optimizer):
+    """Sharpness-aware minimisation in the form of github.com/davda54/sam."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"rho": 0.05, "lr": 0.1})
+        self.base_optimizer = torch.optim.SGD(self.param_groups, lr=0.1, momentum=0.9)
+        self.param_groups = self.base_optimizer.param_groups
+        self.itself = self  # a cycle
+
+    @torch.no_grad()
+    def step(self, closure):
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        with torch.enable_grad():
+            closure()
+        for parameter in parameters:
+            self.state[parameter]["old"] = parameter.clone()
+            parameter.add_(parameter.grad, alpha=self.param_groups[0]["rho"])
+        with torch.enable_grad():
+            closure()
+        for parameter in parameters:
+            parameter.data = self.state[parameter]["old"]
+        self.base_optimizer.step()
+
+
+class Lookahead(torch.optim.Optimizer):
+    """It shares the state of what it wraps, and has more in its state dict and in a tensor."""
+
+    def __init__(self, parameters):
+        self.inner = torch.optim.Adam(parameters, lr=0.01)
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+        self.slow = [p.detach().clone() for g in self.param_groups for p in g["params"]]
+        self.steps = torch.zeros(())
+
+    def state_dict(self):
+        return {"inner": self.inner.state_dict(), "slow": self.slow}
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state["inner"])
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+        self.slow = state["slow"]
+
+    def step(self, closure):
+        closure()
+        self.inner.step()
+        self.steps += 1
+        if self.steps % 3 == 0:
+            fast = [p for group in self.param_groups for p in group["params"]]
+            for slow, parameter in zip(self.slow, fast, strict=True):
+                slow.lerp_(parameter.detach(), 0.5)
+                parameter.data.copy_(slow)
+
+
+class Proxy:
+    """No optimiser by class; all that it has is another's."""
+
+    def __init__(self, parameters):
+        self.inner = torch.optim.Adam(parameters, lr=0.01)
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["inner"], name)
+
+    def step(self, closure):
+        closure()
+        self.inner.step()
+
+
+@pytest.mark.parametrize("wrapper", [Sharpness, Lookahead, Proxy])
+def test_an_optimiser_that_wraps_another_is_put_back(wrapper):
+    def trained(test):
+        torch.manual_seed(0)
+        model, (x, y), losses = network(), tensors(), []
+        optimizer = wrapper(model.parameters())
+
+        def closure():
+            model.zero_grad()
+            loss = LOSS(model(x), y)
+            loss.backward()
+            losses.append(loss.item())
+            return loss
+
+        for step in range(10):
+            if test and step == 4:
+                lrrt.range_test(model, LOSS, loader(), optimizer, steps=20)
+            optimizer.step(closure)
+        return losses
+
+    assert trained(False) == trained(True)
+
+
 def test_curve_is_the_plain_loop():
     """Against the test written out by hand, raw losses to the bit."""
     torch.manual_seed(0)

@@ -95,7 +95,9 @@ def range_test(
         A progress bar on standard error. Default: if that is a terminal.
     keep : generators and objects, optional
         More to put back: random generators (Python's, NumPy's, PyTorch's) that the data use, Keras
-        layers that augment them, anything with ``state_dict`` and ``load_state_dict``.
+        layers that augment them, anything with ``state_dict`` and ``load_state_dict``. A
+        ``torch.nn.Module`` is put back as the model is; needed for one that ``loss`` hides: in a
+        lambda, a ``functools.partial``, a bound method, an object of your own.
     batch_loss : callable, optional
         PyTorch, instead of ``loss``: ``batch_loss(model, batch)``, a scalar tensor.
     autocast : torch.dtype, optional

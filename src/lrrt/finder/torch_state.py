@@ -4,7 +4,7 @@ import contextlib
 import copy
 import inspect
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,20 @@ SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 
 
 @contextlib.contextmanager
-def random_kept(data: Iterable[Any], keep: Iterable[Any]) -> Iterator[None]:
+def random_kept(data: Iterable[Any], keep: Sequence[Any]) -> Iterator[None]:
     """On leaving, all random states are as before: Python's, NumPy's, PyTorch's on every device,
-    the generators of ``data`` (DataLoaders), and the things in ``keep``."""
+    the generators of ``data`` (DataLoaders), and the things in ``keep``, modules whole."""
     with contextlib.ExitStack() as stack:
         later = stack.callback
         keep_python_random(later)
         keep_torch_random(later)
         for loader in data:
             _keep_loader(loader, later)
+        modules = [thing for thing in keep if isinstance(thing, nn.Module)]
+        stack.enter_context(model_kept(modules))
         for thing in keep:
-            _keep_thing(thing, later)
+            if not isinstance(thing, nn.Module):
+                _keep_thing(thing, later)
         yield
 
 
@@ -77,8 +80,8 @@ def _keep_thing(thing: Any, later: Later) -> None:
 
 
 @contextlib.contextmanager
-def model_kept(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
-    """On leaving, ``modules`` and ``optimizer`` are as before, each tensor in its old place.
+def model_kept(modules: Iterable[nn.Module], optimizer: Any = None) -> Iterator[None]:
+    """On leaving, ``modules`` and the ``optimizer`` are as before, each tensor in its old place.
 
     Copies are kept in main memory, so that a model that just fits its device still does.
     """
@@ -88,7 +91,8 @@ def model_kept(modules: Iterable[nn.Module], optimizer: Any) -> Iterator[None]:
         later(tensors.put_back)
         for module in _unique(m for root in modules for m in root.modules()):
             _keep_module(module, tensors, later)
-        _keep_optimizer(optimizer, tensors, later)
+        if optimizer is not None:
+            _keep_optimizer(optimizer, tensors, later)
         for parameter in tensors.parameters():
             # The gradient is set aside, not copied: training makes a new one.
             gradient, parameter.grad = parameter.grad, None
@@ -167,19 +171,19 @@ def _refill(members: dict, kept: dict) -> None:
     members.update(kept)
 
 
-def _keep_optimizer(optimizer: Any, tensors: _Copies, later: Later) -> None:
-    """Options of each parameter group, the LR first among them; each parameter's slots."""
-    if type(optimizer).state_dict is not torch.optim.Optimizer.state_dict:
-        # It holds more than an optimiser does: say, slow weights.
-        own = copy.deepcopy(optimizer.state_dict())
-        later(lambda: optimizer.load_state_dict(own))
-    _keep_mapping(optimizer.state, tensors, later)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            tensors.add(parameter)
-        _keep_mapping(group, tensors, later)
-    attributes = vars(optimizer)
-    plain = {name: value for name, value in attributes.items() if isinstance(value, SIMPLE)}
+def _keep_optimizer(
+    optimizer: Any, tensors: _Copies, later: Later, seen: dict[int, Any] | None = None
+) -> None:
+    """Options of each parameter group, the LR first among them; each parameter's slots; tensors
+    kept by hand; and all that of an optimiser that it wraps (SAM, Lookahead)."""
+    seen = {} if seen is None else seen
+    seen[id(optimizer)] = optimizer
+    attributes = getattr(optimizer, "__dict__", {})
+    plain = {
+        name: value
+        for name, value in attributes.items()
+        if isinstance(value, (*SIMPLE, Tensor)) or name in ("state", "param_groups")
+    }
 
     def put_back() -> None:
         for name in ("_opt_called",):  # a schedule's sign that a step was taken
@@ -188,6 +192,27 @@ def _keep_optimizer(optimizer: Any, tensors: _Copies, later: Later) -> None:
         attributes.update(plain)
 
     later(put_back)
+    own_dict = getattr(type(optimizer), "state_dict", torch.optim.Optimizer.state_dict)
+    if own_dict is not torch.optim.Optimizer.state_dict:
+        # It holds more than an optimiser does: say, slow weights.
+        own = copy.deepcopy(optimizer.state_dict())
+        later(lambda: optimizer.load_state_dict(own))
+    for value in list(attributes.values()):
+        if isinstance(value, Tensor):
+            tensors.add(value)
+        elif _is_optimizer(value) and id(value) not in seen:
+            _keep_optimizer(value, tensors, later, seen)
+    _keep_mapping(getattr(optimizer, "state", {}), tensors, later)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            tensors.add(parameter)
+        _keep_mapping(group, tensors, later)
+
+
+def _is_optimizer(value: Any) -> bool:
+    return not isinstance(value, type) and all(
+        hasattr(value, name) for name in ("state", "param_groups")
+    )
 
 
 def _keep_mapping(mapping: Any, tensors: _Copies, later: Later) -> None:
