@@ -391,6 +391,13 @@ def test_verdict_by_the_written_rules(values, tried, words):
     assert re.search(words, " ".join(verdict(said(*values), tried)))
 
 
+def test_a_verdict_on_abstentions_has_their_most_common_reason():
+    rare, common = (Suggestion(None, None, rule="r", reason=words) for words in ("rare", "common"))
+    given = Suggestion(None, 0.1, rule="r")
+    for told in ([rare, common, common], [given] * 5 + [common] * 2 + [rare] * 2):
+        assert verdict(summarise("r", told))[0].endswith(" runs: common.")
+
+
 FLAWED = {
     "constant": (np.ones(STEPS), NEVER_FELL),
     "noise": (2 + 0.02 * np.random.default_rng(0).standard_normal(STEPS), NEVER_FELL),
@@ -587,6 +594,68 @@ def test_runs_that_do_not_vary_are_told(user):
         lrrt.audit(lambda: made, make_data, runs=5)
     with pytest.raises(InputError, match="train_steps: 9 .* 0, or at least 10"):
         lrrt.audit(make_model, make_data, train_steps=9)
+
+
+def test_an_order_or_weights_that_do_not_vary_are_told(user):
+    import torch
+
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    def noisy():  # losses differ from run to run whatever the order
+        model = make_model()[0].append(torch.nn.Dropout(0.3))
+        return model, torch.optim.SGD(model.parameters(), lr=0.1), torch.nn.CrossEntropyLoss()
+
+    def seeded():
+        model, optimizer, loss = noisy()
+        own = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.uniform_(parameter, -0.5, 0.5, generator=own)
+        return model, optimizer, loss
+
+    x, y = map(torch.as_tensor, make_data()["data"])
+    data = torch.utils.data.TensorDataset(x.float(), y)
+
+    def fixed():
+        own = torch.Generator().manual_seed(0)
+        return torch.utils.data.DataLoader(data, 16, shuffle=True, generator=own)
+
+    def unshuffled():
+        return torch.utils.data.DataLoader(data, 16)
+
+    def shuffled():
+        return torch.utils.data.DataLoader(data, 16, shuffle=True)
+
+    order = "Do not trust it: every run began with the same batch, so the order did not vary"
+    weights = "Do not trust it: every run began with the same weights, so they did not vary"
+    for model, source, vary, told in (
+        (noisy, fixed, "both", [order]), (noisy, unshuffled, "order", [order]),
+        (noisy, fixed, "weights", []), (noisy, shuffled, "both", []),
+        (seeded, shuffled, "both", [weights]), (seeded, shuffled, "order", []),
+        (seeded, fixed, "both", [order, weights]), (noisy, make_data, "both", []),
+    ):  # fmt: skip
+        found = lrrt.audit(model, source, runs=5, vary=vary, rule="fastai_minimum")
+        same = [s for s in found.verdict if "so the order" in s or "so they" in s]
+        assert [s.split(";")[0] for s in same] == told
+        assert list(found.verdict[: len(told)]) == same
+        assert Audit.from_dict(found.to_dict()).verdict == found.verdict
+
+
+def test_what_can_be_repeated_is_in_about(user):
+    import torch
+
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    options = {"runs": 2, "start": 1e-6, "end": 1, "steps": 30, "stop": None, "clip_norm": 2}
+    told = lrrt.audit(make_model, make_data, autocast=torch.bfloat16, **options).about
+    assert (told["start"], told["end"], told["steps"], told["stop"]) == (1e-6, 1.0, 30, None)
+    assert (told["batch_size"], told["clip_norm"], told["autocast"]) == (16, 2.0, "torch.bfloat16")
+
+
+def test_a_rule_of_the_accuracy_is_refused_without_validation(user, capsys):
+    words = "validation: None.*smith reads the accuracy"
+    assert re.search(words, fails(capsys, "audit", "user_module:make_model", "--rule", "smith"))
 
 
 def test_audit_leaves_random_states_and_trains_shortly(user):

@@ -22,7 +22,7 @@ from lrrt.files import write_whole
 from lrrt.finder import rules
 from lrrt.finder.curve import DEFAULT_RULE, FLAWS, NEVER_FELL, Curve, Suggestion, flaw_of
 from lrrt.finder.data import is_arrays
-from lrrt.finder.range_test import check_options, range_test, trial
+from lrrt.finder.range_test import check_options, check_validated, range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
 
 #: What varies from run to run.
@@ -30,6 +30,19 @@ VARIED = {
     "both": "new weights and a new order of the data in each run",
     "weights": "new weights in each run, always the same order of the data",
     "order": "the same weights in each run, a new order of the data",
+}
+#: What the runs' curves tell of what was to vary, where they have it in common, and why.
+UNVARIED = {
+    "order": (
+        "first_batch",
+        "every run began with the same batch, so the order did not vary; make_data does not "
+        'shuffle, or seeds its own generator (if it is to be so, vary="weights" says it)',
+    ),
+    "weights": (
+        "weights",
+        "every run began with the same weights, so they did not vary; make_model seeds itself, or "
+        'loads them (if it is to be so, vary="order" says it)',
+    ),
 }
 FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
 
@@ -106,7 +119,22 @@ class Audit:
             np.mean([loss[:shortest] for loss in losses], axis=0),
             len(self.curves[0].recorded()[0]),
         )
-        return tuple(verdict(self.summary, self.trials, flaw, repeated and len(losses) > 1))
+        unvaried = [UNVARIED[what][1] for what in self.unvaried]
+        if repeated and len(losses) > 1:
+            unvaried = [
+                f"all {len(losses)} runs have the very same losses, so that nothing varied; "
+                "make_model or make_data give the same whatever the seed"
+            ]
+        return tuple(verdict(self.summary, self.trials, flaw, unvaried))
+
+    @property
+    def unvaried(self) -> tuple[str, ...]:
+        """What of order and weights was to vary, and did not."""
+        return tuple(
+            what
+            for what, (told, _) in UNVARIED.items()
+            if len(self.curves) > 1 and self.vary in ("both", what) and told in self.about
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain numbers, strings and lists."""
@@ -252,12 +280,15 @@ def summarise(rule: str, suggestions: Any) -> Summary:
 
 
 def verdict(
-    summary: Summary, trials: Sequence[Trial] = (), flaw: str = "", repeated: bool = False
+    summary: Summary,
+    trials: Sequence[Trial] = (),
+    flaw: str = "",
+    unvaried: Sequence[str] = (),
 ) -> list[str]:
     """What to make of a rule's suggestions, by the rules above: the verdict and its reasons.
 
     ``flaw``: what is wrong with the runs' mean loss, if anything, which counts where most single
-    runs have one, too; ``repeated``: all runs have the same losses.
+    runs have one, too; ``unvaried``: what was to vary from run to run and did not, a clause each.
     """
     n, valid, cautions = summary.runs, len(summary.values), summary.cautions
     flawed = flaw and sum(cautions.get(of_one, 0) for of_one in FLAWS) > n / 2
@@ -266,8 +297,9 @@ def verdict(
         for caution, k in cautions.items()
         if not (flawed and caution in FLAWS)
     ]
+    reason = "".join(f": {most}" for most, _ in Counter(summary.reasons).most_common(1))
     if not valid:
-        return [f"Do not trust it: the rule found nothing in any of {n} runs.", *told]
+        return [f"Do not trust it: the rule found nothing in any of {n} runs{reason}.", *told]
     reasons = [
         f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
         f"median, {summary.median:.2g}; the furthest two are {summary.spread:.2f} decades apart."
@@ -275,15 +307,15 @@ def verdict(
     against, tried = tried_out(trials)
     reasons += tried
     reasons += told
-    if flawed:
-        return [f"Do not trust it: {flaw}.", *reasons]
-    if repeated:
-        same = f"Do not trust it: all {n} runs have the very same losses, so that nothing varied; "
-        return [same + "make_model or make_data give the same whatever the seed.", *reasons]
+    if flawed or unvaried:
+        clauses = [*[flaw] * bool(flawed), *unvaried]
+        return [*(f"Do not trust it: {clause}." for clause in clauses), *reasons]
     if n < ENOUGH_RUNS:
         return [f"Too few runs to say: {n}; a verdict needs {ENOUGH_RUNS}.", *reasons]
     if summary.abstained > ABSTAINS_TOO_OFTEN * n:
-        found = f"Do not trust it: the rule found nothing in {summary.abstained} of {n} runs."
+        found = (
+            f"Do not trust it: the rule found nothing in {summary.abstained} of {n} runs{reason}."
+        )
     elif summary.factor > LOOSE:
         found = (
             f"Do not trust it: one run's suggestion may be {summary.factor:.0f} times too high or "
@@ -410,6 +442,7 @@ def audit(
             if made["model"] is model and vary != "order":
                 raise InputError("make_model", "the same model again", "a new one from each call")
             model = made["model"]
+            check_validated(rule, made.get("validation"))
             curves.append(range_test(**made))
             bar.update()
         about = {"lrrt": __version__} | _common([curve.about for curve in curves])

@@ -48,7 +48,7 @@ def page(audit: Audit) -> str:
         .render(
             audit=audit,
             summary=audit.summary,
-            vary=VARIED[audit.vary],
+            vary="meant to have " * bool(audit.unvaried) + VARIED[audit.vary],
             figures=figures,
             rules=rules,
             runs=list(zip(seeds, audit.suggestions, audit.curves, strict=True)),

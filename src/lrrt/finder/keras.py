@@ -20,6 +20,7 @@ from lrrt.finder.data import (
     as_batches,
     batch_length,
     check_batching,
+    digest,
     limited,
     mapped,
     validation_batches,
@@ -229,6 +230,7 @@ class KerasSession:
             "framework": f"keras {keras.__version__} on {keras.backend.backend()}",
             "model": type(self.model).__name__,
             "optimizer": type(_inner(self.model.optimizer)).__name__,
+            "weights": digest([variable.value for variable in self.model.weights]),
         }
 
 

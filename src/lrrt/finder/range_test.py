@@ -18,7 +18,7 @@ from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.curve import Curve
-from lrrt.finder.data import READ_ONCE, endless, sample_shapes
+from lrrt.finder.data import READ_ONCE, batch_length, digest, endless, sample_shapes
 from lrrt.finder.session import (
     TORCH_DEFAULTS,
     Batch,
@@ -146,12 +146,19 @@ def check_callback(epochs: Iterable[int], rule: str, options: Mapping[str, Any])
     """The epochs of a callback; what can be said about its arguments before a training is."""
     rules.check(rule)
     check_options(options)
+    check_validated(rule, options.get("validation"))
     known, ramp = inspect.signature(range_test).parameters, ("start", "end", "steps", "shape")
     _ramp(*(options.get(name, known[name].default) for name in ramp))
     given = list(epochs) if isinstance(epochs, Iterable) else []
     if not given or not all(isinstance(e, int | np.integer) and e >= 0 for e in given):
         raise InputError("epochs", epochs, "a sequence of epochs, counted from 0: (0,), say")
     return frozenset(given)
+
+
+def check_validated(rule: str, validation: Any) -> None:
+    """Raise :class:`InputError` for a rule that reads an accuracy which nothing would give."""
+    if rules.reads_accuracy(rule) and validation is None:
+        raise InputError("validation", None, f"data to validate on: {rule} reads the accuracy")
 
 
 def check_reached(epochs: frozenset[int], total: int) -> None:
@@ -209,7 +216,17 @@ def run(
         columns["val_loss"], columns["val_accuracy"] = np.array(validated, dtype=np.float64).T
         if np.isnan(columns["val_accuracy"]).all():
             del columns["val_accuracy"]
-    about = {"lrrt": __version__, "shape": ramp.shape, "accumulate": session.accumulate}
+    about = {
+        "lrrt": __version__,
+        "start": ramp.start,
+        "end": ramp.end,
+        "steps": ramp.steps,
+        "shape": ramp.shape,
+        "stop": None if stop is None else float(stop),
+        "accumulate": session.accumulate,
+        "batch_size": batches.length,
+        "first_batch": batches.digest,
+    }
     return Curve(
         lr=planned[: len(trained)],
         **columns,
@@ -241,12 +258,16 @@ def _batches(session: Session, steps: int) -> Iterator["_Batches"]:
         batches = endless(session.data, steps * session.accumulate)
         first = next(batches)
         with session.model_kept(), contextlib.closing(batches):
-            yield _Batches(itertools.chain([first], batches), sample_shapes(first))
+            source = itertools.chain([first], batches)
+            yield _Batches(source, sample_shapes(first), batch_length(first), digest(first))
 
 
 class _Batches(NamedTuple):
     source: Iterator[Batch]
-    shapes: list  # of the first batch
+    # Of the first batch:
+    shapes: list
+    length: int
+    digest: str
 
 
 def _step(session: Session, batches: _Batches, lr: float) -> Step:

@@ -59,7 +59,7 @@ class Session(Protocol):
         model and random states alone."""
 
     def about(self) -> dict[str, Any]:
-        """What was tested, in plain words and numbers."""
+        """What was tested, in plain words and numbers; the digest of its weights."""
 
 
 def framework_of(model: Any) -> str:

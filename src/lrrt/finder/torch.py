@@ -17,6 +17,7 @@ from lrrt.finder.data import (
     as_batches,
     batch_length,
     check_batching,
+    digest,
     leaves,
     limited,
     mapped,
@@ -325,6 +326,9 @@ class TorchSession:
             "optimizer": type(self.optimizer).__name__,
             "device": str(self.device),
             "ratios": list(self.ratios),
+            "autocast": None if self.autocast_dtype is None else str(self.autocast_dtype),
+            "clip_norm": None if self.clip_norm is None else float(self.clip_norm),
+            "weights": digest(list(self.model.parameters())),
         }
 
 
