@@ -240,6 +240,21 @@ def test_callback_tests_within_fit_which_goes_on_as_without_it():
     assert not np.array_equal(callback.curves[0].loss, callback.curves[1].loss)
     moved, _, (callback,) = fitted(epochs=(1,), set_lr=True, rule="fastai_minimum")
     assert float(moved.optimizer.learning_rate) == pytest.approx(callback.suggestions[1].lr)
+    options = {"rule": "fastai_minimum", "start": 10, "end": 1000}
+    flat, _, (callback,) = fitted(epochs=(1,), set_lr=True, **options)
+    assert callback.curves[1].flaw and callback.suggestions[1].lr is not None
+    assert float(flat.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("data", [None, lambda: dataset(seed=3)])
+def test_a_look_at_the_data_to_build_the_model_moves_no_shuffling_on(data):
+    keras.utils.set_random_seed(0)
+    given = {"data": arrays(), "batch_size": BATCH} if data is None else {"data": data()}
+    first = [
+        lrrt.range_test(compiled(model=network(inputs)), steps=10, **given).about["first_batch"]
+        for inputs in (True, False)
+    ]
+    assert first[0] == first[1]
 
 
 @pytest.mark.parametrize(

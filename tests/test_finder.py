@@ -21,7 +21,7 @@ from lrrt.finder.audit import Audit, Trial, summarise, verdict
 from lrrt.finder.curve import NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ArrayBatches, endless
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
-from lrrt.finder.range_test import Ended
+from lrrt.finder.range_test import Ended, lr_to_train_at
 
 STEPS = 100
 LR = np.geomspace(1e-7, 10, STEPS)
@@ -202,6 +202,27 @@ def test_plot_shows_curve_and_suggestion():
     below_zero = curve(losses() - 5).plot(None)
     assert below_zero.get_ylim()[0] < (losses() - 5).min() < below_zero.get_ylim()[1]
     matplotlib.pyplot.close("all")
+
+
+def test_a_callback_trains_on_at_no_rate_of_a_flawed_curve(capsys):
+    healthy, flat = curve(), curve(np.linspace(1, 3, STEPS))
+    assert lr_to_train_at(healthy, healthy.suggest(), 0) == healthy.suggest().lr
+    assert capsys.readouterr().err.startswith(f"epoch 0: LR {healthy.suggest().lr:.2g} (")
+    found = flat.suggest("fastai_minimum")
+    assert found.lr is not None and lr_to_train_at(flat, found, 2) is None
+    assert capsys.readouterr().err == f"epoch 2: LR kept; {NEVER_FELL} (fastai_minimum)\n"
+    nothing = curve().suggest("smith")
+    assert lr_to_train_at(curve(), nothing, 2) is None
+    assert nothing.reason in capsys.readouterr().err
+
+
+def test_without_lightning_its_callback_names_what_to_install():
+    code = "import sys; sys.modules.update(lightning=None, pytorch_lightning=None)\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", code + "import lrrt.finder.lightning"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "`pip install lightning`" in ran.stderr.splitlines()[-1]
 
 
 # ---- when a test ends, what it trains on -----------------------------------------------------

@@ -6,7 +6,6 @@ Needs no TensorFlow where Keras runs on another backend.
 import contextlib
 import itertools
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.range_test import check_callback, check_reached, range_test
+from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, range_test
 from lrrt.finder.session import (
     TORCH_DEFAULTS,
     Batch,
@@ -87,6 +86,7 @@ def open_session(
     return KerasSession(
         model=model,
         data=_batches(data, "data", batch_size, seed, True, notes),
+        peeked=_batches(data, "data", batch_size, seed, True, []),
         validation=validation,
         keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
         accumulate=own,
@@ -127,6 +127,7 @@ class KerasSession:
 
     model: keras.Model
     data: Iterable[Batch]
+    peeked: Iterable[Batch]  # the same, apart: reading it moves no shuffling of data on
     validation: Iterable[Batch] | None
     keep: tuple
     accumulate: int
@@ -152,7 +153,7 @@ class KerasSession:
         if self.model.built:
             return
         with self.random_kept():
-            batches = iter(self.data)
+            batches = iter(self.peeked)
             first = next(batches, None)
             if batches is self.data:
                 self.data = itertools.chain([first], batches)
@@ -379,7 +380,8 @@ class RangeTestCallback(keras.callbacks.Callback):
         Before which epochs to test, from 0.
     rule : str
     set_lr : bool
-        Train on at what the rule suggests, if it suggests something.
+        Train on at what the rule suggests, if it suggests something and the curve has no
+        :attr:`flaw <lrrt.Curve.flaw>`; standard error is told what was done.
 
     After ``fit``, ``curves`` and ``suggestions`` hold the results by epoch.
     """
@@ -414,6 +416,6 @@ class RangeTestCallback(keras.callbacks.Callback):
         curve = range_test(self.model, data=self.data, batch_size=self.batch_size, **self.options)
         suggestion = curve.suggest(self.rule)
         self.curves[epoch], self.suggestions[epoch] = curve, suggestion
-        if self.set_lr and suggestion.lr is not None:
-            self.model.optimizer.learning_rate = suggestion.lr
-            print(f"epoch {epoch}: LR {suggestion.lr:.2g} ({self.rule})", file=sys.stderr)
+        lr = lr_to_train_at(curve, suggestion, epoch) if self.set_lr else None
+        if lr is not None:
+            self.model.optimizer.learning_rate = lr

@@ -9,10 +9,17 @@ from typing import Any
 
 from lrrt.errors import InputError
 from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
-from lrrt.finder.range_test import check_callback, check_reached, range_test
+from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, range_test
 
 if "pytorch_lightning" in sys.modules or not find_spec("lightning"):
-    from pytorch_lightning import Callback
+    try:
+        from pytorch_lightning import Callback
+    except ModuleNotFoundError as error:
+        if error.name != "pytorch_lightning":
+            raise
+        raise ModuleNotFoundError(
+            "lrrt.finder.lightning needs Lightning: `pip install lightning`", name="lightning"
+        ) from None
 else:
     from lightning.pytorch import Callback
 
@@ -29,7 +36,9 @@ class RangeTestCallback(Callback):
         Before which epochs to test, from 0.
     rule : str
     set_lr : bool
-        Train on at what the rule suggests, if it suggests something; groups keep their ratios.
+        Train on at what the rule suggests, if it suggests something and the curve has no
+        :attr:`flaw <lrrt.Curve.flaw>`; standard error is told what was done. Groups keep their
+        ratios.
     **options
         As of :func:`lrrt.range_test`.
 
@@ -84,13 +93,10 @@ class RangeTestCallback(Callback):
         suggestion = curve.suggest(self.rule)
         self.curves[trainer.current_epoch] = curve
         self.suggestions[trainer.current_epoch] = suggestion
-        if self.set_lr and suggestion.lr is not None:
+        lr = lr_to_train_at(curve, suggestion, trainer.current_epoch) if self.set_lr else None
+        if lr is not None:
             for group, ratio in zip(optimizer.param_groups, curve.about["ratios"], strict=True):
-                group["lr"] = suggestion.lr * ratio
-            print(
-                f"epoch {trainer.current_epoch}: LR {suggestion.lr:.2g} ({self.rule})",
-                file=sys.stderr,
-            )
+                group["lr"] = lr * ratio
 
 
 def _optimizer(trainer: Any, pl_module: Any) -> Any:

@@ -17,7 +17,7 @@ from lrrt.config import RampConfig, validate_ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
-from lrrt.finder.curve import Curve
+from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.data import READ_ONCE, batch_length, digest, endless, sample_shapes
 from lrrt.finder.session import (
     TORCH_DEFAULTS,
@@ -159,6 +159,15 @@ def check_validated(rule: str, validation: Any) -> None:
     """Raise :class:`InputError` for a rule that reads an accuracy which nothing would give."""
     if rules.reads_accuracy(rule) and validation is None:
         raise InputError("validation", None, f"data to validate on: {rule} reads the accuracy")
+
+
+def lr_to_train_at(curve: Curve, suggestion: Suggestion, epoch: int) -> float | None:
+    """What a callback is to train on at, None to leave the rate; standard error is told which."""
+    flawed = curve.flaw and not rules.reads_accuracy(suggestion.rule)
+    lr = None if flawed else suggestion.lr
+    told = f"kept; {curve.flaw if flawed else suggestion.reason}" if lr is None else f"{lr:.2g}"
+    print(f"epoch {epoch}: LR {told} ({suggestion.rule})", file=sys.stderr)
+    return lr
 
 
 def check_reached(epochs: frozenset[int], total: int) -> None:
