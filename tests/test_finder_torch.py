@@ -2,6 +2,7 @@
 
 import copy
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -582,6 +583,10 @@ BAD = {
     ),
     "no loss": (lambda m: (m, None, [tensors()[:1]] * 2, sgd(m)), "loss.*scalar"),
     "forgotten loss": (lambda m: (m, None, loader(), sgd(m)), "loss: None.*targets.*forward"),
+    "loss is a class": (
+        lambda m: (m, nn.CrossEntropyLoss, loader(), sgd(m)),
+        r"loss: 'the class CrossEntropyLoss'.*CrossEntropyLoss\(\)",
+    ),
     "loss is no function": (lambda m: (m, "mse", loader(), sgd(m)), "loss: 'str'"),
     "other shape midway": (
         lambda m: (m, LOSS, [tensors(), (tensors()[0][:, :4], tensors()[1])], sgd(m)),
@@ -620,6 +625,8 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
         ({"stop": "4"}, "stop: '4'"), ({"clip_norm": "1"}, "clip_norm: '1'"),
         ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
         ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
+        ({"autocast": torch.int8}, "autocast: torch.int8.*torch.bfloat16"),
+        ({"validation": [tensors()], "validate_every": 101}, "validate_every: 101.* the 100 steps"),
         ({"scaler": 2}, "scaler: 'int'"), ({"batch_size": 16}, "batch_size: 16"),
         ({"seed": 3}, "seed: 3.*arrays alone"), ({"seed": -1}, "seed: -1"),
         ({"validation": []}, "validation: 'no batch'"),
@@ -630,6 +637,26 @@ def test_bad_options(options, words):
     model = network()
     with pytest.raises(InputError, match=words):
         lrrt.range_test(model, LOSS, loader(), sgd(model), **options)
+
+
+def test_within_inference_mode_is_refused():
+    model = network()
+    with torch.inference_mode(), pytest.raises(InputError, match="torch.inference_mode: 'on'"):
+        lrrt.range_test(model, LOSS, loader(), sgd(model))
+
+
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_accuracy_of_a_model_that_returns_named_outputs(kind):
+    class Named(nn.Linear):
+        def forward(self, inputs, labels):
+            logits = super().forward(inputs)
+            return kind(loss=LOSS(logits, labels), logits=logits)
+
+    x, y = tensors()
+    model = Named(FEATURES, CLASSES)
+    data = [{"inputs": x[i::4], "labels": y[i::4]} for i in range(4)]
+    curve = lrrt.range_test(model, None, data, sgd(model), steps=10, validation=data)
+    assert np.isfinite(curve.val_accuracy).all()
 
 
 def test_arrays_of_pandas_and_what_is_taken_for_batches():

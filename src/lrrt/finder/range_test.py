@@ -121,7 +121,8 @@ def range_test(
         errors of the model or the data come through as they are, all put back, too.
     """
     ramp = _ramp(start, end, steps, shape)
-    check_count("validate_every", validate_every)
+    if check_count("validate_every", validate_every) > ramp.steps and validation is not None:
+        raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
     session = open_session(
         model, loss=loss, data=data, optimizer=optimizer, batch_size=batch_size, seed=seed,

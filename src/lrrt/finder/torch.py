@@ -56,11 +56,18 @@ def open_session(
         For one that cannot be tested.
     """
     _check_model(model, optimizer)
+    if torch.is_inference_mode_enabled():
+        raise InputError("torch.inference_mode", "on", "off: nothing trains in it")
+    if isinstance(loss, type):
+        raise InputError(
+            "loss", f"the class {loss.__name__}", f"an object of it: {loss.__name__}()"
+        )
     if loss is not None and not callable(loss):
         raise InputError("loss", type(loss).__name__, "a function of (model output, targets)")
     if batch_loss is not None and (loss is not None or not callable(batch_loss)):
         raise InputError("batch_loss", batch_loss, "a function of (model, batch), without loss")
-    if autocast is not None and not isinstance(autocast, torch.dtype):
+    halves = (torch.bfloat16, torch.float16)  # others switch autocast off, with a warning
+    if autocast is not None and not any(autocast is half for half in halves):
         raise InputError("autocast", autocast, "a type: torch.bfloat16 or torch.float16")
     check_above("clip_norm", clip_norm, 0)
     for key, source in (("data", data), ("validation", validation)):
@@ -271,7 +278,8 @@ class TorchSession:
                     ) from error  # fmt: skip
                 loss = _own_loss(outputs)
                 targets = batch.get("labels") if isinstance(batch, Mapping) else None
-                outputs = getattr(outputs, "logits", None)
+                is_mapping = isinstance(outputs, Mapping)
+                outputs = outputs.get("logits") if is_mapping else getattr(outputs, "logits", None)
             else:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise InputError(
