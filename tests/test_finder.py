@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -334,8 +335,12 @@ def test_exports_are_read_by_their_usual_names(tmp_path):
         ("", "header"), ("lr,loss\n", "header"), ("lr,loss\n1\n", "2 values in row 1"),
         ("a,b\n1,2\n", "lr column.*one of: a, b"), ("lr,b\n1,2\n", "loss column"),
         ("a,b\n1,2\n", "--lr COLUMN"), ("lr,loss\n1,2\n1,2\n", "stays at 1"),
-        ("lr,loss\nx,2\n", "numbers in the column lr"), ("lr,loss\n0,2\n", "positive"),
-        ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 1"), ("lr,loss\n,2\n", "positive"),
+        ("lr,loss\nx,2\n", "numbers in the column lr"),
+        ("lr,loss,loss\n1,2,3\n", "'loss' is there twice"),
+        ("lr,loss\n1,2\n2,abc\n", "column loss; row 2 has 'abc'"),
+        ("lr,loss\n1,2\n-2,1\n", "row 2 has -2"),
+        ("lr,loss\n0,2\n", "positive"),
+        ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 2"), ("lr,loss\n,2\n", "positive"),
     ],
 )  # fmt: skip
 def test_bad_files(tmp_path, content, words):
@@ -350,8 +355,12 @@ def test_more_bad_files(tmp_path):
         load(tmp_path / "none.csv")
     with pytest.raises(InputError, match="from: 'caffe'.*fastai"):
         load(tmp_path / "none.csv", "caffe")
-    path = tmp_path / "bad.json"
-    for text, words in (("{", "JSON"), ("3", "mapping"), ('{"lr": 1, "loss": [2]}', "list")):
+    path = tmp_path / "bad.JSON"
+    for text, words in (
+        ("{", "JSON"), ("3", "mapping"), ('{"lr": 1, "loss": [2]}', "list"),
+        ("[" * 100_000, r"JSON \(maximum recursion"), ("[" + "9" * 5000 + "]", r"JSON \(Exceeds"),
+        ('{"lr": [1, 2], "loss": [1, 1' + "0" * 400 + "]}", "column loss; row 2 has 1000"),
+    ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(InputError, match=words):
             load(path)
@@ -361,6 +370,13 @@ def test_more_bad_files(tmp_path):
     short = write(tmp_path / "short.csv", ["lr", "loss"], [LR[:9], losses()[:9]])
     with pytest.raises(InputError, match="steps: 5"):
         load(short, steps=5)
+
+
+def test_headers_and_suffixes_in_any_case(tmp_path):
+    path = write(tmp_path / "own.csv", ["LR", "Loss"], [LR, losses()])
+    assert "taken as raw" in load(path).notes[0]
+    kept = curve(stopped="so it was").save(tmp_path / "curve.JSON")
+    assert load(kept).stopped == "so it was"
 
 
 # ---- audits -----------------------------------------------------------------------------------
@@ -530,6 +546,13 @@ MODULE = """
 
     def empty():
         return []
+
+    def needs(width):
+        return make_model(width)
+
+    def swapped():
+        model, optimizer, _ = make_model()
+        return optimizer, model
 """
 
 
@@ -708,6 +731,15 @@ def test_errors_of_audit_are_one_line(user, capsys):
     assert "a function of user_module" in fails(capsys, "audit", "user_module:f")
     assert "a function" in fails(capsys, "audit", "user_module:np")
     assert "data: 'no batch'" in fails(capsys, "audit", model, "user_module:empty")
+    for name in ("./user_module:make_model", ".user_module:make_model", "a..b:c"):
+        assert "package.module:function" in fails(capsys, "audit", name)
+    for function, words in (
+        ("needs", "make_model: 'needs'.*missing a required argument: 'width'"),
+        ("swapped", "model: 'SGD'.*torch.nn.Module"),
+    ):
+        told = fails(capsys, "audit", f"user_module:{function}", "user_module:make_data")
+        assert re.search(words, told)
+    assert "seed: 99999999999999999999" in fails(capsys, "audit", model, "--seed", "9" * 20)
     assert "rule: 'best'" in fails(capsys, "audit", model, "--rule", "best")
     assert "runs: 0" in fails(capsys, "audit", model, "--runs", "0")
     assert "vary: 'data'" in fails(capsys, "audit", model, "--vary", "data")
@@ -726,6 +758,10 @@ def test_errors_of_audit_are_one_line(user, capsys):
          "speed: 3", "speed"),
         ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
          "run: 3", "option: 'run'.*the nearest is runs"),
+        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+         "keep: {_target_: user_module.nothing}", "keep: .*nothing"),
+        ("model: {_target_: user_module.needs}\ndata: {_target_: user_module.make_data}",
+         "make_model: .*'width'"),
         ("model: {_target_: user_module.make_model, widht: 8}\n"
          "data: {_target_: user_module.make_data}", "model: .*widht"),
     ):  # fmt: skip
@@ -768,6 +804,34 @@ def test_suggest_and_compare_commands(tmp_path, capsys):
     assert "No such file" in fails(capsys, "suggest", str(tmp_path / "none.csv"))
     assert "rule: 'x'" in fails(capsys, "suggest", str(one), "--rule", "x")
     assert "from: 'x'" in fails(capsys, "compare", str(one), "--from", "x")
+
+
+def test_compared_files_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        curve().save(tmp_path / folder / "losses.csv")
+    table = run(capsys, "compare", "a/losses.csv", "b/losses.csv").splitlines()
+    assert table[0].split() == ["rule", "a/losses.csv", "b/losses.csv"]
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    for unbuffered in ([], ["-u"]):
+        ran = subprocess.run(
+            [sys.executable, *unbuffered, "-m", "lrrt", "rules"],
+            stdout=writing, stderr=subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+        )  # fmt: skip
+        assert ran.returncode == 141 and ran.stderr == b""
+    os.close(writing)
+
+
+def test_compose_needs_hydra_and_names(capsys, monkeypatch):
+    assert "overrides: '=3'" in fails(capsys, "compose", "=3", "--show")
+    monkeypatch.delitem(sys.modules, "lrrt.compose", raising=False)
+    monkeypatch.setitem(sys.modules, "hydra", None)
+    assert "pip install hydra-core" in fails(capsys, "compose", "--show")
 
 
 def test_rules_command_describes_each(capsys):

@@ -32,7 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
         if options.command in finder.COMMANDS:
             finder.run(options)
         elif options.command == "compose":
-            from lrrt.compose import composed_yaml
+            try:
+                from lrrt.compose import composed_yaml
+            except ModuleNotFoundError as error:
+                if error.name not in ("hydra", "omegaconf"):
+                    raise
+                raise InputError(
+                    "compose", error.name, "installed: `pip install hydra-core`"
+                ) from None
 
             text = composed_yaml(Path("conf"), options.overrides)
             if options.show:

@@ -27,7 +27,7 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
             config = compose(config_name="config", overrides=overrides)
         OmegaConf.resolve(config)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # of `=3`, a ValueError
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import os
+import select
 import sys
 from collections.abc import Iterator
 
@@ -31,18 +33,31 @@ def one_line_errors() -> Iterator[None]:
     """Print an :class:`InputError` as one line on standard error and exit with status 2.
 
     With status 1 for a disk that is full, cannot be written or read, and the like; with 130 for
-    Ctrl-C.
+    Ctrl-C; with 141, silently, if whoever reads standard output has gone (``| head -1``).
     """
     try:
         yield
+        print(end="", flush=True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("stopped by SIGINT: files are written whole or not at all", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not _stdout_is_broken():
+            raise
+        # What is left in the buffer would fail again on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except OSError as error:
         if error.errno not in REFUSED:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _stdout_is_broken() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -188,7 +188,7 @@ class Audit:
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all; :meth:`load` reads it."""
         path = Path(path)
-        if path.suffix != ".json":
+        if path.suffix.lower() != ".json":
             raise InputError("path", str(path), "a file name that ends in .json")
         write_whole(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
         return path
@@ -203,7 +203,7 @@ class Audit:
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML page, whole or not at all."""
         path = Path(path)
-        if path.suffix not in (".html", ".htm"):
+        if path.suffix.lower() not in (".html", ".htm"):
             raise InputError("path", str(path), "a file name that ends in .html")
         try:
             from lrrt.finder.audit_page import page
@@ -422,7 +422,8 @@ def audit(
     check_count("train_steps", train_steps, low=0)
     if 0 < train_steps < LEAST_TRAIN_STEPS:
         raise InputError("train_steps", train_steps, f"0, or at least {LEAST_TRAIN_STEPS}")
-    check_count("seed", seed, low=0)
+    if check_count("seed", seed, low=0) + runs > 2**63:
+        raise InputError("seed", seed, "below 2**63, as frameworks take it")
     rules.check(rule)
     if vary not in VARIED:
         raise InputError("vary", vary, f"one of: {', '.join(VARIED)}")
@@ -462,7 +463,7 @@ def _made(
     make_model: Callable, make_data: Callable, weights_seed: int, order_seed: int, options: Mapping
 ) -> dict[str, Any]:
     """Arguments of :func:`range_test` for one run, random states seeded for its order."""
-    made = _called(make_model, weights_seed)
+    made = _called("make_model", make_model, weights_seed)
     if isinstance(made, Mapping):
         arguments = dict(made)
     elif isinstance(made, tuple):
@@ -476,7 +477,7 @@ def _made(
     else:
         arguments = {"model": made}
     framework_of(arguments.get("model"))
-    data = _called(make_data, order_seed)
+    data = _called("make_data", make_data, order_seed)
     arguments |= data if isinstance(data, Mapping) and "data" in data else {"data": data}
     arguments |= dict(options) | {"progress": False}
     if is_arrays(arguments.get("data")):
@@ -485,14 +486,20 @@ def _made(
     return arguments
 
 
-def _called(make: Callable, seed: int) -> Any:
+def _called(key: str, make: Callable, seed: int) -> Any:
     """What ``make`` makes, all random states seeded; a framework that it is the first to import is
     seeded, too."""
     try:
-        takes_seed = "seed" in inspect.signature(make).parameters
-    except (TypeError, ValueError):
-        takes_seed = False
-    arguments = {"seed": seed} if takes_seed else {}
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # some of those written in C have none
+        signature = inspect.Signature()
+    arguments = {"seed": seed} if "seed" in signature.parameters else {}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise InputError(
+            key, getattr(make, "__name__", repr(make)), f"one that needs at most a seed ({error})"
+        ) from None
     loaded = seed_all(seed)
     made = make(**arguments)
     return made if seed_all(seed) == loaded else make(**arguments)

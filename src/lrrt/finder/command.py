@@ -53,7 +53,9 @@ def add(commands: Any) -> None:
     auditing.add_argument("--seed", type=int, help="of the first run; default 0")
     auditing.add_argument("--start", type=float, help="first learning rate; default 1e-7")
     auditing.add_argument("--end", type=float, help="last learning rate; default 10")
-    auditing.add_argument("--steps", type=int, help="steps of a range test; default 100")
+    auditing.add_argument(
+        "--steps", type=int, help="steps of a range test, at least 10; default 100"
+    )
     auditing.add_argument(
         "--train-steps", type=int, dest="train_steps", metavar="N",
         help="also train for N steps at the suggestion, a tenth of it and ten times it",
@@ -165,7 +167,8 @@ def _compare(options: argparse.Namespace) -> None:
         _print_table(["rule", "min LR", "max LR", ""], rows)
     else:
         rows = [[rule, *(_rate(told[file][rule].lr) for file in files)] for rule in told[files[0]]]
-        _print_table(["rule", *(Path(file).stem for file in files)], rows)
+        stems = [Path(file).stem for file in files]
+        _print_table(["rule", *(stems if len(set(stems)) == len(files) else files)], rows)
     for file, curve in curves.items():
         if curve.flaw:
             print(f"{file}: {curve.flaw}")
@@ -215,7 +218,7 @@ def _audit(options: argparse.Namespace) -> None:
 def _check_target(key: str, path: str, suffix: str) -> None:
     """A file to be written after minutes of work can be."""
     target = Path(path).absolute()
-    if target.suffix != suffix:
+    if target.suffix.lower() != suffix:
         raise InputError(key, path, f"a file name that ends in {suffix}")
     folder = next(parent for parent in target.parents if parent.exists())
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -248,7 +251,7 @@ def _found(key: str, name: str) -> Any:
     import importlib
 
     module_name, colon, function = name.partition(":")
-    if not colon or not module_name or not function:
+    if not colon or not function or "/" in module_name or not all(module_name.split(".")):
         raise InputError(key, name, "package.module:function")
     try:
         module = importlib.import_module(module_name)
@@ -301,7 +304,9 @@ def _configured(path: Path) -> dict[str, Any]:
             ) from None
         except TypeError as error:
             raise InputError(key, target, f"parameters of its function ({error})") from None
-    return arguments | {
-        name: instantiate(value) if isinstance(value, dict) else value
-        for name, value in plain.items()
-    }
+    for name, value in plain.items():
+        try:
+            arguments[name] = instantiate(value) if isinstance(value, dict) else value
+        except HydraException as error:
+            raise InputError(name, value, str(error).splitlines()[0]) from None
+    return arguments

@@ -240,9 +240,9 @@ class Curve(core_curve.Curve):
             For another suffix.
         """
         path = Path(path)
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             text = self._csv()
         else:
             raise InputError("path", str(path), "a file name that ends in .json or .csv")

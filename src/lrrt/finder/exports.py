@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,9 @@ def load(
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise InputError("file", str(path), f"a readable file ({reason})") from None
-    table = _json(path, text) if path.suffix == ".json" else _csv(path, text)
-    if path.suffix == ".json" and "planned_lr" in table and "about" in table:
+    is_json = path.suffix.lower() == ".json"
+    table = _json(path, text) if is_json else _csv(path, text)
+    if is_json and "planned_lr" in table and "about" in table:
         return Curve.from_dict(table)
     if "verdict" in table and "runs" in table:
         raise InputError("file", str(path), "one curve; it is an audit: lrrt.Audit.load reads it")
@@ -103,10 +105,10 @@ def load(
     rest = {name: _own(path, table, name) for name in COLUMNS if name in table}
     values = _checked(path, lrs, losses, rest)
     raw = TOOLS[source].raw(values["loss"])
-    notes = []
-    if source == "keras" or (source == "raw" and "epoch" in table and "step" not in table):
+    notes, names = [], {str(name).lower() for name in table}
+    if source == "keras" or (source == "raw" and "epoch" in names and "step" not in names):
         notes.append("Keras logs an epoch's mean loss, with penalties: each row is an epoch.")
-    elif source == "raw" and set(table) <= {*LR_NAMES, *LOSS_NAMES, ""}:
+    elif source == "raw" and names <= {*LR_NAMES, *LOSS_NAMES, ""}:
         notes.append(
             "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
             "them, they are smoothed: name it as the source."
@@ -144,11 +146,15 @@ def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dic
         )
     if not len(lrs):
         raise InputError("file", str(path), "a curve of at least one step; it is empty")
-    if not (np.isfinite(lrs).all() and (lrs > 0).all()):
-        raise InputError("file", str(path), "positive, finite learning rates")
+    bad = ~(np.isfinite(lrs) & (lrs > 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            "file", str(path), f"positive, finite learning rates; row {row + 1} has {lrs[row]:g}"
+        )
     if (np.diff(lrs) < 0).any():
-        step = int((np.diff(lrs) < 0).argmax()) + 1
-        raise InputError("file", str(path), f"a learning rate that rises; it falls at row {step}")
+        row = int((np.diff(lrs) < 0).argmax()) + 2
+        raise InputError("file", str(path), f"a learning rate that rises; it falls at row {row}")
     if len(lrs) > 1 and lrs[-1] == lrs[0]:
         raise InputError("file", str(path), f"a learning rate that rises; it stays at {lrs[0]:g}")
     zeros, unknown = np.zeros(len(lrs)), np.full(len(lrs), math.nan)
@@ -166,6 +172,11 @@ def _csv(path: Path, text: str) -> dict[str, list]:
     if len(rows) < 2:
         raise InputError("file", str(path), "a header and at least one row")
     names = [name.strip() for name in rows[0]]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(
+            "file", str(path), f"column names that differ; {twice[0]!r} is there twice"
+        )
     uneven = [i for i, row in enumerate(rows) if len(row) != len(names)]
     if uneven:
         raise InputError("file", str(path), f"{len(names)} values in row {uneven[0]}, as named")
@@ -175,7 +186,7 @@ def _csv(path: Path, text: str) -> dict[str, list]:
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits; too deep
         raise InputError("file", str(path), f"JSON ({error})") from None
     if isinstance(found, list) and found and all(isinstance(row, Mapping) for row in found):
         found = {name: [row.get(name) for row in found] for name in found[0]}
@@ -201,12 +212,16 @@ def _column(
 def _own(path: Path, table: Mapping, name: str) -> np.ndarray:
     if not isinstance(table[name], list):
         raise InputError("file", str(path), f"a list of numbers as {name}")
-    try:
-        # Keras's CSVLogger writes NA for what an epoch has not.
-        values = [math.nan if v in ("", "NA", None) else _number(v) for v in table[name]]
-    except (TypeError, ValueError):
-        raise InputError("file", str(path), f"numbers in the column {name}") from None
-    return np.array(values, dtype=np.float64)
+    values = np.empty(len(table[name]))
+    for row, value in enumerate(table[name]):
+        try:
+            # Keras's CSVLogger writes NA for what an epoch has not.
+            values[row] = math.nan if value in ("", "NA", None) else _number(value)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(
+                "file", str(path), f"numbers in the column {name}; row {row + 1} has {value!r:.40}"
+            ) from None
+    return values
 
 
 def _number(value: Any) -> float:

@@ -30,6 +30,7 @@ from lrrt.finder.session import (
 )
 
 STOP_SMOOTHING = 0.98
+LEAST_STEPS = 10
 
 
 def range_test(
@@ -80,7 +81,7 @@ def range_test(
         PyTorch: needed. Keras: None, it has been compiled in.
     start, end, steps, shape
         The ramp: ``exponential`` or ``linear``, from ``start`` at the first step to ``end`` at
-        the last.
+        the last; at least 10 steps.
     stop : float or None
         End the test when the smoothed loss (EMA, 0.98, bias corrected) exceeds ``stop`` times its
         best, and for a loss that has been zero or below, when it has risen above its best by
@@ -188,7 +189,7 @@ def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarr
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:
-    check_count("steps", steps)
+    check_count("steps", steps, low=LEAST_STEPS)
     for key, value in (("start", start), ("end", end)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise InputError(key, value, "a positive number")

@@ -103,6 +103,8 @@ def open_session(
 
 def _check_model(model: nn.Module, optimizer: Any) -> None:
     name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise InputError("model", name, "a torch.nn.Module")
     parameters = list(model.parameters())
     if not parameters:
         raise InputError("model", name, "a model with parameters")
