@@ -517,6 +517,44 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
             Audit.load(tmp_path / "c.json")
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"planned_lr": [1.0] * STEPS}, "planned_lr: 'another ramp'"), ({"lr": None}, "lr: None"),
+        ({"planned_lr": None, "lr": LR[::-1].tolist()}, "never fall"),
+        ({"planned_lr": None, "lr": ["nan", *LR[1:].tolist()]}, "finite"),
+        ({"planned_lr": [*LR[:-1].tolist(), "nan"]}, "planned_lr: 'another ramp'"),
+        ({"planned_lr": [*LR.tolist(), "inf"]}, "finite"),
+        ({"penalty": None}, "penalty: None"), ({"loss": [10**400] * STEPS}, "curve: .*too large"),
+        ({"about": None}, "curve"), ({"notes": 3}, "curve"),
+    ],
+)  # fmt: skip
+def test_a_damaged_curve_is_refused(damage, words):
+    with pytest.raises(InputError, match=words):
+        Curve.from_dict(curve().to_dict() | damage)
+    for nothing in ({}, None, [1]):
+        with pytest.raises(InputError, match="curve"):
+            Curve.from_dict(nothing)
+
+
+def test_a_damaged_audit_is_refused(tmp_path):
+    whole = recorded_audit(runs=5, trials=tuple(trials(1.0, 0.5, 0.9))).to_dict()
+    whole["about"]["train_steps"] = 20
+    assert Audit.from_dict(whole).trials
+    for damage, words in (
+        ({"runs": []}, r"audit.runs: \[\]"), ({"vary": "data"}, "audit.vary: 'data'.*both"),
+        ({"vary": []}, "audit.vary"), ({"about": None}, "audit"), ({"rule": "x"}, "rule: 'x'"),
+        ({"about": {}}, "audit.trials"), ({"trials": whole["trials"][:-1]}, "audit.trials: '14 "),
+        ({"trials": [t | {"lr": None} for t in whole["trials"]]}, "audit"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            Audit.from_dict(whole | damage).summary  # noqa: B018
+    for text in ("[" * 100_000, "9" * 5000):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(InputError, match="a saved audit"):
+            Audit.load(tmp_path / "a.json")
+
+
 def vars_of(made):
     return {name: getattr(made, name) for name in Audit.__dataclass_fields__}
 

@@ -50,8 +50,10 @@ class Curve:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None and field.default is None:
                 continue
+            if value is None:
+                raise InputError(f"curve.{field.name}", None, "one value for each step")
             array = np.asarray(value, dtype=np.float64)
             if array.ndim != 1 or array.size == 0 or array.shape != np.shape(self.lr):
                 raise InputError(

@@ -171,19 +171,34 @@ class Audit:
             If ``values`` is not from there.
         """
         try:
-            return cls(
+            made = cls(
                 curves=tuple(Curve.from_dict(run["curve"]) for run in values["runs"]),
                 weights_seeds=tuple(run["weights_seed"] for run in values["runs"]),
                 order_seeds=tuple(run["order_seed"] for run in values["runs"]),
                 rule=values["rule"],
                 vary=values["vary"],
-                trials=tuple(Trial(**{**t, "loss": float(t["loss"])}) for t in values["trials"]),
-                about=values["about"],
+                trials=tuple(
+                    Trial(**{**t, "lr": float(t["lr"]), "loss": float(t["loss"])})
+                    for t in values["trials"]
+                ),
+                about=dict(values["about"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError("audit", "values", f"an audit of this package ({error})") from None
+        if not made.curves:
+            raise InputError("audit.runs", [], "at least one run")
+        if made.vary not in tuple(VARIED):
+            raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
+        factors = [trial.factor for trial in made.trials]
+        whole = factors == [*FACTORS] * len(made.curves) and "train_steps" in made.about
+        if factors and not whole:
+            raise InputError(
+                "audit.trials", f"{len(factors)} trials",
+                f"{len(FACTORS)} of each run, and about.train_steps, or none",
+            )  # fmt: skip
+        return made
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all; :meth:`load` reads it."""
@@ -196,9 +211,10 @@ class Audit:
     @classmethod
     def load(cls, path: str | Path) -> "Audit":
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            values = json.loads(Path(path).read_text())
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError("file", str(path), f"a saved audit ({error})") from None
+        return cls.from_dict(values)
 
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML page, whole or not at all."""

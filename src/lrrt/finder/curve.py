@@ -95,7 +95,14 @@ class Curve(core_curve.Curve):
                 raise InputError(
                     "curve.planned_lr", planned.shape, f"at least the {len(self.lr)} steps of lr"
                 )
+            if not np.allclose(planned[: len(self.lr)], self.lr, rtol=1e-6, atol=0, equal_nan=True):
+                raise InputError("curve.planned_lr", "another ramp", "one that begins with lr")
             object.__setattr__(self, "planned_lr", planned)
+        lr = self.lr if self.planned_lr is None else self.planned_lr
+        if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) >= 0).all()):
+            raise InputError(
+                "curve.lr", "values", "learning rates that are positive, finite and never fall"
+            )
 
     def __len__(self) -> int:
         return len(self.lr)
@@ -225,7 +232,7 @@ class Curve(core_curve.Curve):
                 notes=tuple(values.get("notes", ())),
                 about=dict(values.get("about", {})),
             )
-        except (TypeError, ValueError) as error:
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError("curve", "values", f"a curve of this package ({error})") from None
