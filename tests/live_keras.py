@@ -163,6 +163,23 @@ def test_curve_is_the_plain_loop_with_the_penalty_apart():
     assert np.isnan(curve.val_loss[:-1]).all() and np.isnan(curve.grad_norm).all()
 
 
+def test_which_accuracy_was_taken_is_noted():
+    inputs = keras.Input((FEATURES,))
+    model = keras.Model(inputs, [layers.Dense(CLASSES, name=name)(inputs) for name in "pq"])
+    options = {"data": (x, (y, y)), "batch_size": BATCH, "steps": 10, "validation": (x, (y, y))}
+    for metrics, notes in (
+        (
+            [["accuracy"], ["accuracy"]],
+            ("The accuracy is p_accuracy, the first of: p_accuracy, q_",),
+        ),
+        ([["accuracy"], []], ()),
+    ):
+        model.compile("sgd", [loss(), loss()], metrics=metrics, run_eagerly=True)
+        curve = lrrt.range_test(model, **options)
+        assert np.isfinite(curve.val_accuracy).all() and len(curve.notes) == len(notes)
+        assert all(map(str.startswith, curve.notes, notes))
+
+
 @pytest.mark.parametrize("error", [ValueError("of the data"), KeyboardInterrupt()])
 def test_put_back_after_an_error(error):
     model = compiled(run_eagerly=True)
@@ -360,7 +377,14 @@ def test_moving_over_from_other_finders():
         while True:
             yield x[:BATCH].astype("float32"), y[:BATCH]
 
-    names = {"lrrt": lrrt, "model": compiled(model=small()), "x": x, "y": y, "generator": batches()}
+    names = {
+        "np": np,
+        "lrrt": lrrt,
+        "model": compiled(model=small()),
+        "x": x,
+        "y": y,
+        "generator": batches(),
+    }
     for code in test_moving_over.rows("Keras: keras_lr_finder and callbacks"):
         exec(compile(code, "moving_over.md", "exec"), names)
     assert len(names["curve"]) > 50

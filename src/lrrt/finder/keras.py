@@ -222,8 +222,12 @@ class KerasSession:
                 logs = {name: _number(value) for name, value in self._run("test", batch).items()}
                 size = batch_length(self._unpacked(batch)[0])
                 loss += (logs["loss"] - penalty) * size
-                right += next((logs[name] for name in logs if "acc" in name), math.nan) * size
+                accuracies = [name for name in logs if "acc" in name]
+                right += (logs[accuracies[0]] if accuracies else math.nan) * size
                 count += size
+        if len(accuracies) > 1:
+            note = f"The accuracy is {accuracies[0]}, the first of: {', '.join(accuracies)}."
+            self.notes += [note] * (note not in self.notes)
         return loss / count, right / count
 
     def about(self) -> dict[str, Any]:

@@ -76,7 +76,9 @@ def range_test(
     data : DataLoader, tf.data.Dataset, iterable of (inputs, targets), or arrays (x, y)
         Read again whenever it runs out, so that it may be shorter or longer than the test, or
         endless; a generator must suffice. Arrays need ``batch_size``, and ``seed`` draws their
-        order. Inputs that are a tuple, list or mapping are given to a PyTorch model as arguments.
+        order. Keras also takes ``(x, y, sample weights)``, which ``fit`` makes of class weights:
+        ``np.array(class_weights)[y]``. Inputs that are a tuple, list or mapping are given to a
+        PyTorch model as arguments.
     optimizer : torch.optim.Optimizer, optional
         PyTorch: needed. Keras: None, it has been compiled in.
     start, end, steps, shape
