@@ -772,7 +772,7 @@ def test_errors_of_audit_are_one_line(user, capsys):
     for name in ("./user_module:make_model", ".user_module:make_model", "a..b:c"):
         assert "package.module:function" in fails(capsys, "audit", name)
     for function, words in (
-        ("needs", "make_model: 'needs'.*missing a required argument: 'width'"),
+        ("needs", r"make_model: 'of \(width\)'.*missing a required argument: 'width'"),
         ("swapped", "model: 'SGD'.*torch.nn.Module"),
     ):
         told = fails(capsys, "audit", f"user_module:{function}", "user_module:make_data")

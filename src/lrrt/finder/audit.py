@@ -514,7 +514,7 @@ def _called(key: str, make: Callable, seed: int) -> Any:
         signature.bind(**arguments)
     except TypeError as error:
         raise InputError(
-            key, getattr(make, "__name__", repr(make)), f"one that needs at most a seed ({error})"
+            key, f"of {signature}", f"a function that needs at most a seed ({error})"
         ) from None
     loaded = seed_all(seed)
     made = make(**arguments)
