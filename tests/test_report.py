@@ -470,7 +470,7 @@ def test_words_about_variance_follow_the_intervals():
     unsure = row | {"high": 1.0, "to_weights_high": 1.2}
     both, one = {"min_lr": row, "max_lr": row}, {"min_lr": unsure, "max_lr": row}
     none = {"min_lr": unsure, "max_lr": unsure}
-    assert variance._leaves(one) == "0.50 [0.30, 1.0] and 0.50 [0.30, 0.80]"
+    assert variance._leaves(*one.values()) == "0.50 [0.30, 1.0] and 0.50 [0.30, 0.80]"
     assert variance._reduction(both) == "fixing the weights reduces it"
     assert variance._reduction(one) == "fixing the weights reduces that of max LR"
     assert variance._reduction(none) == "fixing the weights is not shown to reduce it"

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.statistics import (
+    decades,
     log_quantiles,
     mean_interval,
     share_interval,
@@ -160,7 +161,7 @@ def effects(readings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for rung, group in readings.groupby(list(RUNG), sort=False):
         for quantity in QUANTITIES:
-            before, after = (_decades(group[f"{side}_{quantity}"]) for side in SIDES)
+            before, after = (decades(group[f"{side}_{quantity}"]) for side in SIDES)
             fallbacks = int(group["after_fallback"].sum())
             rows.append((*rung, quantity, *paired_effect(before, after), fallbacks))
     for scale, group in readings.groupby("scale", sort=False):
@@ -179,15 +180,10 @@ def _whole_ways(readings: pd.DataFrame) -> pd.DataFrame:
     seeds = [found.loc[way, "scale"], found.loc[way, "weights_seed"]]
     for quantity in QUANTITIES:
         sides = [f"{side}_{quantity}" for side in SIDES]
-        known = np.isfinite(found.loc[way, sides].apply(_decades)).all(axis=1)
-        whole = known.groupby(seeds).transform("all")
+        known = np.isfinite(decades(found.loc[way, sides])).all(axis=1)
+        whole = pd.Series(known, index=found.index[way]).groupby(seeds).transform("all")
         found.loc[whole.index[~whole], sides] = np.nan
     return found
-
-
-def _decades(lrs: pd.Series) -> np.ndarray:
-    values = lrs.to_numpy(np.float64)
-    return np.log10(values, out=np.full(len(values), np.nan), where=values > 0)
 
 
 def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
@@ -211,7 +207,7 @@ def _averaged(readings: pd.DataFrame) -> list[tuple]:
         ends = (group["origin"].iloc[0], group["target"].iloc[0])
         for quantity in QUANTITIES:
             sides = [
-                group.assign(decades=_decades(group[f"{side}_{quantity}"]))
+                group.assign(decades=decades(group[f"{side}_{quantity}"]))
                 .pivot(index="weights_seed", columns="order", values="decades")
                 .to_numpy()
                 .mean(axis=1)
@@ -233,8 +229,8 @@ def _unexplained(readings: pd.DataFrame) -> list[tuple]:
     ends = (whole["origin"].iloc[0], whole["target"].iloc[0])
     rows = []
     for quantity in QUANTITIES:
-        sides = (_decades(last[f"after_{quantity}"].reindex(whole.index)),
-                 _decades(whole[f"after_{quantity}"]))  # fmt: skip
+        sides = (decades(last[f"after_{quantity}"].reindex(whole.index)),
+                 decades(whole[f"after_{quantity}"]))  # fmt: skip
         found, fallbacks = paired_effect(*sides), int(whole["after_fallback"].sum())
         rows.append((UNEXPLAINED, -1, -1, "", *ends, quantity, *found, fallbacks))
     return rows
@@ -277,7 +273,7 @@ def framework_or_protocol(own: pd.DataFrame) -> pd.DataFrame:
     runs = own.pivot(**keys, values="run")
     rows = []
     for quantity in QUANTITIES:
-        table = own.assign(decades=_decades(own[quantity])).pivot(**keys, values="decades")
+        table = own.assign(decades=decades(own[quantity])).pivot(**keys, values="decades")
         pairs = [
             list(itertools.combinations(sorted(own[name].unique()), 2))
             for name in (BACKEND, PROTOCOL)

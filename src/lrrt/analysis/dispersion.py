@@ -15,6 +15,7 @@ from lrrt.analysis.statistics import (
     RESAMPLES,
     column_quantiles,
     common_slope,
+    decades,
     log_quantiles,
     median_interval,
     usable,
@@ -152,7 +153,7 @@ def batch_size_slopes(suggestions: pd.DataFrame) -> pd.DataFrame:
     for case, group in suggestions.groupby(keys, sort=True, observed=True):
         for quantity in QUANTITIES:
             size, lr = (group[name].to_numpy(np.float64) for name in ("batch_size", quantity))
-            logs = np.log10(lr, out=np.full(len(lr), np.nan), where=lr > 0)
+            logs = decades(lr)
             fit = common_slope([(np.log10(size), logs)])
             if fit is None:
                 continue

@@ -25,6 +25,12 @@ def usable(values: ArrayLike) -> np.ndarray:
     return values[np.isfinite(values) & (values > 0)]
 
 
+def decades(lrs: ArrayLike) -> np.ndarray:
+    """log10 of LRs, as float64 of the same shape; NaN where one is not positive."""
+    values = np.asarray(lrs, dtype=np.float64)
+    return np.log10(values, out=np.full(values.shape, np.nan), where=values > 0)
+
+
 def log_quantiles(values: ArrayLike, quantiles: Sequence[float]) -> np.ndarray:
     """Quantiles of LRs, interpolated in log10; NaN where no LR is usable."""
     values = usable(values)

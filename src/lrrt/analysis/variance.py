@@ -26,7 +26,7 @@ import pandas as pd
 
 from lrrt.analysis.attribution import read
 from lrrt.analysis.dispersion import QUANTITIES
-from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades
 from lrrt.errors import InputError
 from lrrt.runs.crossed import Cell
 from lrrt.runs.store import Store
@@ -233,8 +233,7 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
     at = [np.searchsorted(level, runs[name].to_numpy(np.int64))
           for level, name in zip(levels, seeds, strict=True)]  # fmt: skip
     values = np.full([len(level) for level in levels], np.nan)
-    lr = runs[quantity].to_numpy(np.float64)
-    values[tuple(at)] = np.log10(lr, out=np.full(len(lr), np.nan), where=lr > 0)
+    values[tuple(at)] = decades(runs[quantity])
     return values
 
 

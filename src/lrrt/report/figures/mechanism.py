@@ -51,8 +51,7 @@ def findings(data: StudyData) -> list[str]:
 
 def headline(data: StudyData) -> str:
     """How far the turn of the loss is from where steps pass the stability bound, over all ramps."""
-    ramps = data.turns.dropna(subset="turn")
-    gaps = np.log10(ramps["turn"] / ramps["crossing"]).dropna()
+    gaps = np.log10(data.turns["turn"] / data.turns["crossing"]).dropna()
     if not len(gaps):
         return ""
     return (

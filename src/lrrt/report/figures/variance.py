@@ -59,7 +59,7 @@ def findings(data: StudyData) -> list[str]:
         sentences.append(
             f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
             f"deviation, all combinations of weights and batches). The same weights leave "
-            f"{_leaves(weights)} of it, the same batches {_leaves(batches)}: "
+            f"{_leaves(*weights.values())} of it, the same batches {_leaves(*batches.values())}: "
             f"{_reduction(weights)}; {_comparison(batches)}.{_early(rows.iloc[0])}"
         )
     return sentences
@@ -70,7 +70,7 @@ def headline(data: StudyData) -> str:
     parts = []
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
-        left = [f"{style.name(row['quantity'])} {_leaves({'': row})}"
+        left = [f"{style.name(row['quantity'])} {_leaves(row)}"
                 for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
         if left:
             parts.append(f"{', '.join(left)} ({style.name(protocol)})")
@@ -91,10 +91,8 @@ def _listed(words: Iterable[str]) -> str:
     return " and ".join(words)
 
 
-def _leaves(rows: dict[str, dict]) -> str:
-    return _listed(
-        f"{number(row['ratio'])} {interval(row['low'], row['high'])}" for row in rows.values()
-    )
+def _leaves(*rows: dict) -> str:
+    return _listed(f"{number(row['ratio'])} {interval(row['low'], row['high'])}" for row in rows)
 
 
 def _reduction(weights: dict[str, dict]) -> str:
