@@ -351,6 +351,33 @@ def test_same_bits_again_and_another_precision_differs(run, backend):
     assert low[0][0, 0] == pytest.approx(one[0][0, 0], rel=0.05) and low[0][0, 0] != one[0][0, 0]
 
 
+def continued(backend: str, protocol: ProtocolConfig) -> dict:
+    """States after six steps: of one network, and of another that took over after three."""
+    images, labels = digits_like(96)
+    x = (images / np.float32(255)).astype(np.float32)
+    one, other = (network(backend, SMALL, protocol) for _ in range(2))
+    taken = []
+    for step in range(6):
+        if step == 3:
+            other.step(x[:16], labels[:16], 1.0)  # what it had is gone
+            other.restore(one.state())
+        batch = slice(16 * step, 16 * step + 16)
+        steps = [made.step(x[batch], labels[batch], 0.05) for made in (one, other)[: 1 + step // 3]]
+        taken.append(steps)
+    return {"taken": taken[3:], "states": [one.state(), other.state()]}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_restored_network_goes_on_to_the_same_bits(run, backend):
+    found = run(backend, continued, PLAIN)
+    assert all(one == other for one, other in found["taken"])
+    one, other = found["states"]
+    trained_count = sum(p.trained for p in parameters(SMALL))
+    assert len(one) == len(parameters(SMALL)) + trained_count
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    assert all(one[f"velocity.{p.name}"].any() for p in parameters(SMALL) if p.trained)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_diverged_loss_is_an_outcome(run, backend):
     steps, arrays, losses = run(backend, trained, SMALL, PLAIN, [1e12] * 6, 16, {})

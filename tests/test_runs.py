@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import lrrt.backends
+import lrrt.core.batches
 from lrrt.config import (
     Config,
     LauncherConfig,
@@ -58,6 +59,10 @@ class Network:
             return float(self.loss(images, labels)), 0.5
     def export(self):
         return {name: FACTOR * array for name, array in self.weights.items()}
+    def state(self):
+        return {"a.w": np.array(self.w)}
+    def restore(self, state):
+        self.w = np.float64(state["a.w"].item())
 
 def build(nodes, protocol, weights, *, precision, threads, device):
     log = pathlib.Path(os.environ["FAKE_LOG"])
@@ -356,6 +361,52 @@ def test_training_stops_at_a_non_finite_loss(dataset):
     assert result.record["stopped_at_step"] == 2
     assert np.isfinite(result.arrays["train_loss"][0])
     assert np.isnan(result.arrays["train_loss"][1]) and np.isnan(result.arrays["val_loss"][1])
+
+
+class StoppedStore(Store):
+    """Whose process ends once ``left`` results are there."""
+
+    left = 2
+
+    def put(self, spec, result):
+        super().put(spec, result)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def without_seconds(result: Result) -> dict:
+    return {**result.record, "seconds": None}
+
+
+def test_training_goes_on_from_its_checkpoint(dataset, tmp_path, monkeypatch):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(spec, dataset, StoppedStore(store.checkpoints.path))
+    assert len(store.checkpoints.get(spec.key).arrays["rows"]) == 2
+    assert not store.has(spec.key)
+    whole, plan = execute(spec, dataset), lrrt.core.batches.BatchPlan
+    drawn = []
+    monkeypatch.setattr(plan, "draws", lambda *a, of=plan.draws: drawn.append(a[1]) or of(*a))
+    result = execute(spec, dataset, store.checkpoints)
+    assert drawn == [8, 9, 10, 11]  # the third epoch's
+    assert all(np.array_equal(result.arrays[name], whole.arrays[name]) for name in whole.arrays)
+    assert without_seconds(result) == without_seconds(whole)
+    store.put(spec, result)
+    assert not store.checkpoints.has(spec.key)
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == [f"{spec.key}.safetensors"]
+
+
+def test_checkpoint_of_other_versions_counts_as_none(dataset, tmp_path, monkeypatch):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        execute(spec, dataset, StoppedStore(tmp_path))
+    drawn, plan = [], lrrt.core.batches.BatchPlan
+    monkeypatch.setattr(plan, "draws", lambda *a, of=plan.draws: drawn.append(a[1]) or of(*a))
+    monkeypatch.setattr("lrrt.runs.execute.__version__", "0.0")
+    execute(spec, dataset, Store(tmp_path))
+    assert drawn == list(range(12))
 
 
 def test_weights_pass_through_the_other_backend(dataset, fake_log):

@@ -123,7 +123,11 @@ def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
     train = one.resident(*data, plan, lrs)
     untouched = one.export()
     assert all(np.array_equal(untouched[name], initial[name]) for name in initial)
-    taken = [*train(0, 5), *train(5, 12)]
+    taken = list(train(0, 5))
+    resumed = _torch_cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
+    resumed.restore(one.state())
+    taken += train(5, 12)
+    assert [*resumed.resident(*data, plan, lrs)(5, 12)] == taken[5:]
     for step, lr in enumerate(lrs):
         draws = plan.draws(step)
         x = batches.apply(dataset.train_images, draws, protocol, dataset.mean, dataset.std)

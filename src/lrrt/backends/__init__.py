@@ -12,6 +12,9 @@ for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply
 One whose framework differentiates twice at a bearable cost (torch's) may have
 ``curvature(images, labels, start)``: the largest Hessian eigenvalue at the weights as they are, and
 nothing moved by it.
+
+A training that was stopped goes on after its last finished epoch where the network has ``state()``,
+copies of its arrays and its optimiser's by name, and ``restore(state)``, which puts them back.
 """
 
 from typing import NamedTuple, Protocol

@@ -67,7 +67,7 @@ class DeviceNetwork(TorchNetwork):
 
 
 class ResidentSteps:
-    """``train(first, last)`` of :mod:`lrrt.backends`; steps are taken in order, each once."""
+    """``train(first, last)`` of :mod:`lrrt.backends`."""
 
     def __init__(self, network: DeviceNetwork, data: "DeviceBatches", lrs: np.ndarray):
         self.network, self.data = network, data
@@ -77,6 +77,7 @@ class ResidentSteps:
         self.advance = self._captured() if network.device.type == "cuda" else self._step
 
     def __call__(self, first: int, last: int) -> Iterator[Step]:
+        self.position.fill_(first)
         for _ in range(first, last):
             self.advance()
         yield from (Step(*row) for row in self.values[first:last].tolist())

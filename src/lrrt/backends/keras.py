@@ -267,3 +267,14 @@ class KerasNetwork:
 
     def export(self) -> dict[str, np.ndarray]:
         return {name: variable.numpy() for name, variable in self.variables.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: variable.numpy() for name, variable in self._all_variables()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name, variable in self._all_variables():
+            variable.assign(state[name])
+
+    def _all_variables(self) -> Iterator[tuple[str, tf.Variable]]:
+        yield from self.variables.items()
+        yield from ((f"velocity.{name}", variable) for name, variable in self.velocity.items())

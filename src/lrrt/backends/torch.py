@@ -59,12 +59,12 @@ class TorchNetwork:
         self.nodes, self.protocol, self.device = nodes, protocol, device
         self.autocast_dtype = autocast_dtype
         self.tensors = _tensors(nodes, weights, device)
-        trained = [p for p in parameters(nodes) if p.trained]
-        self.trained = [self.tensors[p.name].requires_grad_() for p in trained]
+        self.described = [p for p in parameters(nodes) if p.trained]
+        self.trained = [self.tensors[p.name].requires_grad_() for p in self.described]
         self.velocity = [torch.zeros_like(tensor) for tensor in self.trained]
         decay = protocol.weight_decay
         factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
-        strengths = [decay.value * factors.get(p.kind, decay.other_factor) for p in trained]
+        strengths = [decay.value * factors.get(p.kind, decay.other_factor) for p in self.described]
         self.penalised = [
             (i, strength)
             for i, strength in enumerate(strengths)
@@ -138,6 +138,17 @@ class TorchNetwork:
 
     def export(self) -> dict[str, np.ndarray]:
         return {p.name: _array(p, self.tensors[p.name]) for p in parameters(self.nodes)}
+
+    def state(self) -> dict[str, np.ndarray]:
+        velocity = zip(self.described, self.velocity, strict=True)
+        return self.export() | {f"velocity.{p.name}": _array(p, v) for p, v in velocity}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name, tensor in _tensors(self.nodes, state, self.device).items():
+            self.tensors[name].copy_(tensor)
+        for p, velocity in zip(self.described, self.velocity, strict=True):
+            velocity.copy_(_tensor(p, state[f"velocity.{p.name}"], self.device))
 
     def _logits(self, images: np.ndarray, batch_norm) -> Tensor:
         """Float32 logits of NHWC images; ``batch_norm`` is one of the functions below."""

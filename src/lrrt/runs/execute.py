@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -15,9 +16,10 @@ from lrrt.core import batches, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
+from lrrt.runs.checkpoint import Checkpoint
 from lrrt.runs.processes import die_with_parent
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Result
+from lrrt.runs.store import Result, Store
 
 TRAINING_COLUMNS = (
     "epoch",
@@ -30,7 +32,7 @@ TRAINING_COLUMNS = (
 )
 
 
-def execute(spec: RunSpec, dataset: Dataset) -> Result:
+def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -> Result:
     """Carry out ``spec`` on ``dataset``.
 
     A range test records, float64 of shape (steps,), the LR it trained at and, before each update,
@@ -44,7 +46,8 @@ def execute(spec: RunSpec, dataset: Dataset) -> Result:
     images (200 to 2,000, not augmented), ``val_loss`` and ``val_accuracy`` on all test images. It
     stops at the first non-finite loss: NaN from that epoch on, and ``record["stopped_at_step"]``
     is that step, counted from 0 (else None). ``record["initial_loss"]`` is the loss of the first
-    step, before any update, and ``record["peak_loss"]`` the largest finite loss of a step.
+    step, before any update, and ``record["peak_loss"]`` the largest finite loss of a step. With
+    ``checkpoints`` it leaves one there after each epoch, and goes on from the one that is there.
 
     A curvature test is a range test, to the bit, and records of the steps ``spec.measured``, NaN
     elsewhere: ``eigenvalue``, the largest of the Hessian of the batch's loss and penalty before
@@ -61,16 +64,17 @@ def execute(spec: RunSpec, dataset: Dataset) -> Result:
     started = time.perf_counter()
     backend = plugins.find("lrrt.backends", spec.backend, "backend")
     network = _network(spec, dataset)
-    kinds = {"range_test": _range_test, "training": _training, "curvature": _curvature}
-    arrays, record = kinds[spec.kind](spec, dataset, network)
-    record["versions"] = {
+    versions = {
         "lrrt": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         **backend.versions(),
     }
-    record["seconds"] = time.perf_counter() - started
-    return Result(arrays, record)
+    checkpoint = Checkpoint(checkpoints, spec, network, versions, started)
+    training = partial(_training, checkpoint=checkpoint)
+    kinds = {"range_test": _range_test, "training": training, "curvature": _curvature}
+    arrays, record = kinds[spec.kind](spec, dataset, network)
+    return Result(arrays, record | {"versions": versions, "seconds": checkpoint.seconds})
 
 
 def _nodes(spec: RunSpec, channels: int, classes: int) -> list:
@@ -209,7 +213,9 @@ def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
     return np.concatenate(flat).astype(np.float64)
 
 
-def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
+def _training(
+    spec: RunSpec, dataset: Dataset, network: Network, checkpoint: Checkpoint
+) -> tuple[dict, dict]:
     feed = _Batches(spec, dataset)
     policy = plugins.find("lrrt.runs.policies", spec.policy, "policy")
     lrs = policy.lrs(spec.lr, spec.epochs * spec.steps)
@@ -221,7 +227,7 @@ def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, 
     rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]
     record = {"stopped_at_step": None, "initial_loss": None, "peak_loss": None}
     steps = _steps(dataset, network, feed, lrs)
-    for epoch in range(spec.epochs):
+    for epoch in range(checkpoint.restore(rows, record), spec.epochs):
         losses, first = [], epoch * spec.steps
         for step, taken in enumerate(steps(first, first + spec.steps), first):
             losses.append(taken.loss)
@@ -235,6 +241,7 @@ def _training(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, 
             *network.evaluate(*train),
             *network.evaluate(*test),
         )
+        checkpoint.save(rows[: epoch + 1], record)
     return _columns(rows), record
 
 

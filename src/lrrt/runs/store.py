@@ -113,6 +113,11 @@ class Store:
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
+    @property
+    def checkpoints(self) -> "Store":
+        """Of trainings that have not ended yet (:mod:`lrrt.runs.checkpoint`)."""
+        return Store(self.path / "checkpoints")
+
     def file(self, key: str) -> Path:
         return self.path / key[:2] / f"{key}.safetensors"
 
@@ -163,7 +168,7 @@ class Store:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def put(self, spec: RunSpec, result: Result) -> None:
-        """Store ``result`` under the key of ``spec``."""
+        """Store ``result`` under the key of ``spec``; its checkpoint goes."""
         arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
         spec_json, record_json = spec.to_json(), json.dumps(result.record, sort_keys=True)
         metadata = {
@@ -173,3 +178,4 @@ class Store:
             "sha256": _checksum(spec_json, record_json, arrays),
         }
         write_whole(self.file(spec.key), serialise_arrays(arrays, metadata))
+        self.checkpoints.file(spec.key).unlink(missing_ok=True)

@@ -187,7 +187,7 @@ def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
                 digest = dataset.digest
             if digest != spec.data_digest:
                 raise InputError("dataset", digest, f"the run's is {spec.data_digest}")
-            result = execute(spec, dataset)
+            result = execute(spec, dataset, store.checkpoints)
             try:
                 store.put(spec, result)
             except OSError as error:
