@@ -171,6 +171,14 @@ def test_a_missing_or_cut_file_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "reports").exists()
 
 
+def test_a_description_of_other_data_is_refused(root, data, tmp_path):
+    shutil.copytree(root / "data", tmp_path / "data")
+    path = tmp_path / "data/synthetic/dataset.json"
+    path.write_text(path.read_text().replace(synthetic_study.DIGEST, "other"))
+    with pytest.raises(InputError, match=r"dataset\.json.*data set that the runs are of"):
+        study.load(data.config, tmp_path)
+
+
 def test_a_study_under_way_can_be_looked_at(root, data, tmp_path):
     shutil.copytree(root / "data/synthetic/curves", tmp_path / "data/synthetic/curves")
     seen = study.load(data.config, tmp_path, partial=True)

@@ -11,7 +11,8 @@ LONGEST_VALUE = 200  # characters of it that a message shows
 # What the machine refuses, through no fault of the program.
 REFUSED = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.ENAMETOOLONG,
+    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EMFILE,
+    errno.ENOSYS, errno.ENOLCK, errno.ESTALE,
 }  # fmt: skip
 
 
@@ -32,7 +33,8 @@ class InputError(ValueError):
 def one_line_errors() -> Iterator[None]:
     """Print an :class:`InputError` as one line on standard error and exit with status 2.
 
-    With status 1 for a disk that is full, cannot be written or read, and the like; with 130 for
+    With status 1 for a disk that is full, cannot be written or read, a folder in the place of a
+    file and the like; with 130 for
     Ctrl-C; with 141, silently, if whoever reads standard output has gone (``| head -1``).
     """
     try:

@@ -2,10 +2,12 @@
 
 DVC writes ``dvc.lock`` and ``.dvc/tmp/rwlock`` in place, and refuses to start where one of them is
 not whole. All that they hold can be found again: without ``dvc.lock`` every stage runs once more,
-on runs that the store still has; ``rwlock`` says which running DVC uses what.
+on runs that the store still has; ``rwlock`` says which running DVC uses what. What DVC cannot read
+for another reason (a merge, a newer DVC) is moved all the same, and lies beside as ``.damaged``.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,23 +16,25 @@ import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
+from lrrt.errors import one_line_errors
+
 
 def mend(folder: Path = Path(".")) -> list[str]:
-    """Remove those two files where DVC cannot read them; their names."""
+    """Move those two files aside where DVC cannot read them; their names."""
     return [
         name
         for name, check in (("dvc.lock", _check_lock), (".dvc/tmp/rwlock", json.loads))
-        if _cut_off(folder / name, check)
+        if _moved(folder / name, check)
     ]
 
 
-def _cut_off(path: Path, check: Callable[[bytes], object]) -> bool:
+def _moved(path: Path, check: Callable[[bytes], object]) -> bool:
     try:
         check(path.read_bytes())
     except FileNotFoundError:
         return False
-    except (ValueError, yaml.YAMLError, Invalid):
-        path.unlink()
+    except (ValueError, RecursionError, yaml.YAMLError, Invalid):
+        os.replace(path, f"{path}.damaged")
         return True
     return False
 
@@ -40,5 +44,10 @@ def _check_lock(content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    for name in mend():
-        print(f"{name} was cut off: removed; finished runs are in the store", file=sys.stderr)
+    with one_line_errors():
+        for name in mend():
+            print(
+                f"{name} cannot be read by DVC: moved to {name}.damaged; finished runs are in the "
+                "store",
+                file=sys.stderr,
+            )

@@ -169,7 +169,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
 
     parts = [table(curves_file(case), COLUMNS) for case in config.study.cases]
     filled = [part for part in parts if len(part)]
-    return StudyData(
+    data = StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
@@ -194,3 +194,10 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         versions=versions,
         data_digests=digests,
     )
+    if data.dataset and not {*digests} <= {data.dataset.get("digest")}:
+        raise InputError(
+            "report",
+            str(folder / "dataset.json"),
+            "the data set that the runs are of; `dvc repro -f data` describes it again",
+        )
+    return data

@@ -53,10 +53,11 @@ def as_swept(
     protocol: ProtocolConfig,
     settings: Scaled,
 ) -> RunSpec:
-    """A range test with the steps and first seed of ``sweep``, and its batch size and the study's
-    network where ``settings`` have none of their own."""
+    """A range test with the steps, precision and first seed of the weights sweep, and the study's
+    batch size and network where ``settings`` have none of their own."""
+    sweep = config.sweeps["weights"]
     whole_batches = config.data.train_images // config.sweep.batch_size
-    steps = config.sweep.steps or protocol.ramp.steps or whole_batches
+    steps = sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
     ramp = dataclasses.replace(protocol.ramp, steps=steps)
     return RunSpec(
         kind="range_test",
@@ -64,10 +65,11 @@ def as_swept(
         protocol=dataclasses.replace(protocol, ramp=ramp),
         model=dataclasses.replace(config.model, depth=settings.depth or config.model.depth),
         data_digest=dataset_digest,
-        weights_seed=config.sweep.seed,
-        order_seed=config.sweep.seed,
+        weights_seed=sweep.seed,
+        order_seed=sweep.seed,
         batch_size=settings.batch_size or config.sweep.batch_size,
         steps=steps,
+        precision=sweep.precision,
         threads=config.launcher.threads,
         device=config.launcher.device,
     )
