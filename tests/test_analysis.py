@@ -205,6 +205,7 @@ def test_batch_size_slopes():
     noise = [1.0, 1.05, 0.95, 1.0]
     ranges = [(1e-6 * s**0.5, 1e-4 * s * n) for s, n in zip(sizes, noise, strict=True)]
     rows = suggestion_rows(ranges, sweep="batch_size", batch_sizes=sizes)
+    rows = rows.assign(weights_seed=0, order_seed=0)
     table = dispersion.batch_size_slopes(rows).set_index("quantity")
     exact, linear = table.loc["min_lr"], table.loc["max_lr"]
     assert exact["slope"] == pytest.approx(0.5) and (exact["n"], exact["batch_sizes"]) == (4, 4)
@@ -212,6 +213,10 @@ def test_batch_size_slopes():
     half = 4.302653 * fit.stderr  # t of 2 degrees of freedom
     assert [linear["low"], linear["high"]] == pytest.approx([fit.slope - half, fit.slope + half])
     assert linear["linear"] and not linear["square_root"]
+    # Another seed has an intercept of its own.
+    higher = rows.assign(weights_seed=1, min_lr=100 * rows["min_lr"])
+    two = dispersion.batch_size_slopes(pd.concat([rows, higher])).set_index("quantity")
+    assert two.loc["min_lr", ["low", "slope", "high"]].to_list() == pytest.approx([0.5] * 3)
     assert len(dispersion.batch_size_slopes(suggestion_rows([(0.1, 1)] * 5))) == 0
 
 
@@ -557,6 +562,7 @@ def test_larger_batch(power, expected):
     ranges = [(1e-6, 1e-4 * s**power * (1 + 0.02 * (i % 3))) for i, s in enumerate(sizes)]
     for sweep in ("batch_size", "batch_size_epoch"):
         rows = suggestion_rows(ranges, sweep=sweep, batch_sizes=sizes)
+        rows["weights_seed"] = rows["order_seed"] = rows["order_seed"] // 4
         found = judged.larger_batch(study(suggestions=rows))
         assert found.verdict == expected and f"n = 8 runs of sweep {sweep}" in found.evidence
         assert ("contains linear scaling" in found.evidence) == (power == 1)

@@ -29,6 +29,7 @@ from lrrt.errors import InputError
 from lrrt.report import study, style, summary
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (
+    _waterfall,
     attribution,
     attribution_confirmed,
     attribution_framework,
@@ -473,14 +474,43 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
     assert variance.headline(data) in brief and sentences[0] not in brief
 
 
+def test_the_headline_names_medians_outside_the_published_bars_and_longer_bars(data):
+    other = dataclasses.replace(data)
+    row = {"backend": "keras", "sweep": "order", "quantity": "max_lr", "n": 8, "abstained": 1}
+    row |= {"q10": 1.0, "median": 2.0, "q90": 10.0, "median_low": 1.5, "median_high": 3.0}
+    row |= {"published_q10": 0.1, "published_q90": 10.0, "inside": True}
+    apart = row | {"published_q10": 3.0, "published_q90": 6.0, "inside": False}
+    few = apart | {"abstained": 3}
+    other.__dict__["published"] = pd.DataFrame([row, apart, few])  # as the property keeps it
+    assert published.headline(other) == (
+        "1 of 2 medians lie inside the published 10 to 90 % bars; outside: Keras, same weights: "
+        "max LR 2.0 [1.5, 3.0], published 3.0 to 6.0. In decades 1 of our bars are shorter than "
+        "the published ones, 1.0 against 1.2 in the median."
+    )
+    other.__dict__["published"] = pd.DataFrame([few])
+    assert published.headline(other) == ""
+
+
+def test_a_factors_effect_has_its_range_over_orders(data):
+    rows = data.attribution.query("scale == 'screen' and quantity == 'max_lr'")
+    factor = rows.query("design == 'sequence'")["factor"].iloc[0]
+    effects = rows.query("design == 'sequence' and factor == @factor")["effect"]
+    (text,) = _waterfall._moving(data, "screen", rows[rows["factor"] == factor].assign(
+        name=factor).head(1))  # fmt: skip
+    assert len(effects) > 1
+    assert f"({effects.min():+.2f} to {effects.max():+.2f} over {len(effects)} orders)" in text
+
+
 def test_words_about_variance_follow_the_intervals():
     row = {"ratio": 0.5, "low": 0.3, "high": 0.8, "to_weights_low": 0.4, "to_weights_high": 0.9}
+    row |= {"least": 0.4, "most": 0.7}
     unsure = row | {"high": 1.0, "to_weights_high": 1.2}
     both, one = {"min_lr": row, "max_lr": row}, {"min_lr": unsure, "max_lr": row}
     none = {"min_lr": unsure, "max_lr": unsure}
     assert variance._leaves(*one.values()) == "0.50 [0.30, 1.0] and 0.50 [0.30, 0.80]"
     assert variance._reduction(both) == "fixing the weights reduces it"
     assert variance._reduction(one) == "fixing the weights reduces that of max LR"
+    assert variance._reduction({"min_lr": row | {"most": 1.0}}) == variance._reduction(none)
     assert variance._reduction(none) == "fixing the weights is not shown to reduce it"
     assert variance._comparison(both) == "fixing the batches does more"
     assert variance._comparison(one).endswith("for max LR fixing the batches does more")
@@ -537,7 +567,8 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
 def test_a_spread_of_few_runs_has_no_outer_quantiles(data):
     few = data.suggestions[data.suggestions["order_seed"] < 3]
     sentence, name = summary.brief(dataclasses.replace(data, suggestions=few), [])[0]
-    assert "(3 runs)" in sentence and "10 to 90" not in sentence and name == "runs-keras-blog_keras"
+    assert "of 3 runs" in sentence and "10 to 90" not in sentence and "factor" not in sentence
+    assert name == "runs-keras-blog_keras"
     assert "10 to 90 % of 6 runs" in summary.brief(data, [])[0][0]
 
 
@@ -683,7 +714,7 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
     for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
-    assert "the suggested range is, in the median," in text
+    assert "the suggested range is, in the median of 6 runs," in text
 
 
 # ---- writing ----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from lrrt.analysis.variance import (
 )
 from lrrt.config import ModelConfig, ProtocolConfig
 from lrrt.core.batches import BatchPlan
-from lrrt.core.rules import abstain
+from lrrt.core.rules import Suggestion, abstain
 from lrrt.errors import InputError
 from lrrt.runs.crossed import cells
 from lrrt.runs.plan import sweep_specs
@@ -219,7 +219,8 @@ def test_negative_estimates_are_told_and_count_as_none():
 @pytest.mark.parametrize(
     "deviations", [{(0, 1, 2): 1.0}, {(0, 1): 1.0}, {(0,): 0.8, (0, 1, 2): 0.6}]
 )
-def test_the_total_is_unbiased_and_a_ratio_lies_within_its_interval(deviations):
+def test_the_total_is_unbiased_and_a_ratio_lies_within_its_interval(deviations, monkeypatch):
+    monkeypatch.setattr(decompose, "__defaults__", (1000,))  # draws
     truth = sum(deviation**2 for deviation in deviations.values())
     left = truth - deviations.get((0,), 0.0) ** 2
     totals, held = [], []
@@ -231,6 +232,32 @@ def test_the_total_is_unbiased_and_a_ratio_lies_within_its_interval(deviations):
     error = np.std(totals) / len(totals) ** 0.5
     assert abs(np.mean(totals) - truth) < 3 * error
     assert np.mean(held) > 0.85
+
+
+def test_what_hangs_on_one_seed_or_on_early_min_lrs_is_shown():
+    noise = generated({(0, 1, 2): 0.1}, (5, 5, 2), 0)
+    noise[2] += 1.5
+    row = spread_table(runs_of(noise)).iloc[0]
+    assert row["fixed"] == "weights" and row["high"] < 0.9
+    assert row["least"] <= row["ratio"] < 0.3 and row["most"] > 0.9
+    values = generated({(0,): 0.5, (0, 1, 2): 0.1}, (5, 5, 2), 0)
+    values[0, 3] = values[2, 4] = -6
+    runs = runs_of(values)
+    runs["early"] = runs["min_lr"] < 1e-5
+    spread = spread_table(runs).set_index(["quantity", "fixed"])
+    min_lr, max_lr = (spread.loc[quantity, "weights"] for quantity in ("min_lr", "max_lr"))
+    assert min_lr["ratio"] > 0.9 and min_lr["least"] < 0.6 and min_lr["early"] == 4
+    assert max_lr["least"] > 0.8
+
+
+def test_early_is_the_ramps_first_decade(monkeypatch):
+    def found(spec, store):
+        start = spec.protocol.ramp.start
+        return Suggestion(min_lr=start * (9.9 if spec.order_seed else 10), max_lr=1.0)
+
+    monkeypatch.setattr("lrrt.analysis.variance.read", found)
+    runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
+    assert (runs["early"] == runs["order_seed"].ne(0)).all() and runs["early"].nunique() == 2
 
 
 def test_a_run_without_a_suggestion_is_not_early(monkeypatch):

@@ -135,30 +135,37 @@ def published_comparison(
     return table[[*ours.columns, *published_columns, "inside"]]
 
 
+def by_seed(suggestions: pd.DataFrame, quantity: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """log10 batch size and log10 of one quantity, of the runs of each pair of seeds."""
+    return [
+        (np.log10(rows["batch_size"].to_numpy(np.float64)), decades(rows[quantity]))
+        for _, rows in suggestions.groupby(["weights_seed", "order_seed"])
+    ]
+
+
 def batch_size_slopes(suggestions: pd.DataFrame) -> pd.DataFrame:
     """Slope of log10 suggested LR against log10 batch size, by least squares.
 
-    A slope of 1 is linear scaling (LR proportional to batch size), 0.5 square-root scaling.
+    A slope of 1 is linear scaling (LR proportional to batch size), 0.5 square-root scaling. Runs of
+    equal seeds have an intercept of their own: they differ in nothing but the batches.
 
     Returns
     -------
     DataFrame
         One row per backend, protocol, sweep, rule and quantity of which two batch sizes and three
         runs or more have a suggestion: ``n`` (runs), ``batch_sizes`` (distinct), ``slope``, its
-        95 % interval ``low``, ``high`` (Student's t, n - 2 degrees of freedom), and whether that
-        holds ``linear`` (1) and ``square_root`` (0.5).
+        95 % interval ``low``, ``high`` (:func:`lrrt.analysis.statistics.common_slope`), and whether
+        that holds ``linear`` (1) and ``square_root`` (0.5).
     """
     keys = ["backend", "protocol", "sweep", "rule"]
     rows = []
     for case, group in suggestions.groupby(keys, sort=True, observed=True):
         for quantity in QUANTITIES:
-            size, lr = (group[name].to_numpy(np.float64) for name in ("batch_size", quantity))
-            logs = decades(lr)
-            fit = common_slope([(np.log10(size), logs)])
+            fit = common_slope(by_seed(group, quantity))
             if fit is None:
                 continue
             slope, (low, high), n = fit
-            distinct = len(np.unique(size[np.isfinite(logs)]))
+            distinct = group.loc[np.isfinite(decades(group[quantity])), "batch_size"].nunique()
             holds = [bool(low <= scaling <= high) for scaling in (1, 0.5)]
             rows.append((*case, quantity, n, distinct, slope, low, high, *holds))
     columns = [

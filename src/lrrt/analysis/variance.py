@@ -71,7 +71,7 @@ COMPONENT_TYPES = (
 SPREAD_TYPES = (
     CASE
     | {"fixed": "str"}
-    | dict.fromkeys(("all", "left", "ratio", "low", "high"), "float64")
+    | dict.fromkeys(("all", "left", "ratio", "low", "high", "least", "most"), "float64")
     | dict.fromkeys(("to_weights", "to_weights_low", "to_weights_high"), "float64")
     | COUNTS
 )
@@ -237,29 +237,46 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
     return values
 
 
-def _cases(runs: pd.DataFrame) -> Iterator[tuple[tuple, int, tuple, Decomposition | None]]:
-    """Of each case: the columns :data:`CASE`, factors, :data:`COUNTS`, and what was found."""
+class _Found(NamedTuple):
+    """Of one case: the columns :data:`CASE`, factors, :data:`COUNTS`; the values that were used,
+    log10 LR, and their decomposition, or None; and the same values without early ones."""
+
+    case: tuple
+    factors: int
+    counts: tuple
+    values: np.ndarray | None
+    parts: Decomposition | None
+    later: np.ndarray | None
+
+
+def _used(values: np.ndarray) -> np.ndarray | None:
+    levels = complete(values)
+    return None if levels is None else values[np.ix_(*levels)]
+
+
+def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
     for identity, group in runs.groupby(list(CASE)[:-1], sort=False):
         for quantity in QUANTITIES:
             values = design(group, quantity)
-            levels = complete(values)
+            used = _used(values)
             abstained = int(np.isnan(values).sum())
             found, reason, n = None, "", 0
-            if levels is None:
+            if used is None:
                 reason = (
                     f"{abstained} of {values.size} combinations have no suggestion: no complete "
                     "design with two levels of each factor is left"
                 )
             else:
-                values_used = values[np.ix_(*levels)]
-                found, n = decompose(values_used), values_used.size
+                found, n = decompose(used), used.size
                 if not any(found.estimate.values()):
                     reason = "all suggestions are equal"
                 elif not _total(found.estimate):
                     reason = "the components of variance add up to nothing: take more levels"
             flagged = (int(group[name].sum()) for name in ("fallback", "early"))
             counts = (n, values.size - n, abstained, *flagged, reason)
-            yield (*identity, quantity), values.ndim, counts, found
+            early = group["early"] & (quantity == "min_lr")
+            later = _used(design(group.assign(**{quantity: group[quantity].mask(early)}), quantity))
+            yield _Found((*identity, quantity), values.ndim, counts, used, found, later)
 
 
 def component_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -279,7 +296,7 @@ def component_table(runs: pd.DataFrame) -> pd.DataFrame:
         ``reason`` says why.
     """
     rows = []
-    for case, factors, counts, found in _cases(runs):
+    for case, factors, counts, _, found, _ in _cases(runs):
         for term in [*terms(factors), None]:
             name = TOTAL if term is None else name_of(term)
             if found is None:
@@ -309,25 +326,38 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
         (``order:augmentation``: the same batches), columns and types of :data:`SPREAD_TYPES`:
         the standard deviation ``all`` with nothing fixed and what is ``left``, in decades; their
         ``ratio``, and that of what is left to what is left with the weights fixed,
-        ``to_weights``, with 95 % intervals. The other columns as in :func:`component_table`.
+        ``to_weights``, with 95 % intervals. ``least`` and ``most``: what becomes of the ratio
+        where one level of one factor (of more than two) is left out, each in turn, and where
+        early min LRs count as none; an interval that takes effects as normal does not show what
+        hangs on a single seed. The other columns as in :func:`component_table`.
 
         An effect of the fixed factors alone moves all runs alike; their interactions with the
         others do not, and stay.
     """
     rows = []
-    for case, factors, counts, found in _cases(runs):
+    for case, factors, counts, values, found, later in _cases(runs):
+        others = [] if found is None else [values, *_one_left_out(values)]
+        others += [later] * (later is not None)
+        estimates = [decompose(part, draws=1).estimate for part in others]
         for fixed in terms(factors)[:-1]:
             if found is None:
-                rows.append((*case, name_of(fixed), *[np.nan] * 8, *counts))
+                rows.append((*case, name_of(fixed), *[np.nan] * 10, *counts))
                 continue
+            ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
             total, left, beside = (_left(found.estimate, names) for names in ((), fixed, (0,)))
             drawn = [_left(found.draws, names) for names in ((), fixed, (0,))]
             rows.append((
                 *case, name_of(fixed), total**0.5, left**0.5,
-                *_ratio(left, total, drawn[1], drawn[0]), *_ratio(left, beside, drawn[1], drawn[2]),
-                *counts,
+                *_ratio(left, total, drawn[1], drawn[0]),
+                min(ratios, default=np.nan), max(ratios, default=np.nan),
+                *_ratio(left, beside, drawn[1], drawn[2]), *counts,
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
+
+
+def _one_left_out(values: np.ndarray) -> Iterator[np.ndarray]:
+    for axis, count in enumerate(values.shape):
+        yield from (np.delete(values, level, axis) for level in range(count) if count > 2)
 
 
 def _total(components: dict) -> np.ndarray:

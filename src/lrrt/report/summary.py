@@ -170,13 +170,14 @@ def _spread(data: StudyData, case: Case) -> str:
         if not parts:
             low, high = (log_quantiles(rows[name], [0.5])[0] for name in ("min_lr", "max_lr"))
             parts.append(
-                f"{style.label(*case)}: the suggested range is, in the median, {number(low)} to "
-                f"{number(high)}."
+                f"{style.label(*case)}: the suggested range is, in the median of {len(values)} "
+                f"runs, {number(low)} to {number(high)}."
             )
-        ends, of = ((0.1, 0.9), "10 to 90 % of ") if len(values) >= MINIMUM_RUNS else ((0, 1), "")
-        low, high = log_quantiles(values, ends)
+        if len(values) < MINIMUM_RUNS:
+            continue  # too few to speak of a spread
+        low, high = log_quantiles(values, (0.1, 0.9))
         parts.append(
-            f"{words} {number(low)} to {number(high)} ({of}{len(values)} runs), a factor of "
-            f"{number(high / low)}."
+            f"{words} {number(low)} to {number(high)} (10 to 90 % of {len(values)} runs), a factor "
+            f"of {number(high / low)}."
         )
     return " ".join(parts)

@@ -164,11 +164,12 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "variance_spread", "What is left of the spread with factors fixed",
             "Standard deviation of log10 LR, in decades, with nothing and with the named factors "
-            "fixed; their ratio; and its ratio to what is left with the weights fixed.",
+            "fixed; their ratio, and the least and most of it with any one seed left out, or early "
+            "min LRs; and its ratio to what is left with the weights fixed.",
             data.variance_spread,
             columns("backend", "protocol", "depth", "quantity", "fixed", "all", "left")
-            | {"ratio": ("ratio", "low", "high"),
-               "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
+            | {"ratio": ("ratio", "low", "high")} | columns("least", "most")
+            | {"to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
             | columns("n", "reason"),
         ),
         Table(

@@ -14,6 +14,7 @@ from lrrt.report.study import StudyData
 from lrrt.report.style import number
 from lrrt.runs.ladder import ALL, SCREEN, SEQUENCE
 
+HALF_A_STEP = 0.05  # decades, of the post's ramp: a smaller effect is one of the grid
 UP, DOWN = style.TRAIN_COLOUR, style.VALIDATION_COLOUR
 
 
@@ -42,7 +43,21 @@ def _scale(data: StudyData, scale: str) -> str:
 def _sure(named: pd.DataFrame) -> pd.DataFrame:
     """Of these factors those whose effect is told from none by its interval, the largest first."""
     sure = named[(named["low"] > 0) | (named["high"] < 0)]
+    sure = sure[sure["effect"].abs() >= HALF_A_STEP]
     return sure.sort_values("effect", key=abs, ascending=False)
+
+
+def _moving(data: StudyData, scale: str, factors: pd.DataFrame) -> list[str]:
+    """Each factor with its effect, and the least and most of that over the orders of exchange."""
+    rows, found = data.attribution, []
+    rows = rows[rows["scale"].eq(scale) & rows["design"].eq(SEQUENCE)]
+    for row in factors.to_dict("records"):
+        mine = rows[rows["factor"].eq(row["name"]) & rows["quantity"].eq(row["quantity"])]["effect"]
+        text = f"{words(row['name'])} {style.effect(row)}"
+        if len(mine) > 1:
+            text += f" ({mine.min():+.2f} to {mine.max():+.2f} over {len(mine)} orders)"
+        found.append(text)
+    return found
 
 
 def _gaps(data: StudyData, scale: str) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -66,7 +81,7 @@ def headline(data: StudyData, scale: str) -> str:
     for quantity, _, named in _gaps(data, scale):
         whole = _whole(data, scale, quantity)
         text = f"{style.name(quantity)} moves by {style.effect(whole)} decades"
-        sure = [f"{words(r['name'])} {style.effect(r)}" for r in _sure(named).to_dict("records")]
+        sure = _moving(data, scale, _sure(named))
         if not told(whole):
             text += ", which is not told from none"
         elif sure:
@@ -90,9 +105,9 @@ def findings(data: StudyData, scale: str) -> str:
             text += f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
         if not told(whole):
             text += ", no gap that these runs tell from none, and so no shares of it"
-        rows = (sure if len(sure) else named.head(int(told(whole)))).to_dict("records")
-        if rows:
-            moving = ", ".join(f"{words(row['name'])} {style.effect(row)}" for row in rows)
+        rows = sure if len(sure) else named.head(int(told(whole)))
+        if len(rows):
+            moving = ", ".join(_moving(data, scale, rows))
             text += f"; {'told from none:' if len(sure) else 'the largest is'} {moving}"
         if told(whole):
             text += f"; all named factors are {named['share'].sum():.0%} of it"
@@ -118,7 +133,9 @@ def caption(data: StudyData, scale: str) -> str:
         f"The way of the suggested LR between the two protocols' published medians "
         f"({style.name(settings.backend)}, {_scale(data, scale)}, n = {named['n'].max()} runs "
         f"each, paired by seed). A factor's bar is its effect, {how}: mean log10 "
-        f"difference, with its 95 % t interval as a line. Our ends are geometric means. "
+        f"difference, with its 95 % t interval over seeds as a line; none of the {len(named)} is "
+        "widened for their number. What a factor does depends on what was exchanged before it: its "
+        f"bar is for these orders. Our ends are geometric means. "
         f"What is not named is left between the factors' sum and our second end.{away} "
         f"{findings(data, scale)}"
     )

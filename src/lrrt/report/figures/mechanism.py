@@ -57,7 +57,7 @@ def headline(data: StudyData) -> str:
     return (
         f"The loss turns {gaps.min():+.2f} to {gaps.max():+.2f} decades from the LR at which steps "
         f"first exceed the stability bound 2 (1 + m) / λ of the Hessian's largest eigenvalue "
-        f"({len(gaps)} of {len(data.turns)} ramps)."
+        f"({data.scale_of(data.config.mechanism)}; {len(gaps)} of {len(data.turns)} ramps)."
     )
 
 

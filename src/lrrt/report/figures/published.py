@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.published import RUNS
+from lrrt.analysis.statistics import MINIMUM_RUNS
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -28,6 +29,34 @@ def caption(data: StudyData) -> str:
     )
 
 
+def headline(data: StudyData) -> str:
+    """Which medians lie inside the published bars, and whether the bars are as long; of cases with
+    enough runs."""
+    table = data.published
+    enough = table["n"] - table["abstained"] >= MINIMUM_RUNS
+    table = table[table["inside"].notna() & enough]
+    if not len(table):
+        return ""
+    outside = [
+        f"{_what(row)} {number(row.median)} [{number(row.median_low)}, {number(row.median_high)}], "
+        f"published {number(row.published_q10)} to {number(row.published_q90)}"
+        for row in table[~table["inside"].astype(bool)].itertuples()
+    ]
+    ours = np.log10(table["q90"] / table["q10"])
+    theirs = np.log10(table["published_q90"] / table["published_q10"])
+    others = f"; outside: {'; '.join(outside)}" if outside else ""
+    return (
+        f"{len(table) - len(outside)} of {len(table)} medians lie inside the published 10 to 90 % "
+        f"bars{others}. In decades {(ours < theirs).sum()} "
+        f"of our bars are shorter than the published ones, {number(ours.median())} against "
+        f"{number(theirs.median())} in the median."
+    )
+
+
+def _what(row) -> str:
+    return f"{style.name(row.backend)}, {SWEEPS[row.sweep]}: {style.name(row.quantity)}"
+
+
 def draw(data: StudyData) -> Figure | None:
     table = data.published
     if not len(table):
@@ -37,7 +66,7 @@ def draw(data: StudyData) -> Figure | None:
     labels = []
     for position, row in enumerate(table.itertuples()):
         shade = style.colour(row.backend, row.protocol)
-        what = f"{style.name(row.backend)}, {SWEEPS[row.sweep]}: {style.name(row.quantity)}"
+        what = _what(row)
         for offset, who, tint, q10, median, q90 in (
             (-0.17, "published", style.MUTED, row.published_q10, row.published_median,
              row.published_q90),

@@ -41,12 +41,14 @@ def regions(trace: Trace) -> tuple[float, float]:
 
 def caption(data: StudyData) -> str:
     case, trace, low, high = chosen(data)
+    raw = float(trace.trained_lr[int(np.argmin(trace.steady))])
     return (
         f"One range test (n = 1): {style.label(*case)}, weights seed "
         f"{trace.weights_seed}, batch {trace.batch_size}; the run whose max LR is nearest the "
         f"median of its sweep. Raw loss and its moving average (EMA, 0.98). Suggested range "
         f"{number(low)} to {number(high)}. The plateau ends where the average has fallen by "
-        f"{PLATEAU_SHARE:.0%}; the explosion begins at its minimum. Loss axis cut."
+        f"{PLATEAU_SHARE:.0%}; the explosion begins at its minimum. The average lags: the raw loss "
+        f"(running median of five) is lowest at {number(raw)}. Loss axis cut."
     )
 
 

@@ -39,10 +39,14 @@ def caption(data: StudyData, case: Case) -> str:
         f"n = {len(traces)} with batch norm's {SWEEPS[sweep][0]}" for sweep, traces in runs.items()
     )
     images = data.config.data.test_images
+    warming = (
+        " At the smallest LRs nothing is learnt yet: what the validation loss does there is batch "
+        "norm's running statistics on their way from 0 and 1 to those of the data."
+    ) * ("validation" in runs)
     return (
         f"Left: raw training loss of each batch, and loss on all {images:,} test images after each "
         f"step ({counts}). Right: the same training loss smoothed (EMA, 0.98), as the finder sees "
-        "it. Dotted: the suggested max LR. Every run is drawn; loss axes cut."
+        f"it. Dotted: the suggested max LR. Every run is drawn; loss axes cut.{warming}"
     )
 
 

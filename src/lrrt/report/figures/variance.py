@@ -60,7 +60,9 @@ def findings(data: StudyData) -> list[str]:
             f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
             f"deviation, all combinations of weights and batches). The same weights leave "
             f"{_leaves(*weights.values())} of it, the same batches {_leaves(*batches.values())}: "
-            f"{_reduction(weights)}; {_comparison(batches)}.{_early(rows.iloc[0])}"
+            f"{_reduction(weights)}; {_comparison(batches)}. With one seed left out, or early min "
+            f"LRs, the weights' would be {_listed(map(_otherwise, weights.values()))}."
+            f"{_early(rows.iloc[0])}"
         )
     return sentences
 
@@ -70,11 +72,15 @@ def headline(data: StudyData) -> str:
     parts = []
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
-        left = [f"{style.name(row['quantity'])} {_leaves(row)}"
+        left = [f"{style.name(row['quantity'])} {_leaves(row)}, {_otherwise(row)}"
                 for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
         if left:
-            parts.append(f"{', '.join(left)} ({style.name(protocol)})")
-    return f"Of the spread the same weights leave: {'; '.join(parts)}." if parts else ""
+            parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
+    scale = data.scale_of(data.config.variance)
+    return parts and (
+        f"Of the spread ({scale}) the same weights leave, and would without one seed, or without "
+        f"early min LRs: {'; '.join(parts)}."
+    )
 
 
 def _early(row: pd.Series) -> str:
@@ -95,8 +101,17 @@ def _leaves(*rows: dict) -> str:
     return _listed(f"{number(row['ratio'])} {interval(row['low'], row['high'])}" for row in rows)
 
 
+def _otherwise(row: dict) -> str:
+    return f"{number(row['least'])} to {number(row['most'])}"
+
+
 def _reduction(weights: dict[str, dict]) -> str:
-    shown = [style.name(name) for name, row in weights.items() if row["high"] < NO_REDUCTION]
+    """A reduction is shown where neither the interval nor any seed left out takes it away."""
+    shown = [
+        style.name(name)
+        for name, row in weights.items()
+        if max(row["high"], row["most"]) < NO_REDUCTION
+    ]
     if not shown:
         return "fixing the weights is not shown to reduce it"
     which = "it" if len(shown) == len(weights) else f"that of {_listed(shown)}"
