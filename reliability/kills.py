@@ -20,7 +20,7 @@ class Wrong(AssertionError):
 
 
 def reference(
-    folder: Path, backend: str, stages: tuple[str, ...] = workplace.STAGES
+    folder: Path, backend: str, stages: tuple[str, ...] = workplace.ALL_STAGES
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The outputs of an undisturbed study, and the seconds that each stage took."""
     workplace.make(folder, backend)
@@ -50,7 +50,7 @@ def kill_stages(
     *,
     seed: int = 0,
     per_stage: int = 3,
-    stages: tuple[str, ...] = workplace.STAGES,
+    stages: tuple[str, ...] = workplace.ALL_STAGES,
     say: Callable[[str], None] = lambda line: None,
 ) -> Counter[str]:
     """Run the study again and again, each stage killed up to ``per_stage`` times on the way, until
@@ -97,7 +97,7 @@ def kill_once(command: list[str], folder: Path, delay: float) -> bool:
 
 def crash_at_each_operation(
     backend: str = "linear",
-    stages: tuple[str, ...] = workplace.STAGES,
+    stages: tuple[str, ...] = workplace.ALL_STAGES,
     say: Callable[[str], None] = lambda line: None,
 ) -> Counter[str]:
     """Kill each stage's tree at its first sync, rename or removal of a file, then at its second,

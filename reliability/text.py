@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-STAGES = ("data", "sweep", "suggest", "divergence", "report")
+from reliability.workplace import ALL_STAGES as STAGES
 
 
 def table(head: list[str], rows: list[list]) -> str:
@@ -23,6 +23,13 @@ def kills(found: dict) -> str:
             ("each sync, rename and removal of a file", found["operations"]),
         )
     ]
+    killed = [s for s in STAGES if any(tally.get(s) for tally in (*random, found["operations"]))]
+    spared = ", ".join(f"`{stage}`" for stage in STAGES if stage not in killed)
+    lacking = (
+        f"**{len(killed)} of {len(STAGES)} stages were killed;** not shown for: {spared}."
+        if spared
+        else "Without PyTorch, `mechanism` only writes a table without rows."
+    )
     return f"""\
 **{total} kills at random moments and {operations} at file operations survived.** SIGKILL to the
 whole process tree of a stage of a tiny study, at a moment drawn uniformly over the time that the
@@ -32,10 +39,12 @@ an undisturbed run; then the same command did the rest; at the end of each study
 the same bits and nothing else lay beside them.
 
 {table(["killed at", *STAGES, "studies completed"], rows)}
+{lacking}
+
 Of these random kills, {found["dvc"]["repro"]} hit `dvc repro` and all it had started, over
 {found["dvc"]["studies"]} studies. {found["dvc"]["mended"]} of them found DVC writing
-its `dvc.lock` or `.dvc/tmp/rwlock`, which it could not read any more: `make study` removes them
-then. The next `dvc repro` went on every time.
+its `dvc.lock` or `.dvc/tmp/rwlock`, which it could not read any more: `make study` moves
+such a file aside. The next `dvc repro` went on every time.
 """
 
 

@@ -17,20 +17,35 @@ from lrrt.config import Config
 
 ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
-STAGES = ("data", "sweep", "suggest", "divergence", "report")
+STAGES = ("data", "sweep", "suggest", "divergence", "report")  # those of tests/test_faults.py
+ALL_STAGES = (  # those of `python -m reliability`
+    "data", "sweep", "suggest", "attribution", "variance", "instrument", "mechanism", "divergence",
+    "report",
+)  # fmt: skip
 
 
 def params(backend: str, **launcher: Any) -> dict:
-    """A study of one backend and one protocol, whose every stage has something to do."""
+    """A study of one backend and one protocol, whose every stage has something to do.
+
+    But for ``mechanism`` on another backend than torch, where its table has no rows.
+    """
+    protocol = {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
     return {
         "study": {"name": "tiny", "backends": [backend], "protocols": ["p"], "sweeps": ["weights"]},
         "data": {"train_images": 400, "test_images": 50},
         "model": {"depth": 8, "width": 8},
-        "protocols": {
-            "p": {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
-        },
+        "protocols": {"p": protocol, "q": {**protocol, "momentum_form": "lr_inside"}},
+        "sweep": {"batch_size": 16},
         "sweeps": {"weights": {"runs": 4, "batch_sizes": [16], "steps": 30}},
-        "attribution": {"runs": 0},
+        "attribution": {
+            "backend": backend, "start": "p", "end": "q", "factors": ["momentum_form"], "runs": 2,
+        },
+        "variance": {"backend": backend, "protocols": ["p"], "weights": 2, "orders": 2},
+        "instrument": {
+            "backend": backend, "protocols": ["p"], "runs": 1, "steps": [20], "restarts": 2,
+            "restart_steps": 10,
+        },
+        "mechanism": {"protocols": ["p"], "runs": int(backend == "torch"), "points": 2},
         "divergence": {
             "pairs": [[backend, "p"]], "epochs": 1, "transfer_epochs": 1, "steps_per_epoch": 3,
         },
@@ -41,7 +56,7 @@ def params(backend: str, **launcher: Any) -> dict:
 
 def commands() -> dict[str, list[str]]:
     """The command of each stage."""
-    return {stage: [sys.executable, "-m", f"lrrt.stages.{stage}"] for stage in STAGES}
+    return {stage: [sys.executable, "-m", f"lrrt.stages.{stage}"] for stage in ALL_STAGES}
 
 
 def environment(**changes: str) -> dict[str, str]:
