@@ -431,6 +431,16 @@ def test_weights_change_suggestion(new, same, expected):
     assert verdict_of(judged.weights_change_suggestion, suggestions=frames) == expected
 
 
+def test_one_odd_run_does_not_show_that_weights_change_the_suggestion():
+    same = [(1e-6, 1e-2 * 10 ** (i % 3 / 10)) for i in range(12)]
+    new = [*same[:-1], (1e-6, 1.0)]
+    frames = [suggestion_rows(new), suggestion_rows(same, sweep="order")]
+    found = judged.weights_change_suggestion(study(suggestions=pd.concat(frames)))
+    assert (
+        found.verdict == UNDECIDED and "furthest from the median of each sample" in found.evidence
+    )
+
+
 def test_disjoint_ranges():
     function = judged.disjoint_ranges
     apart = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1e-1, 1.0)])

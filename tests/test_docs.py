@@ -132,3 +132,14 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
     rules = [line.split(":")[0] for line in done.stdout.splitlines()]
     assert {"fastai_valley", "blog_keras", "torch_lr_finder"} <= set(rules)
     assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
+
+
+def test_the_numbers_of_the_readmes_answer_are_on_the_page_of_its_study():
+    answer = (ROOT / "README.md").read_text().split("## The answer so far")[1].split("\n## ")[0]
+    page = (ROOT / "reports/resnet20/report.html").read_text()
+    drawn = re.compile(r"<(svg|script|style)\b.*?</\1>", re.DOTALL)
+    told, shown = (
+        set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", text))
+        for text in (re.sub(r"\(\S*\)", "", answer), re.sub("<[^>]*>", " ", drawn.sub("", page)))
+    )
+    assert len(told) > 40 and told - shown == set()

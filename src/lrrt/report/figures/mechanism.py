@@ -50,14 +50,19 @@ def findings(data: StudyData) -> list[str]:
 
 
 def headline(data: StudyData) -> str:
-    """How far the turn of the loss is from where steps pass the stability bound, over all ramps."""
-    gaps = np.log10(data.turns["turn"] / data.turns["crossing"]).dropna()
-    if not len(gaps):
-        return ""
-    return (
-        f"The loss turns {gaps.min():+.2f} to {gaps.max():+.2f} decades from the LR at which steps "
-        f"first exceed the stability bound 2 (1 + m) / λ of the Hessian's largest eigenvalue "
-        f"({data.scale_of(data.config.mechanism)}; {len(gaps)} of {len(data.turns)} ramps)."
+    """How far the turn of the loss is from where steps pass the stability bound, by protocol."""
+    parts = []
+    for protocol, runs in data.turns.groupby("protocol", sort=False):
+        gaps = np.log10(runs["turn"] / runs["crossing"]).dropna()
+        if len(gaps):
+            parts.append(
+                f"{gaps.min():+.2f} to {gaps.max():+.2f} decades by {style.name(protocol)} "
+                f"({len(gaps)} of {len(runs)} ramps)"
+            )
+    return parts and (
+        f"From the LR at which steps first exceed the stability bound 2 (1 + m) / λ of the "
+        f"Hessian's largest eigenvalue, the loss turns ({data.scale_of(data.config.mechanism)}) "
+        f"{' and '.join(parts)}."
     )
 
 
