@@ -59,7 +59,9 @@ def headline(data: StudyData) -> str:
                 f"{gaps.min():+.2f} to {gaps.max():+.2f} decades by {style.name(protocol)} "
                 f"({len(gaps)} of {len(runs)} ramps)"
             )
-    return parts and (
+    if not parts:
+        return ""
+    return (
         f"From the LR at which steps first exceed the stability bound 2 (1 + m) / λ of the "
         f"Hessian's largest eigenvalue, the loss turns ({data.scale_of(data.config.mechanism)}) "
         f"{' and '.join(parts)}."

@@ -76,8 +76,10 @@ def headline(data: StudyData) -> str:
                 for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
         if left:
             parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
+    if not parts:
+        return ""
     scale = data.scale_of(data.config.variance)
-    return parts and (
+    return (
         f"Of the spread ({scale}) the same weights leave, and would without one seed, or without "
         f"early min LRs: {'; '.join(parts)}."
     )
