@@ -180,6 +180,18 @@ def test_which_accuracy_was_taken_is_noted():
         assert all(map(str.startswith, curve.notes, notes))
 
 
+def test_metrics_of_a_loop_by_hand_are_those_without_it():
+    def trained(test):
+        keras.utils.set_random_seed(0)
+        metrics = [keras.metrics.SparseCategoricalAccuracy()]  # a state of its own before it trains
+        model = compiled(model=small(), metrics=metrics, run_eagerly=True)
+        if test:
+            lrrt.range_test(model, data=(x, y), batch_size=BATCH, steps=10)
+        return [model.train_on_batch(x[:BATCH], y[:BATCH]) for _ in range(2)]
+
+    assert trained(False) == trained(True)
+
+
 @pytest.mark.parametrize("error", [ValueError("of the data"), KeyboardInterrupt()])
 def test_put_back_after_an_error(error):
     model = compiled(run_eagerly=True)

@@ -18,7 +18,7 @@ from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
-from lrrt.finder.audit import Audit, Trial, summarise, verdict
+from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
 from lrrt.finder.curve import NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ArrayBatches, endless
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
@@ -54,11 +54,17 @@ def test_import_is_quick_and_brings_no_framework():
         frameworks = {"torch", "keras", "tensorflow", "matplotlib"} & set(sys.modules)
         print(spent, sorted(found), sorted(frameworks))
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
-    spent, rest = ran.stdout.split(" ", 1)
-    assert float(spent) < 0.3 and rest.strip() == "[] []"
+    best = math.inf
+    for _ in range(3):  # other processes may be busy
+        ran = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        spent, rest = ran.stdout.split(" ", 1)
+        best = min(best, float(spent))
+        if best < 0.3:
+            break
+    assert best < 0.3 and rest.strip() == "[] []"
     assert {"range_test", "audit", "Curve"} <= set(dir(lrrt))
     with pytest.raises(AttributeError, match="suggest_all"):
         lrrt.suggest_all  # noqa: B018
@@ -393,17 +399,22 @@ def test_summary_by_hand():
     assert found.median == pytest.approx(0.1) and found.spread == pytest.approx(2)
     assert found.abstained == 1 and found.runs == 5 and found.reasons == ("none",)
     assert found.factor == pytest.approx(10)  # the 90 % quantile of 0, 0, 1, 1 decades
+    assert said(*[0.1] * 9, 1.0, 10.0).factor == pytest.approx(10)  # of nine 0, 1, 2
     assert found.low <= 0.1 <= found.high
     nothing = said(None, None)
     assert nothing.median is None and math.isnan(nothing.spread) and "no suggestion" in str(nothing)
 
 
 def trials(tenth, at, ten):
+    """Of five runs, alike."""
     return [
         Trial(run, factor, factor, loss)
         for run in range(5)
         for factor, loss in ((0.1, tenth), (1.0, at), (10.0, ten))
     ]
+
+
+GOOD, LOST = trials(1.0, 0.5, 0.9), trials(math.inf, math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -417,15 +428,28 @@ def trials(tenth, at, ten):
         ([0.1] * 3 + [None] * 2, (), "^Do not trust it: the rule found nothing in 2 of 5"),
         ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Trust its order of magnitude only, to within"),
         ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^Do not trust it: one run's.*100 times"),
-        ([0.1] * 5, trials(1.0, 0.5, 0.9), "^Trust it.*Short trainings bear it out"),
+        ([0.1] * 5, GOOD, "^Trust it.*Short trainings bear it out"),
         ([0.1] * 5, trials(0.2, 0.5, 0.9), "^Do not trust it.*a tenth of it.*5 of 5.*too high"),
         ([0.1] * 5, trials(1.0, 0.5, 0.3), "^Do not trust it.*ten times it.*too low"),
         ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Do not trust it.*not finite in 5 of 5"),
+        ([0.1] * 5, LOST[:9] + GOOD[9:], "^Do not trust it: it repeats.*not finite in 3 of 5"),
+        ([0.1] * 5, LOST[:6] + GOOD[6:], "^Trust it.*not finite in 2 of 5"),
         ([0.1] * 5, trials(0.47, 0.5, math.inf), "^Trust it"),
     ],
 )
 def test_verdict_by_the_written_rules(values, tried, words):
     assert re.search(words, " ".join(verdict(said(*values), tried)))
+
+
+def test_a_short_trainings_loss_is_the_mean_of_its_last_tenth(monkeypatch):
+    losses = np.array([4.0, 2.0, *[0.0] * 16, 1.0, 2.0])
+    for values, val_loss, expected in (
+        (losses, None, (1.5, True)), (losses, 7.0, (7.0, True)), (losses[::-1], None, (3.0, False)),
+        (np.append(losses[:-1], np.nan), math.nan, (math.inf, False)),
+    ):  # fmt: skip
+        monkeypatch.setattr("lrrt.finder.audit.trial", lambda *_, of=(values, val_loss): of)
+        found = _trial(0, 1.0, 0.1, len(losses), {})
+        assert (found.loss, found.lowered) == expected
 
 
 def test_a_verdict_on_abstentions_has_their_most_common_reason():
@@ -638,14 +662,25 @@ def test_audit_command_by_name_and_by_configuration_say_the_same(user, capsys):
 
 
 def test_audits_repeat_and_vary_what_they_say(user):
+    import random
+
+    import torch
+
     sys.path.insert(0, "")
     from user_module import make_data, make_model
 
-    options = {"runs": 2, "steps": 30, "seed": 4}
-    first, again = lrrt.audit(make_model, make_data, **options), lrrt.audit(
-        make_model, make_data, **options
-    )  # fmt: skip
+    drawn, options = [], {"runs": 2, "steps": 30, "seed": 4}
+
+    def drawing():
+        model = make_model()
+        drawn.append((random.random(), np.random.rand(), torch.rand(()).item()))
+        return model
+
+    first = lrrt.audit(drawing, make_data, **options)
+    random.random(), np.random.rand(), torch.rand(())  # wherever the random states stand
+    again = lrrt.audit(drawing, make_data, **options)
     assert first.to_dict() == again.to_dict()
+    assert drawn[:2] == drawn[2:] and all(a != b for a, b in zip(*drawn[:2], strict=True))
     assert first.weights_seeds == first.order_seeds == (4, 5)
     weights = lrrt.audit(make_model, make_data, vary="weights", **options)
     order = lrrt.audit(make_model, make_data, vary="order", **options)

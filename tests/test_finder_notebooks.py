@@ -11,9 +11,14 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def executed(name: str, folder: Path) -> tuple[str, int]:
-    """Run a notebook in ``folder``; what it prints, and its number of pictures."""
-    notebook = jupytext.read(NOTEBOOKS / f"{name}.py")
+def executed(name: str, folder: Path, **shorter: int) -> tuple[str, int]:
+    """Run a notebook in ``folder``, ``shorter`` in place of its own arguments; what it prints, and
+    its number of pictures."""
+    source = (NOTEBOOKS / f"{name}.py").read_text()
+    for given, value in shorter.items():
+        source, count = re.subn(rf"\b{given}=\d+", f"{given}={value}", source)
+        assert count
+    notebook = jupytext.reads(source, "py:percent")
     client = nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(folder)}}
     )
@@ -27,7 +32,7 @@ def executed(name: str, folder: Path) -> tuple[str, int]:
     not all(map(find_spec, ("torchvision", "keras"))), reason="needs torchvision and Keras"
 )
 def test_audits_of_three_models(tmp_path):
-    text, pictures = executed("your_model", tmp_path)
+    text, pictures = executed("your_model", tmp_path, runs=2, steps=12, train_steps=10)
     assert pictures == 4
     assert text.count("fastai_valley: ") >= 5 and text.count("of the runs lie within") == 3
     assert "Short trainings" in text

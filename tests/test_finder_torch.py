@@ -365,22 +365,40 @@ def test_an_optimiser_that_wraps_another_is_put_back(wrapper):
     assert trained(False) == trained(True)
 
 
-def test_curve_is_the_plain_loop():
+@pytest.mark.parametrize(
+    ("name", "clip_norm", "scaled"),
+    [
+        ("sgd", None, False), ("sgd", 0.2, False), ("sgd", None, True), ("sgd", 0.2, True),
+        ("lbfgs", 0.2, False),
+    ],
+)  # fmt: skip
+def test_curve_is_the_plain_loop(name, clip_norm, scaled):
     """Against the test written out by hand, raw losses to the bit."""
     torch.manual_seed(0)
     model, (x, y) = network()[:1], tensors()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    optimizer = OPTIMIZERS[name](model.parameters())
     batches = [(x[:32], y[:32] % 12), (x[32:64], y[32:64]), (x[64:], y[64:])]
-    curve = lrrt.range_test(model, LOSS, batches, optimizer, start=1e-3, end=1.0, steps=10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10) if scaled else None  # exact
+    curve = lrrt.range_test(
+        model, LOSS, batches, optimizer, start=1e-3, end=1.0, steps=10, clip_norm=clip_norm,
+        scaler=scaler,
+    )  # fmt: skip
     expected = []
     for i, lr in enumerate(np.geomspace(1e-3, 1.0, 10)):
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.zero_grad()
-        loss = LOSS(model(batches[i % 3][0]), batches[i % 3][1])
-        loss.backward()
-        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
-        expected.append((lr, loss.item(), 0.0, norm.item()))
-        optimizer.step()
+        optimizer.param_groups[0]["lr"], seen = lr, []
+
+        def closure(batch=batches[i % 3], seen=seen):
+            optimizer.zero_grad()
+            loss = LOSS(model(batch[0]), batch[1])
+            loss.backward()
+            norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+            seen.append((loss.item(), 0.0, norm.item()))
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            return loss
+
+        optimizer.step(closure)
+        expected.append((lr, *seen[0]))  # before the update
     lrs, losses, penalties, norms = zip(*expected, strict=True)
     assert np.array_equal(curve.lr, lrs) and np.array_equal(curve.loss, losses)
     assert np.array_equal(curve.penalty, penalties)
@@ -521,6 +539,7 @@ def test_frozen_batch_norm_stays_frozen_and_an_evaluated_model_trains():
     lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
     assert True in seen and not model.training
     model[0].weight.requires_grad_(False)
+    model[0].register_forward_pre_hook(lambda m, _: setattr(m.weight, "requires_grad", True))
     lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
     assert not model[0].weight.requires_grad and model[0].bias.requires_grad
     assert all(p.grad is None for p in model.parameters())

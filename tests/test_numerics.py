@@ -118,10 +118,10 @@ def test_a_very_long_average():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_very_long_curve(rule):
-    started = time.perf_counter()
+    started = time.process_time()  # other processes may be busy
     lr, loss = wavy(10_000)
     found = replay(rule, lr, loss)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert not found.reason and 8_000 < found.stop_step < 10_000
 
 

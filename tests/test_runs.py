@@ -354,6 +354,31 @@ def test_training(dataset):
     assert {"python", "numpy", "lrrt", "fake"} <= result.record["versions"].keys()
 
 
+def test_peak_loss_is_the_largest_of_a_step(dataset):
+    # At LR 1 the fake's w swings about the mean for ever: the labels tell the losses apart.
+    spec = make_spec(dataset.digest, kind="training", lr=1.0, epochs=12, steps=1)
+    result = execute(spec, dataset)
+    losses = result.arrays["train_loss"].tolist()
+    assert result.record["peak_loss"] == max(losses) and max(losses) not in (losses[0], losses[-1])
+    assert result.record["initial_loss"] == losses[0]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(220, 200), (2_500, 250), (20_500, 2_000)])
+def test_training_loss_is_evaluated_on_the_first_tenth(count, kept, monkeypatch):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    labels, unit = random.integers(0, 10, count), np.ones(3)
+    splits = (images, labels, images[:30], labels[:30])
+    dataset = Dataset(*splits, unit, unit, tuple("0123456789"), "random")
+    seen, feed = [], lrrt.runs.execute._Batches
+    monkeypatch.setattr(
+        feed, "evaluation", lambda *a, of=feed.evaluation: seen.append(a[1:]) or of(*a)
+    )
+    execute(make_spec(kind="training", lr=0.1, steps=1), dataset)
+    assert [len(given) for given, _ in seen] == [kept, 30]
+    assert np.array_equal(seen[0][0], images[:kept]) and np.array_equal(seen[0][1], labels[:kept])
+
+
 def test_training_stops_at_a_non_finite_loss(dataset):
     # w grows by about 2e80 a step: its square overflows when w has passed 1e154, at step 2.
     spec = make_spec(dataset.digest, kind="training", lr=1e80, epochs=2, steps=2)

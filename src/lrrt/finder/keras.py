@@ -172,9 +172,9 @@ class KerasSession:
             metrics = model.metrics_variables
             for variable in [*model.variables, *model.optimizer.variables, *metrics]:
                 _keep_variable(variable, later)
-            later(model.reset_metrics)  # before that, for those that the test makes
             for name in ("_compile_loss", "_compile_metrics"):
                 _keep_unbuilt(getattr(model, name, None), later)
+            later(model.reset_metrics)  # before that, while it knows those that the test makes
             self.lr = _steered(model.optimizer, later)
             yield
 
