@@ -157,6 +157,16 @@ def validate_instrument(config: Config) -> None:
         if shape not in CHOICES["shape"]:
             allowed = ", ".join(CHOICES["shape"])
             raise InputError(f"{prefix}.shapes", shape, f"one of: {allowed}")
+    for name, labels in (  # as lrrt.runs.probes.variants names them
+        ("steps", settings.steps),
+        ("ranges", [f"{start:g} to {end:g}" for start, end in settings.ranges]),
+        ("shapes", settings.shapes),
+    ):
+        if len(set(labels)) != len(labels):
+            listed = ", ".join(map(str, labels))
+            raise InputError(
+                f"{prefix}.{name}", getattr(settings, name), f"each once (these are: {listed})"
+            )
     check_range(f"{prefix}.restarts", settings.restarts, 0, 1000)
     check_range(f"{prefix}.restart_steps", settings.restart_steps, 10, 100_000)
 
