@@ -37,7 +37,7 @@ BASE = {
     "study": {"name": "s", "backends": ["torch"], "protocols": ["p"], "sweeps": ["weights"]},
     "model": {"depth": 8, "width": 8},
     "protocols": {"p": {}},
-    "sweeps": {"weights": {}},
+    "sweeps": {"weights": {"runs": 2}},
     "divergence": {"pairs": [["torch", "p"]]},
 }
 NAN, INF = float("nan"), float("inf")
@@ -145,6 +145,8 @@ DEEP = [
     (("model", "depth"), 6 * 2**61 + 2, "1202"),
     (("model", "width"), 12, "a multiple of 8"),
     (("data", "train_images"), 9, "from 10 to 1000000"),
+    (("data",), {"name": "cifar10", "train_images": 50_001}, "data.train_images: 50001"),
+    (("data", "path"), "x", "null: digits are made without a file"),
     (("data", "seed"), 2**63, "from 0 to 9223372036854775807"),
     (("data", "seed"), datetime.date(2020, 1, 1), "datetime.date"),
     (("sweep", "batch_size"), 12801, "from 1 to 12800"),
@@ -160,6 +162,8 @@ DEEP = [
     (("divergence", "pairs"), [["torch", "p"], ["torch", "p"]], "each pair once"),
     (("divergence", "pairs"), [["torch"]], "pairs [backend, protocol]"),
     (("divergence", "pairs"), [["keras", "p"]], "of study.backends"),
+    (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: 1"),
+    (("protocols", "p", "home"), "keras", "divergence.pairs without ['torch', 'p']"),
     (("divergence", "policies"), ["os"], "one_cycle"),
     (("divergence", "reference_lr"), 0, "divergence.reference_lr: 0.0"),
     (("instrument", "steps"), [50, 60, 50], "each once (these are: 50, 60, 50)"),
@@ -455,6 +459,7 @@ def test_odd_but_allowed_values_run(dataset):
         values = changed((("protocols", "p"), {"augmentation": "none", "flip": False, **protocol}))
         values["data"] = {"train_images": 200, "test_images": 10}
         values["sweeps"]["weights"] = {"runs": 1, "batch_sizes": [16], "steps": 10}
+        values["divergence"] = {"pairs": []}
         (spec,) = sweep_specs(from_mapping(values), dataset.digest, "torch", "p", "weights")
         curve = execute(spec, dataset).arrays
         assert all(array.shape == (10,) for array in curve.values())

@@ -308,7 +308,7 @@ def study(tmp_path, monkeypatch):
         "study": {"name": "t", "backends": ["torch"], "protocols": ["p"], "sweeps": ["weights"]},
         "data": {"train_images": 640, "test_images": 10},
         "protocols": {"p": {}},
-        "sweeps": {"weights": {"batch_sizes": [64]}},
+        "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
         "divergence": {"pairs": [["torch", "p"]], "pairs_per_case": 2, "epochs": 2},
     }
     Path("params.yaml").write_text(json.dumps(params))

@@ -200,12 +200,14 @@ def validate(config: Config) -> Config:
             if name not in known:
                 raise InputError(key, name, f"one of: {', '.join(known)}")
     data, model = config.data, config.model
-    plugins.check("lrrt.datasets", data.name, "data.name")
+    dataset = plugins.find("lrrt.datasets", data.name, "data.name")
     if data.path is not None and not (data.path.strip() and data.path.isprintable()):
         raise InputError("data.path", data.path, "a path of printable characters, or null")
     check_range("data.train_images", data.train_images, 10, 1_000_000)
     check_range("data.test_images", data.test_images, 10, 1_000_000)
     check_range("data.seed", data.seed, 0, 2**63 - 1)
+    if hasattr(dataset, "validate"):
+        dataset.validate(data)
     plugins.find("lrrt.core.networks", model.name, "model.name").validate(model)
     for name, protocol in config.protocols.items():
         validate_protocol(f"protocols.{name}", protocol)
@@ -271,6 +273,13 @@ def validate(config: Config) -> Config:
         raise InputError(
             "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
         )
+    for backend, protocol in divergence.pairs:
+        weights, at_home = config.sweeps["weights"], config.protocols[protocol].home == backend
+        name = "runs" if at_home else "crossed_runs"
+        runs = getattr(weights, name)
+        if runs * len(weights.batch_sizes) < 2:
+            words = f"at least 2, or divergence.pairs without {[backend, protocol]}"
+            raise InputError(f"sweeps.weights.{name}", runs, words)
     validate_attribution(config)
     validate_variance(config)
     validate_instrument(config)

@@ -1,7 +1,8 @@
 """Data sets: what one is, how it is kept in a file, and where it comes from.
 
 A data set module has one function ``load(config: DataConfig) -> Dataset``; its name is what
-``data.name`` says. A new data set is a new module (and one file in ``conf/data/``).
+``data.name`` says. With ``validate(config)`` it may raise :class:`lrrt.InputError` for what it
+cannot give, before anything runs. A new data set is a new module (and one file in ``conf/data/``).
 """
 
 import hashlib

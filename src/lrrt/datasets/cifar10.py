@@ -47,6 +47,14 @@ EDITIONS = {
 Split = tuple[np.ndarray, np.ndarray]  # uint8 images (n, 32, 32, 3) and int64 labels (n,)
 
 
+def validate(config: DataConfig) -> None:
+    """Raise :class:`InputError` if more images are asked for than there are."""
+    for split, most in IMAGES.items():
+        count = getattr(config, f"{split}_images")
+        if count > most:
+            raise InputError(f"data.{split}_images", count, f"at most {most}, all of them")
+
+
 def load(config: DataConfig) -> Dataset:
     """Read CIFAR-10 and keep ``config.train_images`` and ``config.test_images`` of it.
 
@@ -59,10 +67,7 @@ def load(config: DataConfig) -> Dataset:
         ``config.verify``) of no known edition; if the content is not 50,000 and 10,000 images of
         32x32 RGB, equally many of each of ten classes; if the download fails.
     """
-    wanted = {"train": config.train_images, "test": config.test_images}
-    for split, count in wanted.items():
-        if count > IMAGES[split]:
-            raise InputError(f"data.{split}_images", count, f"at most {IMAGES[split]}, all of them")
+    validate(config)
     files = _locate(Path(config.path)) if config.path is not None else [_download_archive()]
     contents = [_read_file(file) for file in files]
     sums = tuple(hashlib.sha256(content).hexdigest() for content in contents)
@@ -79,7 +84,7 @@ def load(config: DataConfig) -> Dataset:
     for split, (images, labels) in splits.items():
         _check(split, images, labels, files)
     kept = {
-        split: _keep(images, labels, wanted[split], [config.seed, index])
+        split: _keep(images, labels, getattr(config, f"{split}_images"), [config.seed, index])
         for index, (split, (images, labels)) in enumerate(splits.items())
     }
     train, test = kept["train"], kept["test"]

@@ -32,6 +32,12 @@ CLOUDS, CLOUD_CELLS = 20, 4  # amplitude, of 255, and points a side of the backg
 NOISE = 20  # largest noise of a pixel's channel, of 255; triangular
 
 
+def validate(config: DataConfig) -> None:
+    """Raise :class:`InputError` if there is a ``config.path``."""
+    if config.path is not None:
+        raise InputError("data.path", config.path, "null: digits are made without a file")
+
+
 def load(config: DataConfig) -> Dataset:
     """Render ``config.train_images`` and ``config.test_images`` variants with ``config.seed``.
 
@@ -45,8 +51,7 @@ def load(config: DataConfig) -> Dataset:
     """
     from sklearn.datasets import load_digits
 
-    if config.path is not None:
-        raise InputError("data.path", config.path, "null: digits are made without a file")
+    validate(config)
     source = load_digits()
     digits, labels = source.images.astype(np.uint8), source.target.astype(np.int64)
     sides = split(labels, np.random.default_rng([config.seed, 0]))
