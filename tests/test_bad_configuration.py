@@ -301,6 +301,7 @@ def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
         (b"a: &a [1]\nb: *a\n", "without aliases"),
         (b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i)
                                        for i in range(97, 121)), "without aliases"),
+        (b"study: {name: '${data.name}'}\n", "interpolations"),
         (b"data: {seed: 1}\ndata: {seed: 2}\n", "duplicate"),
         (b"data: !!python/object/apply:os.system ['touch hacked']", "readable YAML"),
         (b"data: !!python/name:os.system", "readable YAML"),

@@ -114,9 +114,12 @@ def load(path: str | Path = "params.yaml") -> Config:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        # What is written out holds none, and a few nested ones can stand for any amount of memory.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
-            raise InputError("params.yaml", str(path), "YAML without aliases (*name)")
+        # What is written out holds neither. A few nested aliases can be any amount of memory; and
+        # DVC, which reads this file too, does not fill interpolations in.
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
+                words = "YAML without aliases (*name) and interpolations (${name})"
+                raise InputError("params.yaml", str(path), words)
         values = OmegaConf.load(path)
     except FileNotFoundError:
         raise InputError(
