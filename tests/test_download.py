@@ -277,6 +277,22 @@ def test_one_process_at_a_time(server, path):
     fetch(server, path, "whole")
 
 
+@pytest.mark.parametrize("kept", [0, 100_000, SIZE])
+def test_another_process_may_be_faster(server, path, monkeypatch, kept):
+    path.parent.mkdir()
+    part(path).write_bytes(CONTENT[:kept])
+    locked = _download._locked
+
+    def when_the_other_has_ended(part, *arguments):
+        part.write_bytes(CONTENT)
+        part.replace(path)
+        return locked(part, *arguments)
+
+    monkeypatch.setattr(_download, "_locked", when_the_other_has_ended)
+    assert fetch(server, path, "ranges") == path
+    assert path.read_bytes() == CONTENT
+
+
 def test_full_disk_is_one_line(server, path, monkeypatch):
     def full(response, file, *arguments):
         raise OSError(28, "No space left on device")

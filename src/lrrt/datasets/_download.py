@@ -45,11 +45,15 @@ def fetch(url: str, path: Path, size: int, sha256: str) -> Path:
                 return path
             print(f"{path} was altered: it is downloaded again", file=sys.stderr)
             path.unlink()
-        _complete(url, part, size)
-        if _sha256(part) != sha256:
-            part.unlink()
-            raise _error(url, "the known file (its SHA-256 is another; it was discarded)")
-        os.replace(part, path)
+        try:
+            with _completed(url, part, size):
+                if _sha256(part) != sha256:
+                    part.unlink()
+                    raise _error(url, "the known file (its SHA-256 is another; it was discarded)")
+                os.replace(part, path)
+        except (InputError, OSError):
+            if not (path.is_file() and _sha256(path) == sha256):  # of a process that was faster
+                raise
     except OSError as error:  # a full disk, say: those of the network are caught where they arise
         reason = error.strerror or str(error)
         raise InputError("download", str(part), f"a file that can be written ({reason})") from None
@@ -65,20 +69,27 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _complete(url: str, part: Path, size: int) -> None:
-    """Receive what ``part`` lacks of ``size`` bytes. Nothing is written before a sound answer."""
+@contextlib.contextmanager
+def _completed(url: str, part: Path, size: int) -> Iterator[None]:
+    """Receive what ``part`` lacks of ``size`` bytes. Nothing is written before a sound answer;
+    then ``part`` is for this process alone."""
     import requests
 
     have = part.stat().st_size if part.is_file() else 0
     if have == size:
+        with _locked(part, url, have):
+            yield
         return
     with requests.Session() as session:
         start = have if have < size else 0
         with _ask(session, url, start) as response:
             start = _check(response, url, start, size)
-            with _locked(part, url) as file:
+            with _locked(part, url, have) as file:
                 file.truncate(start)
                 _copy(response, file, start, size, url)
+                file.flush()
+                os.fsync(file.fileno())
+                yield
 
 
 def _ask(session: "Session", url: str, start: int) -> "Response":
@@ -135,17 +146,18 @@ def _check(response: "Response", url: str, start: int, size: int) -> int:
 
 
 @contextlib.contextmanager
-def _locked(part: Path, url: str) -> Iterator[BinaryIO]:
-    """``part``, open to append; for this process alone."""
+def _locked(part: Path, url: str, size: int) -> Iterator[BinaryIO]:
+    """``part``, open to append, for this process alone; of ``size`` bytes, as it was found."""
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.fstat(file.fileno()).st_size == size
         except BlockingIOError:
-            raise _error(url, f"one process at a time ({part} is in use)") from None
+            free = False
+        if not free:
+            raise _error(url, f"one process at a time ({part} is in use)")
         yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _copy(response: "Response", file: BinaryIO, start: int, size: int, url: str) -> None:
