@@ -444,6 +444,7 @@ def hostile_members() -> dict[str, list]:
         "missing": good[:6],
         "long text": [*good, member("cifar-10-batches-bin/readme.html", bytes(70_000))],
         "expanding header": [*good[:6], huge],
+        "headers of headers": [member("x", b"name", type=tarfile.GNUTYPE_LONGNAME)] * 900,
     }
 
 

@@ -61,7 +61,7 @@ def read(content: bytes) -> list[bytes]:
                 found[name] = archive.extractfile(member).read()
         while stream.read(65_536):  # to the end, where gzip's own checksum is compared
             pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, RecursionError) as error:
         raise ValueError(f"it is cut or damaged: {error}") from None
     missing = sorted(expected.keys() - found.keys())
     if missing:
