@@ -27,6 +27,6 @@ docs: install ## build/docs/index.html, offline; a warning is an error
 	sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
 lock: install ## rewrite constraints.txt from .venv
-	@{ sed -n '/^#/p' constraints.txt; \
-	   $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	@pinned=$$($(BIN)/pip freeze --exclude-editable) && \
+	  { sed -n '/^#/p' constraints.txt; echo "$$pinned" | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt

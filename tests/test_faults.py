@@ -491,6 +491,23 @@ def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
         assert file.name in error and "writes it" in error
 
 
+# --- the pins
+
+
+@pytest.mark.parametrize("status, pins", [(0, "b==2\nc==3\n"), (1, "a==1\n")])
+def test_a_pip_that_fails_leaves_the_pins_alone(tmp_path, status, pins):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "constraints.txt").write_text("# Pins\na==1\n")
+    (tmp_path / "pyproject.toml").touch()
+    pip = tmp_path / ".venv/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text(f"#!/bin/sh\necho b==2+cpu; echo c==3; exit {status}\n")
+    pip.chmod(0o755)
+    (tmp_path / ".venv/.installed").touch()
+    assert subprocess.run(["make", "lock"], cwd=tmp_path).returncode == 2 * status
+    assert (tmp_path / "constraints.txt").read_text() == f"# Pins\n{pins}"
+
+
 # --- DVC
 
 
