@@ -6,6 +6,7 @@
 
 from lrrt.config.reading import from_mapping, load
 from lrrt.config.schema import (
+    CHOICES,
     FACTORS,
     AttributionConfig,
     Config,
@@ -25,6 +26,7 @@ from lrrt.config.validation import LARGEST, SMALLEST, validate_ramp
 
 __all__ = [
     "AttributionConfig",
+    "CHOICES",
     "Config",
     "DataConfig",
     "DivergenceConfig",

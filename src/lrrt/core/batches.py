@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import ProtocolConfig
+from lrrt.config import CHOICES, ProtocolConfig
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 
 CROP_PADDING = 4  # pixels
 SHIFT_SHARE = 0.1  # of the side
 CHUNK = 32  # images interpolated at once: their windows fit a core's cache
-KINDS = ("none", "crop", "shift")
 
 
 class Draws(NamedTuple):
@@ -80,8 +79,9 @@ class BatchPlan:
         for key, seed in (("order_seed", order_seed), ("augmentation_seed", augmentation_seed)):
             if seed < 0:
                 raise InputError(key, seed, "a whole number from 0")
-        if augmentation not in KINDS:
-            raise InputError("augmentation", augmentation, f"one of: {', '.join(KINDS)}")
+        kinds = CHOICES["augmentation"]
+        if augmentation not in kinds:
+            raise InputError("augmentation", augmentation, f"one of: {', '.join(kinds)}")
         self.count, self.batch_size, self.order_seed = count, batch_size, order_seed
         self.augmentation, self.flip, self.size = augmentation, flip, size
         self.augmentation_seed = augmentation_seed

@@ -8,14 +8,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as serialise_arrays
 
+from lrrt.config import CHOICES
 from lrrt.core.network import Node, Parameter, parameters
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 
 CONSTANTS = {"scale": 1.0, "offset": 0.0, "mean": 0.0, "variance": 1.0}  # batch norm
-SCHEMES = ("he_uniform", "he_normal", "glorot_uniform", "keras_default", "torch_default")
-DENSE_BIASES = ("zero", "uniform")
 
 
 def draw(nodes: list[Node], scheme: str, dense_bias: str, seed: int) -> dict[str, np.ndarray]:
@@ -50,12 +49,9 @@ def draw(nodes: list[Node], scheme: str, dense_bias: str, seed: int) -> dict[str
     InputError
         For an unknown scheme or dense bias, or a negative seed.
     """
-    for key, value, allowed in (
-        ("weights", scheme, SCHEMES),
-        ("dense_bias", dense_bias, DENSE_BIASES),
-    ):
-        if value not in allowed:
-            raise InputError(key, value, f"one of: {', '.join(allowed)}")
+    for key, value in (("weights", scheme), ("dense_bias", dense_bias)):
+        if value not in CHOICES[key]:
+            raise InputError(key, value, f"one of: {', '.join(CHOICES[key])}")
     if seed < 0:
         raise InputError("weights_seed", seed, "a whole number from 0")
     dense_bias = {"keras_default": "zero", "torch_default": "uniform"}.get(scheme, dense_bias)
