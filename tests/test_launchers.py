@@ -323,6 +323,7 @@ def test_bad_options_are_named(dataset, dataset_path, tmp_path):
         ("ray", {"adress": "x"}, "options.adress"),
         ("submitit", {"cluster": "pbs"}, "options.cluster"),
         ("submitit", {"runs_per_job": 0}, "options.runs_per_job"),
+        ("submitit", {"runs_per_job": True}, "options.runs_per_job"),
         ("submitit", {"parameters": 3}, "options.parameters"),
     ]
     for name, options, key in cases:
@@ -360,8 +361,14 @@ def test_missing_package_is_named_and_nothing_missing_needs_none(
 
 
 def test_gpus_are_shared_out(monkeypatch, dataset, dataset_path, tmp_path):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert local.visible_gpus() == ["3", "5"]
+    for listed, visible in (
+        ("0,-1,1", ["0"]),
+        (" 0, 1", ["0", "1"]),
+        ("", []),
+        ("3,5", ["3", "5"]),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+        assert local.visible_gpus() == visible
     started = []
 
     def no_start(purpose, path, store, gpu):

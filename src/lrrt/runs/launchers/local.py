@@ -1,6 +1,7 @@
 """Worker processes on this machine, one run each at a time."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -29,10 +30,13 @@ from lrrt.runs.store import Store
 
 
 def visible_gpus() -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` lists, else the numbers of the driver's GPUs."""
+    """What ``CUDA_VISIBLE_DEVICES`` lists, else the numbers of the driver's GPUs.
+
+    As CUDA reads that list, nothing after a negative number counts."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
-        return [name for name in listed.split(",") if name not in ("", "-1")]
+        names = map(str.strip, listed.split(","))
+        return list(itertools.takewhile(lambda name: name[:1] not in ("", "-"), names))
     return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 

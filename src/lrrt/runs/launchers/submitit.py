@@ -31,7 +31,7 @@ def validate(launcher: LauncherConfig) -> None:
     cluster, count = launcher.options.get("cluster"), launcher.options.get("runs_per_job", 1)
     if cluster not in (None, *CLUSTERS):
         raise InputError("launcher.options.cluster", cluster, f"one of: {', '.join(CLUSTERS)}")
-    if not isinstance(count, int) or count < 1:
+    if type(count) is not int or count < 1:  # true is an int
         raise InputError("launcher.options.runs_per_job", count, "a whole number from 1")
     parameters = launcher.options.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
