@@ -46,6 +46,9 @@ with silenced_stderr():  # TensorFlow's C++ start-up messages obey no setting
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
 POLICIES = {"float32": "float32", "tfloat32": "float32", "bfloat16": "mixed_bfloat16"}
+# Of a ``tf.function``. Nothing here branches on a tensor, and AutoGraph leaves a file for each in
+# the temporary folder of a worker that is killed.
+AS_WRITTEN = {"jit_compile": False, "autograph": False}
 # Keras's name of each array of a layer, by its kind (lrrt.core.network.Parameter).
 ATTRIBUTES = {
     "conv": "kernel",
@@ -188,8 +191,8 @@ class KerasNetwork:
             variable.assign(weights[name])
         self.described = {p.name: p for p in parameters(nodes) if p.trained}
         self.velocity = {n: tf.Variable(tf.zeros_like(self.variables[n])) for n in self.described}
-        self._step = tf.function(self._train, jit_compile=False)
-        self._batch_logits = tf.function(lambda x: self.model(x, training=True), jit_compile=False)
+        self._step = tf.function(self._train, **AS_WRITTEN)
+        self._batch_logits = tf.function(lambda x: self.model(x, training=True), **AS_WRITTEN)
         self.folded = None  # model, variables and function of the folded network, once needed
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
@@ -258,7 +261,7 @@ class KerasNetwork:
         nodes, weights = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
         if self.folded is None:
             model = _model(nodes, self.protocol, self.policy)
-            function = tf.function(lambda x: model(x, training=False), jit_compile=False)
+            function = tf.function(lambda x: model(x, training=False), **AS_WRITTEN)
             self.folded = _variables(model, nodes), function
         variables, function = self.folded
         for name, variable in variables.items():
