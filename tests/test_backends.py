@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -313,6 +313,30 @@ def test_evaluation(run, backend):
     assert found["running"][0] == pytest.approx(found["folded"][0], rel=1e-5)
     assert found["running"][1] == found["folded"][1]
     assert found["batch"][0] != pytest.approx(found["running"][0], rel=1e-3)
+
+
+def set_up_for_a_gpu(backend: str) -> list[tuple]:
+    """What TensorFlow is told, before a network is built; there is none to build on."""
+    import tensorflow as tf
+
+    from lrrt.backends import keras
+
+    told = Mock()
+    with (
+        patch.object(keras, "KerasNetwork"),
+        patch.object(tf.config, "list_physical_devices", lambda kind: [kind]),
+        patch.object(tf.config, "experimental", told),
+    ):
+        keras.build([], PLAIN, {}, precision="tfloat32", device="cuda")
+    return [(name, arguments) for name, arguments, _ in told.mock_calls]
+
+
+def test_keras_on_a_gpu_is_deterministic_and_leaves_memory_to_others(run):
+    assert run("keras", set_up_for_a_gpu) == [
+        ("set_memory_growth", ("GPU", True)),
+        ("enable_op_determinism", ()),
+        ("enable_tensor_float_32_execution", (True,)),
+    ]
 
 
 def test_fold_keeps_the_function():

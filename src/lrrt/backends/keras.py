@@ -72,6 +72,9 @@ def build(
 ) -> "KerasNetwork":
     """A network with ``weights`` (canonical names and layouts), ready to train by ``protocol``.
 
+    ``cuda`` makes TensorFlow deterministic for the whole process, in which what is computed on the
+    CPU has other last bits from then on.
+
     Raises
     ------
     InputError
@@ -88,7 +91,13 @@ def build(
         except RuntimeError:
             running = threading.get_intra_op_parallelism_threads()
             raise InputError("threads", threads, f"{running}, as TensorFlow began with") from None
-    if device == "cuda":  # where TensorFlow's default is on, which is not float32
+    if device == "cuda":
+        with contextlib.suppress(RuntimeError):  # too late, where TensorFlow has begun already
+            for gpu in tf.config.list_physical_devices("GPU"):
+                # Else the first of several workers on a GPU takes nearly all of its memory.
+                tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_op_determinism()
+        # TensorFlow's default is on, which is not float32.
         tf.config.experimental.enable_tensor_float_32_execution(precision == "tfloat32")
     with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
         return KerasNetwork(nodes, protocol, weights, POLICIES[precision])
