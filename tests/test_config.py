@@ -185,8 +185,26 @@ def test_missing_params_file_says_what_writes_it(tmp_path):
 
 def test_nothing_heavy_is_imported_to_compose_or_list():
     code = (
-        "import sys, lrrt.cli, lrrt.compose, lrrt.config;"
+        "import sys, lrrt.cli, lrrt.compose, lrrt.config, lrrt.finder.command;"
         "print([m for m in ('torch', 'keras', 'tensorflow', 'matplotlib', 'pandas', 'scipy')"
         " if m in sys.modules])"
     )
     assert command("-c", code).stdout.strip() == "[]"
+
+
+INTERRUPTED = """
+import sys
+class Interrupt:
+    def find_spec(name, *_):
+        if name == "lrrt.finder.command":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt)
+from lrrt.cli import main
+main(["rules"])
+"""
+
+
+def test_ctrl_c_during_the_imports_is_one_line():
+    done = command("-c", INTERRUPTED)
+    assert done.returncode == 130
+    assert done.stderr.startswith("stopped by SIGINT") and done.stderr.count("\n") == 1

@@ -5,12 +5,18 @@ from pathlib import Path
 
 from lrrt import __version__
 from lrrt.errors import InputError, one_line_errors
-from lrrt.files import write_whole
-from lrrt.finder import command as finder
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse ``arguments`` (default: the command line) and run the command they name."""
+    with one_line_errors():  # for Ctrl-C during the imports, too
+        _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> None:
+    from lrrt.files import write_whole
+    from lrrt.finder import command as finder
+
     parser = argparse.ArgumentParser(
         prog="lrrt", description="Study and library of the learning rate range test."
     )
@@ -28,26 +34,23 @@ def main(arguments: list[str] | None = None) -> None:
     listing = commands.add_parser("list", help="what each of the study's config groups offers")
     listing.add_argument("group", nargs="?", help="one group only")
     options = parser.parse_args(arguments)
-    with one_line_errors():
-        if options.command in finder.COMMANDS:
-            finder.run(options)
-        elif options.command == "compose":
-            try:
-                from lrrt.compose import composed_yaml
-            except ModuleNotFoundError as error:
-                if error.name not in ("hydra", "omegaconf"):
-                    raise
-                raise InputError(
-                    "compose", error.name, "installed: `pip install hydra-core`"
-                ) from None
+    if options.command in finder.COMMANDS:
+        finder.run(options)
+    elif options.command == "compose":
+        try:
+            from lrrt.compose import composed_yaml
+        except ModuleNotFoundError as error:
+            if error.name not in ("hydra", "omegaconf"):
+                raise
+            raise InputError("compose", error.name, "installed: `pip install hydra-core`") from None
 
-            text = composed_yaml(Path("conf"), options.overrides)
-            if options.show:
-                print(text, end="")
-            else:
-                write_whole(Path("params.yaml"), text.encode())
-        elif options.command == "list":
-            _list(options.group)
+        text = composed_yaml(Path("conf"), options.overrides)
+        if options.show:
+            print(text, end="")
+        else:
+            write_whole(Path("params.yaml"), text.encode())
+    elif options.command == "list":
+        _list(options.group)
 
 
 def _list(group: str | None) -> None:
