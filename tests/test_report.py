@@ -715,6 +715,10 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
     assert "the suggested range is, in the median of 6 runs," in text
+    transferred = (
+        r"weights B diverge or overfit in \d of \d trainings \(best validation accuracy \d+%"
+    )
+    assert re.search(transferred, text)
 
 
 # ---- writing ----------------------------------------------------------------------------------

@@ -137,14 +137,17 @@ def _disjoint(data: StudyData) -> str:
 
 def _transferred(data: StudyData) -> str:
     rows = crossing.trainings(data)
-    harmed = {
-        letter: f"{int(side[crossing.OUTCOME].isin(HARMED).sum())} of {len(side)}"
-        for letter, side in rows.groupby("lr_of")
-    }
-    return "" if not {"A", "B"} <= set(harmed) else (
+    ended = {}
+    for letter, side in rows.groupby("lr_of"):
+        harmed = int(side[crossing.OUTCOME].isin(HARMED).sum())
+        best = side["compared_val_accuracy"].fillna(0).median()  # 0: it stopped before
+        ended[letter] = (
+            f"{harmed} of {len(side)} trainings (best validation accuracy {best:.0%} in the median)"
+        )
+    return "" if not {"A", "B"} <= set(ended) else (
         f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
-        f"weights B diverge or overfit in {harmed['A']} trainings; at the one suggested for B "
-        f"itself, in {harmed['B']}."
+        f"weights B diverge or overfit in {ended['A']}; at the one suggested for B itself, in "
+        f"{ended['B']}."
     )  # fmt: skip
 
 
