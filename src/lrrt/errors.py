@@ -34,8 +34,8 @@ def one_line_errors() -> Iterator[None]:
     """Print an :class:`InputError` as one line on standard error and exit with status 2.
 
     With status 1 for a disk that is full, cannot be written or read, a folder in the place of a
-    file and the like; with 130 for
-    Ctrl-C; with 141, silently, if whoever reads standard output has gone (``| head -1``).
+    file and the like; with 130 for Ctrl-C; with 141, silently, if whoever reads standard output has
+    gone (``| head -1``).
     """
     try:
         yield

@@ -336,9 +336,10 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for case, factors, counts, values, found, later in _cases(runs):
-        others = [] if found is None else [values, *_one_left_out(values)]
-        others += [later] * (later is not None)
-        estimates = [decompose(part, draws=1).estimate for part in others]
+        estimates = []
+        if found is not None:
+            others = [*_one_left_out(values), *[later] * (later is not None)]
+            estimates = [found.estimate, *(decompose(part, draws=1).estimate for part in others)]
         for fixed in terms(factors)[:-1]:
             if found is None:
                 rows.append((*case, name_of(fixed), *[np.nan] * 10, *counts))

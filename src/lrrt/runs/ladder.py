@@ -9,6 +9,7 @@ import numpy as np
 
 from lrrt.config import FACTORS, AttributionConfig, Config, ProtocolConfig, Scaled
 from lrrt.errors import InputError
+from lrrt.runs.plan import ramp_steps
 from lrrt.runs.spec import RunSpec
 
 ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
@@ -57,7 +58,7 @@ def as_swept(
     batch size and network where ``settings`` have none of their own."""
     sweep = config.sweeps["weights"]
     whole_batches = config.data.train_images // config.sweep.batch_size
-    steps = sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
+    steps = ramp_steps(sweep, protocol, whole_batches)
     ramp = dataclasses.replace(protocol.ramp, steps=steps)
     return RunSpec(
         kind="range_test",

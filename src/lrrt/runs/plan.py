@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lrrt import plugins
-from lrrt.config import Config
+from lrrt.config import Config, ProtocolConfig, SweepConfig
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 
@@ -43,7 +43,7 @@ def sweep_specs(
                 batch_size,
                 f"at most data.train_images = {config.data.train_images}",
             )
-        steps = sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
+        steps = ramp_steps(sweep, protocol, whole_batches)
         ramp = dataclasses.replace(protocol.ramp, steps=steps)
         specs += [
             RunSpec(
@@ -65,6 +65,11 @@ def sweep_specs(
         ]
     # Where nothing is new from run to run, the runs are one and the same.
     return list({spec.key: spec for spec in specs}.values())
+
+
+def ramp_steps(sweep: SweepConfig, protocol: ProtocolConfig, whole_batches: int) -> int:
+    """The sweep's, else the ramp's (unless the sweep asks for a whole epoch), else one epoch."""
+    return sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
 
 
 def queue(config: Config, planned: Mapping[tuple[str, str, str], list[RunSpec]]) -> list[RunSpec]:
