@@ -119,7 +119,7 @@ def frames(config: Config) -> dict:
     attribution's effects, the components of the variance, the instrument's effects and restarts,
     and the mechanism."""
     curves = {}
-    for case in config.study.cases:
+    for case in config.cases:
         specs = sweep_specs(config, DIGEST, *case)
         names = {"protocol": case[1], "sweep": case[2]}
         curves[case] = curve_table(specs, names, Formulas(specs))

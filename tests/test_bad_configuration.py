@@ -108,7 +108,7 @@ def test_wrong_values_are_named_in_one_line(path):
     for value in [value for other, value in CASES if other == path]:
         message = refusal(changed((path, value)))
         assert message.startswith(".".join(path)), (value, message)
-        inner = value.values() if isinstance(value, dict) else value
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
         shown = [repr(value), *map(repr, inner if isinstance(inner, Iterable) else [])]
         assert any(text in message for text in shown), (value, message)
 
@@ -218,7 +218,7 @@ anything = st.recursive(
 
 def planned(config: Config) -> None:
     """What a valid configuration promises: every run of the study can be specified."""
-    for case in config.study.cases:
+    for case in config.cases:
         for spec in sweep_specs(config, "0" * 64, *case)[:2]:
             assert len(spec.key) == 40 and 0 <= spec.weights_seed < 2**63
             grid = ramp.grid(spec.protocol.ramp, spec.steps)

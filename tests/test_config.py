@@ -51,6 +51,8 @@ def test_blog_study_is_at_the_scale_of_the_post():
         ("sweep.batch_size=32", ("sweeps", "order", "batch_sizes"), [32]),
         ("protocols.blog_fastai.gradient_clip=1", ("protocols", "blog_fastai", "gradient_clip"), 1),
         ("study.backends=[torch]", ("study", "backends"), ["torch"]),
+        ("sweep.devices.torch=cuda", ("sweeps", "weights", "devices", "torch"), "cuda"),
+        ("sweep.precision=bfloat16", ("sweeps", "order", "precision"), "bfloat16"),
     ],
 )
 def test_overrides_reach_what_they_name(override, key, value):
@@ -59,6 +61,25 @@ def test_overrides_reach_what_they_name(override, key, value):
     for part in key:
         found = found[part]
     assert found == value
+
+
+def test_tf32_is_for_a_sweep_or_trainings_on_a_gpu():
+    for override in ("sweep.devices.torch=cuda", "launcher.device=cuda"):
+        assert from_mapping(compose("sweep.precision=tfloat32", override))
+    weights = "sweeps.weights.precision=tfloat32"
+    assert from_mapping(compose(weights, "divergence.devices.torch=cuda"))
+    with pytest.raises(InputError, match="sweeps.weights.precision"):
+        compose(weights, "divergence.devices.torch=cpu")
+
+
+def test_a_sweep_can_be_one_backends():
+    cases = from_mapping(compose("sweeps.order.backends=[torch]")).cases
+    assert {case[0] for case in cases if case[2] == "order"} == {"torch"}
+    assert {case[0] for case in cases if case[2] == "weights"} == {"keras", "torch"}
+    with pytest.raises(InputError, match="sweeps.order.backends"):
+        compose("sweeps.order.backends=[torch]", "study.backends=[keras]", "divergence.pairs=[]")
+    with pytest.raises(InputError, match="sweeps.weights.backends"):
+        compose("sweeps.weights.backends=[torch]")  # of which Keras's pair is to be chosen
 
 
 # What Hydra itself refuses: its grammar, groups, keys and types.
@@ -115,6 +136,12 @@ BAD = [
     ("divergence.reference_lr=0", "divergence.reference_lr"),
     ("report.loss_quantiles=[0.9,0.1]", "loss_quantiles"),
     ("report.dpi=1", "report.dpi"),
+    ("sweep.devices={jax: cuda}", "keras, torch"),
+    ("sweeps.order.devices={torch: tpu}", "sweeps.order.devices.torch"),
+    ("divergence.devices={torch: tpu}", "cpu, cuda"),
+    ("sweeps.order.backends=[jax]", "keras, torch"),
+    ("sweeps.order.backends=[]", "sweeps.order.backends"),
+    ("sweeps.weights.precision=tfloat32", "where nothing runs on a GPU"),
     ("launcher.workers=0", "launcher.workers"),
     ("launcher.threads=0", "launcher.threads"),
 ]

@@ -86,9 +86,9 @@ def test_without_disjoint_ranges_the_least_overlap_and_it_says_so():
 
 def test_abstentions_take_no_part_and_one_range_is_no_pair():
     nan = math.nan
-    rows = suggestions((nan, nan), (1e-3, 1e-2), (nan, 1.0))
+    rows = suggestions((nan, nan), (1e-3, 1e-2), (nan, 1.0), (4.0, 0.1))  # the last no range
     found = choose_pairs(rows)
-    assert (found["n"], found["abstained"], found["pairs"]) == (1, 2, 0)
+    assert (found["n"], found["abstained"], found["pairs"]) == (1, 3, 0)
     assert found["A"] is None and found["disjoint"] is False and pairs_of("torch-p", found) == {}
     assert choose_pairs(rows[:0])["n"] == 0
 
@@ -366,6 +366,21 @@ def test_the_grid_is_trained_of_as_many_pairs_as_asked(study, grid_pairs, counts
     stage.main([])
     outcomes = pd.read_parquet(OUTPUTS[1])
     assert outcomes.groupby("pair").size().tolist() == counts
+
+
+def test_the_first_pair_of_each_case_has_its_grid_before_the_second_of_any(study):
+    from lrrt.stages import divergence as stage
+
+    params = json.loads(Path("params.yaml").read_text())
+    params["protocols"]["q"] = params["protocols"]["p"]
+    params["study"]["protocols"] = ["p", "q"]
+    params["divergence"] |= {"pairs": [["torch", "q"], ["torch", "p"]], "grid_pairs": 3}
+    rows = pd.read_parquet("data/t/suggestions.parquet")
+    pd.concat([rows, rows.assign(protocol="q")]).to_parquet("data/t/suggestions.parquet")
+    Path("params.yaml").write_text(json.dumps(params))
+    stage.main([])
+    counts = pd.read_parquet(OUTPUTS[1]).groupby("pair").size().to_dict()
+    assert counts == {"torch-p": 14, "torch-p-2": 2, "torch-q": 14, "torch-q-2": 14}
 
 
 @pytest.mark.parametrize("break_it, named", [

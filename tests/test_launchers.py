@@ -402,6 +402,26 @@ def test_more_workers_than_gpus_take_turns(monkeypatch, dataset, dataset_path, t
     assert started == ["3", "5", "3", "5"]
 
 
+def test_workers_of_the_cpu_work_beside_those_of_a_gpu(
+    monkeypatch, dataset, dataset_path, tmp_path
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    started = []
+
+    def started_on(purpose, path, store, gpu):
+        started.append((purpose[1], gpu))
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return local._Worker(Mock(), Mock(), purpose, gpu)
+
+    monkeypatch.setattr(local, "_start", started_on)
+    monkeypatch.setattr(local, "usable_cores", lambda: 2)
+    specs = specs_of(dataset, 4) + specs_of(dataset, 4, device="cuda")
+    with pytest.raises(KeyboardInterrupt):
+        local.run(specs, dataset_path, Store(tmp_path), LauncherConfig())
+    assert sorted(started, key=str) == [("cpu", None), ("cpu", None), ("cuda", "3")]
+
+
 def test_worker_variables_hide_gpus_from_cpu_runs_only():
     assert _common.worker_variables("torch", "cpu", 2)["CUDA_VISIBLE_DEVICES"] == "-1"
     assert "CUDA_VISIBLE_DEVICES" not in _common.worker_variables("torch", "cuda", 2)

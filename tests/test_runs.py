@@ -30,8 +30,9 @@ from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.collect import curve_table
 from lrrt.runs.execute import execute
+from lrrt.runs.ladder import as_swept
 from lrrt.runs.launchers import local
-from lrrt.runs.plan import queue, sweep_specs
+from lrrt.runs.plan import queue, sweep_specs, training_specs
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
@@ -284,12 +285,37 @@ def test_sweep_specs():
     assert [s.steps for s in sweep_specs(config, "d", "fake", "p", "epoch")] == [33, 16]
 
 
+def test_a_backend_may_run_on_a_device_of_its_own_and_tf32_is_a_gpus():
+    config = plan_config()
+    config.divergence.devices = {"doubling": "cpu"}
+    plain = sweep_specs(config, "d", "fake", "p", "s")
+    for sweep in config.sweeps.values():
+        sweep.devices, sweep.precision = {"doubling": "cuda"}, "tfloat32"
+    assert sweep_specs(config, "d", "fake", "p", "s") == plain
+    spec = sweep_specs(config, "d", "doubling", "p", "s")[0]
+    assert (spec.device, spec.precision) == ("cuda", "tfloat32")
+    config.sweeps["weights"] = config.sweeps["s"]
+    scaled = config.attribution
+    found = as_swept(config, "d", "doubling", config.protocols["p"], scaled)
+    assert (found.device, found.precision) == ("cuda", "tfloat32")
+    scaled.depth = 14  # a scale of its own: where the launcher puts it
+    found = as_swept(config, "d", "doubling", config.protocols["p"], scaled)
+    assert (found.device, found.precision) == ("cpu", "float32")
+    run = {"weights_seed": 0, "order_seed": 0, "batch_size": 16, "min_lr": 0.1, "max_lr": 1.0}
+    for devices, device, precision in (
+        ({"doubling": "cuda"}, "cuda", "tfloat32"), ({}, "cpu", "float32"),
+    ):  # fmt: skip
+        config.divergence.devices = devices
+        trainings = training_specs(config, "d", "doubling", "p", "pair", {"A": run, "B": run})
+        assert {(t.spec.device, t.spec.precision) for t in trainings} == {(device, precision)}
+
+
 def test_the_queue_takes_every_case_in_turn():
     config = plan_config()
     config.study.backends, config.study.protocols = ["fake", "doubling"], ["p"]
     config.study.sweeps = ["s", "same"]
     config.sweeps["s"].crossed_runs = 2
-    planned = {case: sweep_specs(config, "d", *case) for case in config.study.cases}
+    planned = {case: sweep_specs(config, "d", *case) for case in config.cases}
     found = queue(config, planned)
     assert len(found) == 12
     assert [(s.backend, s.batch_size, s.order_seed) for s in found[:6]] == [

@@ -91,19 +91,20 @@ def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
     ----------
     suggestions : DataFrame
         One rule's, on the runs of one sweep of one backend and protocol. Runs without a suggestion
-        take no part.
+        take no part, nor do those whose min LR is above their max LR: theirs is no range.
 
     Returns
     -------
     dict
         ``A``, ``B`` (each run, weights_seed, order_seed, batch_size, min_lr, max_lr),
         ``gap_decades`` (negative: an overlap) and ``disjoint`` of the first pair; ``further``, a
-        list of the same four of each further pair; ``n`` (runs with a suggestion), ``abstained``
+        list of the same four of each further pair; ``n`` (runs with a range), ``abstained``
         (runs without), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
         Without two suggestions ``A``, ``B`` and ``gap_decades`` are None.
     """
     ranges = suggestions[["min_lr", "max_lr"]].to_numpy(np.float64)
-    kept = suggestions[(np.isfinite(ranges) & (ranges > 0)).all(axis=1)]
+    ordered = ranges[:, 0] <= ranges[:, 1]
+    kept = suggestions[(np.isfinite(ranges) & (ranges > 0)).all(axis=1) & ordered]
     kept = kept.sort_values(["weights_seed", "order_seed", "batch_size", "run"], kind="stable")
     runs = [
         {

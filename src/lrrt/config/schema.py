@@ -16,11 +16,6 @@ class StudyConfig:
         default_factory=lambda: ["weights", "order", "batch_size", "validation"]
     )
 
-    @property
-    def cases(self) -> list[tuple[str, str, str]]:
-        """Backend, protocol and sweep of every table of curves."""
-        return list(itertools.product(self.backends, self.protocols, self.sweeps))
-
 
 @dataclass
 class DataConfig:
@@ -122,7 +117,12 @@ FACTORS = {
 
 @dataclass
 class SweepConfig:
-    """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home."""
+    """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home.
+
+    ``backends``: those of the study that run it (null: all). ``devices``: of a backend that is not
+    to run on ``launcher.device``. ``precision``: ``tfloat32`` is float32 with products in TF32,
+    which GPUs have; runs on a CPU are then in float32.
+    """
 
     runs: int = 1
     crossed_runs: int = 1
@@ -132,8 +132,13 @@ class SweepConfig:
     steps: int | None = None  # overrides the protocol's; null keeps it
     whole_epoch: bool = False  # one epoch of whole batches overrides them; not beside ``steps``
     validation: str = "none"  # none | running | batch: statistics used by batch norm
-    precision: str = "float32"  # float32 | tfloat32 (on a GPU) | bfloat16
+    precision: str = "float32"  # float32 | tfloat32 | bfloat16
     seed: int = 0  # first seed
+    backends: list[str] | None = None
+    devices: dict[str, str] = field(default_factory=dict)
+
+    def runs_on(self, backend: str) -> bool:
+        return self.backends is None or backend in self.backends
 
 
 @dataclass
@@ -142,7 +147,9 @@ class SweepDefaults:
     crossed_runs: int = 2
     batch_size: int = 128
     steps: int | None = None
+    precision: str = "float32"
     seed: int = 0
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,8 +158,9 @@ class DivergenceConfig:
 
     ``pairs``: [backend, protocol] whose runs A and B are compared. ``pairs_per_case``: how many
     pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, and of
-    the first ``grid_pairs`` both weights at all LRs. ``policies``: at A's and B's maximum LR of
-    those, beside ``constant``.
+    ``grid_pairs`` of them both weights at all LRs: each case's first, in the order of ``pairs``,
+    then each one's second. ``policies``: at A's and B's maximum LR of
+    those, beside ``constant``. ``devices``: as in :class:`SweepConfig`.
     """
 
     pairs: list[list[str]] = field(
@@ -165,6 +173,7 @@ class DivergenceConfig:
     steps_per_epoch: int | None = None
     transfer_epochs: int = 3  # of the A -> B cell
     reference_lr: float = 0.1
+    devices: dict[str, str] = field(default_factory=dict)
 
 
 class Scaled(Protocol):
@@ -266,7 +275,9 @@ class ReportConfig:
 class LauncherConfig:
     """Where runs execute. ``workers: null`` means the cores, or the GPUs; more workers than GPUs
     share them, so that several seeds train at once on each. ``options`` are the launcher's own (its
-    module names them). Of a run's key are ``threads`` and ``device`` alone."""
+    module names them). Of a run's key are ``threads`` and ``device`` alone. ``device``: of all runs
+    that neither the sweep nor ``divergence`` puts elsewhere; a section with a ``batch_size`` or
+    ``depth`` of its own is always here."""
 
     name: str = "local"
     workers: int | None = None
@@ -290,6 +301,13 @@ class Config:
     mechanism: MechanismConfig = field(default_factory=MechanismConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+
+    @property
+    def cases(self) -> list[tuple[str, str, str]]:
+        """Backend, protocol and sweep of every table of curves."""
+        study = self.study
+        everything = itertools.product(study.backends, study.protocols, study.sweeps)
+        return [case for case in everything if self.sweeps[case[2]].runs_on(case[0])]
 
 
 CHOICES = {

@@ -37,6 +37,14 @@ def _check_choices(prefix: str, section: Any) -> None:
             raise InputError(f"{prefix}.{name}", value, f"one of: {', '.join(allowed)}")
 
 
+def _check_devices(prefix: str, devices: dict[str, str]) -> None:
+    for backend, device in devices.items():
+        plugins.check("lrrt.backends", backend, prefix)
+        known = CHOICES["device"]
+        if device not in known:
+            raise InputError(f"{prefix}.{backend}", device, f"one of: {', '.join(known)}")
+
+
 def validate_ramp(prefix: str, ramp: RampConfig) -> None:
     _check_choices(prefix, ramp)
     for name in ("start", "end"):
@@ -217,6 +225,7 @@ def validate(config: Config) -> Config:
     if config.sweep.steps is not None:
         check_range("sweep.steps", config.sweep.steps, 10, 100_000)
     check_range("sweep.seed", config.sweep.seed, 0, 2**62)
+    divergence = config.divergence
     for name, sweep in config.sweeps.items():
         prefix = f"sweeps.{name}"
         _check_choices(prefix, sweep)
@@ -240,17 +249,27 @@ def validate(config: Config) -> Config:
             check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
             if sweep.whole_epoch:
                 raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
-        if (
-            sweep.precision == "tfloat32"
-            and config.launcher.device != "cuda"
-            and name in study.sweeps
-        ):
-            raise InputError(
-                f"{prefix}.precision",
-                "tfloat32",
-                "float32 or bfloat16 where launcher.device is cpu",
-            )
-    divergence = config.divergence
+        if sweep.backends is not None:
+            _check_listed(f"{prefix}.backends", sweep.backends)
+            for backend in sweep.backends:
+                plugins.check("lrrt.backends", backend, f"{prefix}.backends")
+        _check_devices(f"{prefix}.devices", sweep.devices)
+        if sweep.precision == "tfloat32" and name in study.sweeps:
+            placed = [(case[0], sweep.devices) for case in config.cases if case[2] == name]
+            if name == "weights":  # whose precision is the trainings'
+                placed += [(pair[0], divergence.devices) for pair in divergence.pairs if pair]
+            default = config.launcher.device
+            if all(devices.get(backend, default) != "cuda" for backend, devices in placed):
+                words = "float32 or bfloat16 where nothing runs on a GPU (launcher.device: cuda)"
+                raise InputError(f"{prefix}.precision", "tfloat32", words)
+    _check_choices("sweep", config.sweep)
+    _check_devices("sweep.devices", config.sweep.devices)
+    for name in study.sweeps:
+        listed = config.sweeps[name].backends
+        if not any(case[2] == name for case in config.cases):
+            words = f"one of study.backends = {study.backends}, or null for all"
+            raise InputError(f"sweeps.{name}.backends", listed, words)
+    _check_devices("divergence.devices", divergence.devices)
     check_range("divergence.epochs", divergence.epochs, 1, 10_000)
     check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
     if divergence.steps_per_epoch is not None:
@@ -276,6 +295,9 @@ def validate(config: Config) -> Config:
     for backend, protocol in divergence.pairs:
         weights, at_home = config.sweeps["weights"], config.protocols[protocol].home == backend
         name = "runs" if at_home else "crossed_runs"
+        if not weights.runs_on(backend):
+            words = f"with {backend}, which divergence.pairs asks for"
+            raise InputError("sweeps.weights.backends", weights.backends, words)
         runs = getattr(weights, name)
         if runs * len(weights.batch_sizes) < 2:
             words = f"at least 2, or divergence.pairs without {[backend, protocol]}"

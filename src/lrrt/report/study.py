@@ -167,7 +167,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
             raise InputError("report", str(folder / name), "a JSON object")
         return parsed
 
-    parts = [table(curves_file(case), COLUMNS) for case in config.study.cases]
+    parts = [table(curves_file(case), COLUMNS) for case in config.cases]
     filled = [part for part in parts if len(part)]
     data = StudyData(
         config=config,

@@ -9,7 +9,7 @@ import numpy as np
 
 from lrrt.config import FACTORS, AttributionConfig, Config, ProtocolConfig, Scaled
 from lrrt.errors import InputError
-from lrrt.runs.plan import ramp_steps
+from lrrt.runs.plan import placed, ramp_steps
 from lrrt.runs.spec import RunSpec
 
 ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
@@ -55,11 +55,13 @@ def as_swept(
     settings: Scaled,
 ) -> RunSpec:
     """A range test with the steps, precision and first seed of the weights sweep, and the study's
-    batch size and network where ``settings`` have none of their own."""
+    batch size, network and device where ``settings`` have none of their own."""
     sweep = config.sweeps["weights"]
     whole_batches = config.data.train_images // config.sweep.batch_size
     steps = ramp_steps(sweep, protocol, whole_batches)
     ramp = dataclasses.replace(protocol.ramp, steps=steps)
+    own_scale = settings.batch_size is not None or settings.depth is not None
+    devices = {} if own_scale else sweep.devices
     return RunSpec(
         kind="range_test",
         backend=backend,
@@ -70,9 +72,8 @@ def as_swept(
         order_seed=sweep.seed,
         batch_size=settings.batch_size or config.sweep.batch_size,
         steps=steps,
-        precision=sweep.precision,
         threads=config.launcher.threads,
-        device=config.launcher.device,
+        **placed(config, backend, devices, sweep.precision),
     )
 
 

@@ -57,14 +57,21 @@ def sweep_specs(
                 batch_size=batch_size,
                 steps=steps,
                 validation=sweep.validation,
-                precision=sweep.precision,
                 threads=config.launcher.threads,
-                device=config.launcher.device,
+                **placed(config, backend, sweep.devices, sweep.precision),
             )
             for i in range(runs)
         ]
     # Where nothing is new from run to run, the runs are one and the same.
     return list({spec.key: spec for spec in specs}.values())
+
+
+def placed(config: Config, backend: str, devices: Mapping[str, str], precision: str) -> dict:
+    """``device`` and ``precision`` of a run: that of ``devices``, else the launcher's, and no TF32
+    on a CPU."""
+    device = devices.get(backend, config.launcher.device)
+    in_full = device == "cpu" and precision == "tfloat32"
+    return {"device": device, "precision": "float32" if in_full else precision}
 
 
 def ramp_steps(sweep: SweepConfig, protocol: ProtocolConfig, whole_batches: int) -> int:
@@ -89,7 +96,7 @@ def queue(config: Config, planned: Mapping[tuple[str, str, str], list[RunSpec]])
     for sweep in config.study.sweeps:
         for _, backend, protocol in sorted(cases):
             counts: dict[int, int] = {}
-            for spec in planned[backend, protocol, sweep]:
+            for spec in planned.get((backend, protocol, sweep), []):
                 i = counts[spec.batch_size] = counts.get(spec.batch_size, -1) + 1
                 found.setdefault(i, []).append(spec)
     return [spec for i in sorted(found) for spec in found[i]]
@@ -153,9 +160,8 @@ def training_specs(
             order_seed=int(run["order_seed"]),
             batch_size=int(run["batch_size"]),
             steps=settings.steps_per_epoch or config.data.train_images // int(run["batch_size"]),
-            precision=config.sweeps["weights"].precision,
             threads=config.launcher.threads,
-            device=config.launcher.device,
+            **placed(config, backend, settings.devices, config.sweeps["weights"].precision),
             lr=settings.reference_lr if lr_of == "reference" else _lr(pair[lr_of], kind),
             epochs=settings.epochs,
         )

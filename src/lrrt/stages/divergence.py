@@ -37,14 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
             config.protocols,
         )
         chosen, planned = {}, []
-        for backend, protocol in config.divergence.pairs:
+        settings = config.divergence
+        for case_number, (backend, protocol) in enumerate(settings.pairs):
             name = f"{backend}-{protocol}"
             case = {"backend": backend, "protocol": protocol, "sweep": "weights"}
             mine = (suggestions[list(case)] == pd.Series(case)).all(axis=1)
-            chosen[name] = choose_pairs(suggestions[mine], config.divergence.pairs_per_case)
+            chosen[name] = choose_pairs(suggestions[mine], settings.pairs_per_case)
             for number, (pair_name, pair) in enumerate(pairs_of(name, chosen[name]).items()):
                 identity = (dataset.digest, backend, protocol, pair_name)
-                grid = number < config.divergence.grid_pairs
+                grid = number * len(settings.pairs) + case_number < settings.grid_pairs
                 planned.append(training_specs(config, *identity, pair, grid=grid))
         # What matters most of every pair comes first, for whoever stops the study half-way.
         ranked = sorted(

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path("data") / config.study.name
         curves = [
             read_table(folder / curves_file(case), COLUMNS, "python -m lrrt.stages.sweep")
-            for case in config.study.cases
+            for case in config.cases
         ]
         table = suggestion_table(pd.concat(curves, ignore_index=True), config.protocols)
         write_table(folder / "suggestions.parquet", table)

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         config = configuration.load()
         digest = study.dataset(config).digest
-        planned = {case: sweep_specs(config, digest, *case) for case in config.study.cases}
+        planned = {case: sweep_specs(config, digest, *case) for case in config.cases}
         store = study.carry_out(config, queue(config, planned))
         for case, specs in planned.items():
             names = dict(zip(("protocol", "sweep"), case[1:], strict=True))

@@ -51,8 +51,9 @@ def run(
     """Carry out the ``specs`` that ``store`` lacks; each worker stores its results itself.
 
     Nothing is started where nothing is missing. A worker serves one backend only, in the order of
-    ``specs``; a single worker does all of one backend's before another's. On a GPU there
-    are as many workers as GPUs, each with its own, unless ``launcher.workers`` says otherwise. A
+    ``specs``; a single worker does all of one backend's before another's. For runs on a GPU there
+    are as many workers as GPUs, each with its own, unless ``launcher.workers`` says otherwise, and
+    those for runs on the CPU work beside them. A
     run whose worker is killed is repeated, at most three times in all; a run that raises is
     reported in one line, and the others go on.
 
@@ -71,12 +72,14 @@ def carry_out(sweep: Sweep, dataset_path: str | Path, launcher: LauncherConfig) 
     """What :func:`run` does, with the runs that wait in ``sweep``."""
     if not sweep.waiting:
         return
-    gpus = visible_gpus() if any(spec.device == "cuda" for spec in sweep.waiting) else None
-    if gpus == []:
-        raise InputError("launcher.device", "cuda", "cpu on a machine without a visible NVIDIA GPU")
-    count = launcher.workers or (len(gpus) if gpus else max(1, usable_cores() // launcher.threads))
+    gpus = visible_gpus()
+    if not gpus and any(spec.device == "cuda" for spec in sweep.waiting):
+        keys = "launcher.device, sweep.devices or divergence.devices"
+        raise InputError(keys, "cuda", "cpu on a machine without a visible NVIDIA GPU")
+    natural = {"cpu": max(1, usable_cores() // launcher.threads), "cuda": len(gpus)}
+    counts = {device: launcher.workers or count for device, count in natural.items()}
     with sweep:
-        _run_all(sweep, Path(dataset_path), count, gpus)
+        _run_all(sweep, Path(dataset_path), counts, gpus)
 
 
 @dataclass
@@ -87,9 +90,13 @@ class _Worker:
     gpu: str | None
     spec: RunSpec | None = None  # what it works on
 
+    @property
+    def device(self) -> str:
+        return self.group[1]
 
-def _run_all(sweep: Sweep, dataset_path: Path, count: int, gpus: list[str] | None) -> None:
-    """Do all that waits, on ``count`` workers."""
+
+def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: list[str]) -> None:
+    """Do all that waits, on so many workers of each device."""
     waiting = sweep.waiting
     workers: list[_Worker] = []
     deaths: Counter[str] = Counter()
@@ -104,11 +111,14 @@ def _run_all(sweep: Sweep, dataset_path: Path, count: int, gpus: list[str] | Non
                     waiting.remove(worker.spec)
                     with contextlib.suppress(OSError):  # if it has died: seen below
                         worker.connection.send(worker.spec)
-            if waiting and len(workers) < count:
+            busy = Counter(worker.device for worker in workers)
+            wanted = dict.fromkeys(group(s) for s in waiting if busy[s.device] < counts[s.device])
+            if wanted:
                 # Its framework is the one with the fewest workers: all of them get on.
                 ours = Counter(worker.group for worker in workers)
-                purpose = min(dict.fromkeys(map(group, waiting)), key=ours.__getitem__)
-                gpu = min(gpus, key=[w.gpu for w in workers].count) if gpus else None
+                purpose = min(wanted, key=ours.__getitem__)
+                on_gpu = purpose[1] == "cuda"
+                gpu = min(gpus, key=[w.gpu for w in workers].count) if on_gpu else None
                 workers.append(_start(purpose, dataset_path, sweep.store, gpu))
                 continue
             if not workers:

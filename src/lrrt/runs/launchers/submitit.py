@@ -64,7 +64,8 @@ def run(
     size = launcher.options.get("runs_per_job", 1)
     chunks = [sweep.waiting[i : i + size] for i in range(0, len(sweep.waiting), size)]
     logs = Path(store.path).resolve().with_name("jobs") / f"{os.getpid()}-{time.time_ns()}"
-    executor = _executor(logs, launcher)
+    on_gpu = any(spec.device == "cuda" for spec in sweep.waiting)
+    executor = _executor(logs, launcher, on_gpu)
     # The launcher's threads are those of the runs: each spec has them.
     job = partial(
         carry_out, dataset_path=Path(dataset_path).resolve(), store_path=store.path.resolve()
@@ -77,7 +78,7 @@ def run(
                 logs.parent.rmdir()  # unless another sweep's logs are there
 
 
-def _executor(logs: Path, launcher: LauncherConfig) -> Any:
+def _executor(logs: Path, launcher: LauncherConfig, on_gpu: bool) -> Any:
     try:
         import submitit
     except ImportError:
@@ -90,7 +91,7 @@ def _executor(logs: Path, launcher: LauncherConfig) -> Any:
         executor.update_parameters(
             name="lrrt",
             cpus_per_task=launcher.threads,
-            gpus_per_node=int(launcher.device == "cuda"),
+            gpus_per_node=int(on_gpu),
             slurm_array_parallelism=min(launcher.workers or ARRAY_SIZE, ARRAY_SIZE),
         )
         executor.update_parameters(**(launcher.options.get("parameters") or {}))
