@@ -283,7 +283,11 @@ def test_training_table(tmp_path):
         ["torch-p: weights A at A's min LR", "torch-p: weights A at A's max LR"]
     )]  # fmt: skip
     assert shared["run"].nunique() == 1 and len(shared) == 4
-    assert table.attrs == {"data_digests": ["d"], "versions": [{"torch": "2"}]}
+    assert table.attrs == {
+        "data_digests": ["d"],
+        "versions": [{"torch": "2"}],
+        "places": ["cpu, bfloat16"],
+    }
     assert table["stopped_at_step"].dropna().unique().tolist() == [10]
 
 

@@ -347,6 +347,7 @@ def disjoint_ranges(study: Study) -> Finding:
     gaps, parts = [], []
     for case in study.home_cases():
         ranges = study.ranges("weights", case)[["min_lr", "max_lr"]].to_numpy()
+        ranges = ranges[ranges[:, 0] <= ranges[:, 1]]  # else it is no range
         apart = np.zeros((len(ranges), len(ranges)), dtype=bool)
         for i, j in itertools.combinations(range(len(ranges)), 2):
             apart[i, j] = apart[j, i] = gap_decades(tuple(ranges[i]), tuple(ranges[j])) > 0

@@ -266,6 +266,7 @@ class MechanismConfig:
 @dataclass
 class ReportConfig:
     title: str = "How reliable is the learning-rate finder?"
+    note: str | None = None  # beside the table of runs: on what machines
     dpi: int = 110
     loss_quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
     bootstrap_resamples: int = 2000

@@ -306,8 +306,9 @@ def validate(config: Config) -> Config:
     validate_variance(config)
     validate_instrument(config)
     validate_mechanism(config)
-    if not (config.report.title.strip() and config.report.title.isprintable()):
-        raise InputError("report.title", config.report.title, "a line of printable characters")
+    for name, text in (("title", config.report.title), ("note", config.report.note)):
+        if text is not None and not (text.strip() and text.isprintable()):
+            raise InputError(f"report.{name}", text, "a line of printable characters")
     low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
     if len(config.report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
         raise InputError(

@@ -40,7 +40,6 @@ def page(
             {"drawing": drawing, "svg": inline(found["svg"], f"f{index}") if found else None}
         )
     rules = decision_rules()
-    runs = data.curves.groupby(["backend", "protocol", "sweep"], sort=True)["run"].nunique()
     return (
         environment("lrrt.report")
         .get_template("report.html.j2")
@@ -52,7 +51,7 @@ def page(
             tables=[(table, cells(table)) for table in tables if table.shown],
             claims=[claim | {"rule": rules.get(claim["claim"], "")} for claim in claims],
             outcomes=OUTCOMES,
-            runs=[(*case, int(count)) for case, count in runs.items()],
+            runs=data.runs(),
             described=json.dumps(data.dataset, indent=2, ensure_ascii=False),
             samples=data_uri(data.samples) if data.samples else None,
             params=params,

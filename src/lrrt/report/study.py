@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +35,7 @@ class StudyData(Study):
     :func:`lrrt.analysis.mechanism.mechanism`; empty without runs of their own.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
+    ``places``: devices and precisions of the runs of a file, by its name.
     """
 
     attribution: pd.DataFrame = field(default_factory=lambda: empty_table(EFFECT_TYPES))
@@ -47,6 +49,7 @@ class StudyData(Study):
     files: dict[str, str] = field(default_factory=dict)
     versions: list[dict[str, str]] = field(default_factory=list)
     data_digests: list[str] = field(default_factory=list)
+    places: dict[str, list[str]] = field(default_factory=dict)
 
     def source(self, settings: Scaled | None = None) -> str:
         """What a figure (of runs that the section ``settings`` asks for) is made from; the data's
@@ -91,14 +94,21 @@ class StudyData(Study):
         """:func:`lrrt.analysis.mechanism.turns`."""
         return turns(self.mechanism)
 
-    def timed_runs(self) -> list[str]:
-        """The runs whose times say what validation costs; none where nothing was validated."""
-        validated = [
-            name for name, sweep in self.config.sweeps.items() if sweep.validation != "none"
-        ]
-        rows = self.curves[["run", "backend", "protocol", "batch_size", "sweep"]].drop_duplicates()
-        seen = rows.loc[rows["sweep"].isin(validated), ["backend", "protocol", "batch_size"]]
-        return sorted(rows.merge(seen.drop_duplicates())["run"])
+    def runs(self) -> list[dict]:
+        """Of each backend, protocol and sweep (trainings last): ``count``, ``place``, ``hours``.
+
+        Hours are those of the runs' own processes together, NaN unless all their times are kept.
+        """
+        rows = []
+        for table in (self.curves, self.trainings.assign(sweep="trainings")):
+            for case, runs in table.groupby(["backend", "protocol", "sweep"], sort=True)["run"]:
+                named = "trainings" if case[2] == "trainings" else None
+                file = "trainings.parquet" if named else curves_file(case)
+                hours = sum(self.seconds.get(run, math.nan) for run in runs.unique()) / 3600
+                place = "; ".join(self.places.get(file, []))
+                names = dict(zip(("backend", "protocol", "sweep"), case, strict=True))
+                rows.append(names | {"count": runs.nunique(), "place": place, "hours": hours})
+        return rows
 
     def is_home(self, case: Case) -> bool:
         """Whether the post ran this protocol on this backend."""
@@ -136,7 +146,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
     """
     folder = root / "data" / config.study.name
     files: dict[str, str] = {}
-    digests, versions = [], []
+    digests, versions, places = [], [], {}
 
     def content(name: str) -> bytes | None:
         path = folder / name
@@ -155,6 +165,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         frame = read_table(folder / name, columns, "dvc repro")
         digests.extend(d for d in frame.attrs.get("data_digests", []) if d not in digests)
         versions.extend(v for v in frame.attrs.get("versions", []) if v not in versions)
+        places[name] = frame.attrs.get("places", [])
         return frame
 
     def mapping(name: str) -> dict:
@@ -192,6 +203,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         samples=content("samples.png"),
         files=files,
         versions=versions,
+        places=places,
         data_digests=digests,
     )
     if data.dataset and not {*digests} <= {data.dataset.get("digest")}:

@@ -44,8 +44,8 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
     -------
     DataFrame
         In the order of ``specs``; validation columns are NaN where a run has none. Types do not
-        depend on the rows. ``attrs`` holds ``data_digests`` and ``versions`` (distinct, of
-        packages), which Parquet keeps.
+        depend on the rows. ``attrs`` holds ``data_digests``, ``versions`` (distinct, of packages)
+        and ``places`` (distinct: device and precision), which Parquet keeps.
 
     Raises
     ------
@@ -80,8 +80,14 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
     table.attrs = {
         "data_digests": sorted({spec.data_digest for spec in specs}),
         "versions": versions,
+        "places": _places(specs),
     }
     return table
+
+
+def _places(specs: Iterable[RunSpec]) -> list[str]:
+    """Where, and in what precision: ``cpu, float32``."""
+    return sorted({f"{spec.device}, {spec.precision}" for spec in specs})
 
 
 TRAINING_TYPES = {
@@ -163,6 +169,7 @@ def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
     table.attrs = {
         "data_digests": sorted({training.spec.data_digest for training in trainings}),
         "versions": versions,
+        "places": _places(training.spec for training in trainings),
     }
     return table
 

@@ -15,14 +15,14 @@ from lrrt.runs.store import Store
 def main(arguments: list[str] | None = None) -> None:
     """Read the files of the study that ``params.yaml`` names, make its report, then write it.
 
-    Of the store only the times are read, where it has them: what validation at each step costs.
+    Of the store only the times are read, where it has them.
     """
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
         data = load(config)
         store = Store(Path("data") / config.study.name / "store")
-        seconds = kept_seconds(data.timed_runs(), store)
+        seconds = kept_seconds([*data.curves["run"], *data.trainings["run"]], store)
         write(
             Path("reports") / config.study.name, build(dataclasses.replace(data, seconds=seconds))
         )
