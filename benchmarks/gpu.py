@@ -30,8 +30,9 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from lrrt.backends import _torch_cuda  # noqa: E402
 from lrrt.runs.execute import execute  # noqa: E402
 
-# Relative, of each loss: TF32 keeps 10 bits of a factor, bfloat16 7.
-TOLERANCES = {"float32": 1e-4, "tfloat32": 5e-3, "bfloat16": 5e-2}
+# Relative, of each loss of a whole test: what rounding grows to in a hundred steps. TF32 keeps 10
+# bits of a factor, bfloat16 7.
+TOLERANCES = {"float32": 2e-3, "tfloat32": 2e-2, "bfloat16": 5e-2}
 
 
 class Contest:
@@ -162,9 +163,10 @@ def table(records: list[dict]) -> str:
             if "problem" in result:
                 lines.append(f"{start} {result['problem']} | | |")
                 continue
-            ratio = (
-                "" if "ratio" not in result else "{:.2f} ({:.2f}–{:.2f})".format(*result["ratio"])
-            )
+            ratio = ""
+            if "ratio" in result:
+                known = len(result["seconds"]) > 1  # else there is no interval
+                ratio = ("{:.2f} ({:.2f}–{:.2f})" if known else "{:.2f}").format(*result["ratio"])
             seconds, difference = np.median(result["seconds"]), result["difference"]
             lines.append(f"{start} {seconds:.2f} | {ratio} | {difference:.1e} |")
     return "\n".join(lines) + "\n"
