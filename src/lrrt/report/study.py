@@ -17,6 +17,7 @@ from lrrt.analysis.evidence import STEEPEST, Case, Study, network_name
 from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
+from lrrt.analysis.rounding import pairs, spreads
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
 from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
 from lrrt.config import Config, Scaled
@@ -88,6 +89,16 @@ class StudyData(Study):
     def waterfall(self) -> pd.DataFrame:
         """:func:`lrrt.analysis.attribution.waterfall`."""
         return waterfall(self.attribution, published())
+
+    @cached_property
+    def rounded(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.rounding.pairs`."""
+        return pairs(self.own)
+
+    @cached_property
+    def rounding(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.rounding.spreads`."""
+        return spreads(self.rounded, self.config.report.bootstrap_resamples)
 
     @cached_property
     def turns(self) -> pd.DataFrame:

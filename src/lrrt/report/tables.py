@@ -173,6 +173,17 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             | columns("n", "reason"),
         ),
         Table(
+            "rounding", "The same weights and batches, other rounding, in decades",
+            "Runs of the weights sweep beside the same on the CPU in float32. Effect: mean log10 "
+            "difference of n pairs, with Student's t interval (95 %). Rounding: the standard "
+            "deviation of a run that rounding alone makes; seeds: that of runs of different seeds; "
+            "share: of the variance, percentile bootstrap over pairs (from six on).",
+            data.rounding,
+            columns("backend", "protocol", "batch_size", "quantity", "n")
+            | {"effect": ("effect", "low", "high")} | columns("rounding", "seeds")
+            | {"share": ("share", "share_low", "share_high")},
+        ),
+        Table(
             "instrument", "The same curves and networks through another instrument, in decades",
             "Beta, trim, stop factor and smoothing: replayed on the curves of the weights sweep. "
             "Steps, range and shape of the ramp: runs of their own. Restarts: trainings at a "

@@ -1,0 +1,85 @@
+"""Does the same range test say the same, when only rounding differs?"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.report import style
+from lrrt.report.study import StudyData
+from lrrt.report.style import number
+
+ORDER = 69
+SECTION = "Initial weights and batch order"
+TITLE = "The same weights and batches, other rounding"
+NEEDS = "the sweep rounding, of a backend whose weights sweep ran elsewhere"
+
+
+def _size(row: dict) -> str:
+    share = f"{row['share']:.0%}"
+    if np.isfinite(row["share_low"]):
+        share += f" [{row['share_low']:.0%}, {row['share_high']:.0%}]"
+    return (
+        f"{style.name(row['quantity'])} {number(row['rounding'])} of {number(row['seeds'])} "
+        f"({share})"
+    )
+
+
+def headline(data: StudyData) -> str:
+    parts = []
+    for case, rows in data.rounding.groupby(["backend", "protocol"], sort=True):
+        sizes = [_size(row) for row in rows.to_dict("records") if np.isfinite(row["share"])]
+        if sizes:
+            parts.append(f"{style.label(*case)}, n = {rows['n'].max()}: {', '.join(sizes)}")
+    return "" if not parts else (
+        "With the same weights, batches and code, other rounding alone (CPU, float32) gives the "
+        "suggestion a standard deviation, in decades, beside that of runs of different seeds "
+        f"(share of the variance): {'; '.join(parts)}."
+    )  # fmt: skip
+
+
+def caption(data: StudyData) -> str:
+    moved = "; ".join(
+        f"{style.short_label(row['backend'], row['protocol'])}, {style.name(row['quantity'])} "
+        f"{style.effect(row)}"
+        for row in data.rounding.to_dict("records")
+        if np.isfinite(row["effect"])
+    )
+    return (
+        "A dot is a range test done twice with the same initial weights, batches and code: as in "
+        "the weights sweep, and on the CPU in float32. On the line both suggest the same LR. "
+        "Squares: in either, min LR was the rule's fallback. Mean difference of log10, the CPU's "
+        f"less the other (95 % t interval): {moved}. {headline(data)} Shares with a percentile "
+        "bootstrap over pairs, from six on."
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    paired = data.rounded
+    if not len(paired):
+        return None
+    figure, grid = style.axes(1, 2, (8.6, 4.3))
+    for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
+        drawn = []
+        for case, rows in paired.groupby(["backend", "protocol"], sort=True):
+            for row in rows.to_dict("records"):
+                x, y = row[f"{quantity}_rounded"], row[quantity]
+                if not (np.isfinite([x, y]).all() and min(x, y) > 0):
+                    continue
+                drawn += [x, y]
+                fell = quantity == "min_lr" and (row["fallback"] or row["fallback_rounded"])
+                words = (
+                    f"{style.short_label(*case)}, weights seed {row['weights_seed']}: "
+                    f"{style.name(quantity)} {number(y, 3)}, on the CPU {number(x, 3)}"
+                )
+                ax.plot([x], [y], "s" if fell else "o", color=style.colour(*case), markersize=6,
+                        alpha=0.85, linestyle="none", gid=style.tip(words))  # fmt: skip
+            ax.plot([], [], "o", color=style.colour(*case), linestyle="none",
+                    label=style.short_label(*case))  # fmt: skip
+        ends = (min(drawn) / 2, max(drawn) * 2) if drawn else (1e-4, 10)
+        ax.plot(ends, ends, color=style.MUTED, linewidth=0.9, zorder=0)
+        style.log_axis(ax, "x", f"{style.name(quantity)}, CPU, float32")
+        style.log_axis(ax, "y", f"{style.name(quantity)}, weights sweep")
+        ax.set(xlim=ends, ylim=ends, aspect="equal", title=style.name(quantity))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
+    return figure
