@@ -8,7 +8,7 @@ from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
-ORDER = 69
+ORDER = 61
 SECTION = "Initial weights and batch order"
 TITLE = "The same weights and batches, other rounding"
 NEEDS = "the sweep rounding, of a backend whose weights sweep ran elsewhere"
