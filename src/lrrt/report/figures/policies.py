@@ -15,12 +15,14 @@ NEEDS = "trainings by a policy beside constant (divergence.policies)"
 
 
 def trainings(data: StudyData) -> pd.DataFrame:
-    """Outcome rows of the first pairs at a max LR, own framework, all policies."""
+    """Outcome rows of the first pairs at a max LR, own framework, all policies; of those pairs that
+    were trained by several."""
     rows = data.outcomes
     first = ["-".join(case) for case in _cells.cases(data, rows)]
-    return rows[
+    rows = rows[
         (rows["lr_kind"] == "max") & (rows["weights_from"] == "") & rows["pair"].isin(first)
     ]
+    return rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
 
 
 def caption(data: StudyData) -> str:
