@@ -134,9 +134,9 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
     assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
 
 
-def test_the_numbers_of_the_readmes_answer_are_on_the_page_of_its_study():
+def test_the_numbers_of_the_readmes_answer_are_on_the_pages_of_its_studies():
     answer = (ROOT / "README.md").read_text().split("## The answer so far")[1].split("\n## ")[0]
-    page = (ROOT / "reports/resnet20/report.html").read_text()
+    page = "".join((ROOT / f"reports/{s}/report.html").read_text() for s in ("blog", "resnet20"))
     drawn = re.compile(r"<(svg|script|style)\b.*?</\1>", re.DOTALL)
     told, shown = (
         set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w)", text))
