@@ -447,6 +447,8 @@ def test_disjoint_ranges():
     found = function(study(suggestions=apart))
     assert found.verdict == HOLDS and "5 of 15 pairs of 6" in found.evidence
     assert 0 <= found.interval[0] < 5 / 15 < found.interval[1] < 1
+    wrong_way = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1.0, 1e-1)])  # the last is no range
+    assert "0 of 10 pairs of 5" in function(study(suggestions=wrong_way)).evidence
     overlapping = function(study(suggestions=suggestion_rows([(1e-4, 1e-2)] * 10)))
     assert overlapping.verdict == DOES_NOT_HOLD and overlapping.interval is None
     assert verdict_of(function, suggestions=suggestion_rows([(1e-4, 1e-2)] * 9)) == UNDECIDED
@@ -547,6 +549,10 @@ def test_validation_cost(seconds, expected):
     found = judged.validation_cost(study(**frames))  # not the post's scale
     assert found.verdict == UNDECIDED
     assert "500 validated after each batch of 128: 2.3 times" in found.evidence
+    elsewhere = posts_config()
+    elsewhere.sweeps["validation"].devices = {"torch": "cuda"}
+    found = judged.validation_cost(study(elsewhere, **frames))  # times of two machines
+    assert found.verdict == UNDECIDED and "No times are kept" in found.evidence
 
 
 @pytest.mark.parametrize("outcomes, expected", [

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from lrrt.analysis.dispersion import batch_size_slopes, by_seed, published_comparison
-from lrrt.analysis.divergence import HARMED, OUTCOMES, gap_decades, pairs_of
+from lrrt.analysis.divergence import HARMED, OUTCOMES, pairs_of
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
@@ -46,6 +46,7 @@ from lrrt.analysis.statistics import (
 )
 from lrrt.config import Config
 from lrrt.core.smoothing import ema
+from lrrt.runs.plan import placed
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 
@@ -346,15 +347,11 @@ def disjoint_ranges(study: Study) -> Finding:
     pairs, by resampling runs (pairs share runs)."""
     gaps, parts = [], []
     for case in study.home_cases():
-        ranges = study.ranges("weights", case)[["min_lr", "max_lr"]].to_numpy()
-        ranges = ranges[ranges[:, 0] <= ranges[:, 1]]  # else it is no range
-        apart = np.zeros((len(ranges), len(ranges)), dtype=bool)
-        for i, j in itertools.combinations(range(len(ranges)), 2):
-            apart[i, j] = apart[j, i] = gap_decades(tuple(ranges[i]), tuple(ranges[j])) > 0
-        if len(ranges) >= 2:
+        apart = study.disjoint(case)
+        if len(apart) >= 2:
             gaps.append(apart)
-            pairs = len(ranges) * (len(ranges) - 1) // 2
-            parts.append(f"{case_name(case)}: {apart.sum() // 2} of {pairs} pairs of {len(ranges)}")
+            pairs = math.comb(len(apart), 2)
+            parts.append(f"{case_name(case)}: {apart.sum() // 2} of {pairs} pairs of {len(apart)}")
     if not gaps:
         return MISSING_RUNS
 
@@ -571,19 +568,24 @@ def unsafe_without_smoothing(study: Study) -> Finding:
 
 @claim("Validating at every step makes the range test impractical: 33 times as long.")
 def validation_cost(study: Study) -> Finding:
-    """Ratio of wall-clock times, start-up included: a validated range test over the median of those
-    that do not validate and are alike in backend, protocol, batch size, steps and precision. At
-    the post's scale, holds if all such ratios are at least 10, does not hold if all are below;
-    undecided otherwise or without kept times. The interval is from the least ratio to the largest.
-    Beside it, from counts of images alone, a training step being three times a forward pass."""
+    """Ratio of wall-clock times as the runs ran, beside others, start-up included: a validated
+    range test over the median of those that do not validate and are alike in backend, protocol,
+    batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
+    least 10, does not hold if all are below; undecided otherwise or without kept times. The
+    interval is from the least ratio to the largest. Beside it, from counts of images alone, a
+    training step being three times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
-    alike = ["backend", "protocol", "batch_size", "steps", "precision"]
+    alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]
     runs = study.curves.groupby(["run", "backend", "protocol", "sweep", "batch_size"]).size()
     timed = runs.rename("steps").reset_index()
     timed["seconds"] = timed["run"].map(dict(study.seconds)).astype(float)
     sweeps = timed["sweep"].map(config.sweeps)
-    timed["precision"] = [sweep.precision for sweep in sweeps]
+    places = [
+        placed(config, backend, sweep.devices, sweep.precision)
+        for backend, sweep in zip(timed["backend"], sweeps, strict=True)
+    ]
+    timed = timed.assign(**{name: [place[name] for place in places] for name in alike[-2:]})
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
     timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
     ratios = []

@@ -96,6 +96,13 @@ class Study:
         both = rows[["min_lr", "max_lr"]].to_numpy(np.float64)
         return rows[(np.isfinite(both) & (both > 0)).all(axis=1)]
 
+    def disjoint(self, case: Case) -> np.ndarray:
+        """Which runs of the weights sweep have ranges that do not overlap, bool (n, n); a range
+        whose min LR is above its max LR is none, and is left out."""
+        ends = self.ranges("weights", case)[["min_lr", "max_lr"]].to_numpy(np.float64)
+        low, high = ends[ends[:, 0] <= ends[:, 1]].T
+        return (low[:, None] > high) | (low > high[:, None])
+
     @cached_property
     def _traces(self) -> dict[tuple[str, Case], list[Trace]]:
         found: dict[tuple[str, Case], list[Trace]] = {}

@@ -127,11 +127,15 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
 
 
 def _disjoint(data: StudyData) -> str:
-    pairs = sum(pair["pairs"] for pair in data.pairs.values())
-    disjoint = sum(pair["disjoint_pairs"] for pair in data.pairs.values())
-    return "" if not pairs else (
-        f"Of {pairs} pairs of runs that differ only in their seeds, {disjoint} have suggested "
-        "ranges that do not overlap at all."
+    parts = []
+    for case in data.home_cases():
+        apart = data.disjoint(case)
+        if len(apart) > 1:
+            pairs = math.comb(len(apart), 2)
+            parts.append(f"{apart.sum() // 2} of {pairs} ({style.label(*case)})")
+    return "" if not parts else (
+        "Of the pairs of runs that differ only in their seeds, so many have suggested ranges that "
+        f"do not overlap at all: {', '.join(parts)}."
     )  # fmt: skip
 
 
