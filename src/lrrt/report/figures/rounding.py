@@ -11,6 +11,7 @@ from lrrt.report.style import number
 ORDER = 61
 SECTION = "Initial weights and batch order"
 TITLE = "The same weights and batches, other rounding"
+TOLD = 3  # pairs, for a standard deviation worth the name
 NEEDS = "the sweep rounding, of a backend whose weights sweep ran elsewhere"
 
 
@@ -27,7 +28,8 @@ def _size(row: dict) -> str:
 def headline(data: StudyData) -> str:
     parts = []
     for case, rows in data.rounding.groupby(["backend", "protocol"], sort=True):
-        sizes = [_size(row) for row in rows.to_dict("records") if np.isfinite(row["share"])]
+        told = rows[rows["share"].notna() & (rows["n"] >= TOLD)]
+        sizes = [_size(row) for row in told.to_dict("records")]
         if sizes:
             parts.append(f"{style.label(*case)}, n = {rows['n'].max()}: {', '.join(sizes)}")
     return "" if not parts else (
