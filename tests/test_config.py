@@ -63,15 +63,6 @@ def test_overrides_reach_what_they_name(override, key, value):
     assert found == value
 
 
-def test_tf32_is_for_a_sweep_or_trainings_on_a_gpu():
-    for override in ("sweep.devices.torch=cuda", "launcher.device=cuda"):
-        assert from_mapping(compose("sweep.precision=tfloat32", override))
-    weights = "sweeps.weights.precision=tfloat32"
-    assert from_mapping(compose(weights, "divergence.devices.torch=cuda"))
-    with pytest.raises(InputError, match="sweeps.weights.precision"):
-        compose(weights, "divergence.devices.torch=cpu")
-
-
 def test_a_sweep_can_be_one_backends():
     cases = from_mapping(compose("sweeps.order.backends=[torch]")).cases
     assert {case[0] for case in cases if case[2] == "order"} == {"torch"}
@@ -141,7 +132,7 @@ BAD = [
     ("divergence.devices={torch: tpu}", "cpu, cuda"),
     ("sweeps.order.backends=[jax]", "keras, torch"),
     ("sweeps.order.backends=[]", "sweeps.order.backends"),
-    ("sweeps.weights.precision=tfloat32", "where nothing runs on a GPU"),
+    ("divergence.precision=float8", "tfloat32"),
     ("launcher.workers=0", "launcher.workers"),
     ("launcher.threads=0", "launcher.threads"),
 ]

@@ -200,8 +200,10 @@ def test_outcome_table():
 def plan_config(**divergence) -> Config:
     config = Config(
         protocols={"p": ProtocolConfig()},
-        sweeps={"weights": SweepConfig(precision="bfloat16")},
-        divergence=DivergenceConfig(epochs=2, transfer_epochs=5, **divergence),
+        sweeps={"weights": SweepConfig()},
+        divergence=DivergenceConfig(
+            epochs=2, transfer_epochs=5, precision="bfloat16", **divergence
+        ),
     )
     config.data.train_images = 640
     return config

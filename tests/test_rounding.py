@@ -1,5 +1,6 @@
 """The same range tests with other rounding."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -29,7 +30,7 @@ def suggestions(weights, rounded, protocol="p") -> pd.DataFrame:
 
 
 def spread(weights, rounded) -> dict:
-    found = spreads(pairs(suggestions(weights, rounded)), resamples=200)
+    found = spreads(pairs(suggestions(weights, rounded)))
     assert found["quantity"].tolist() == ["min_lr", "max_lr"]
     return found.iloc[1].to_dict()
 
@@ -50,22 +51,31 @@ def test_what_rounding_does_is_told_from_what_seeds_do():
     seeds = 10 ** np.random.default_rng(0).normal(0, 0.5, 400)
     noise = 10 ** np.random.default_rng(1).normal(0, 0.5, (2, 400))
     half = spread(seeds * noise[0], seeds * noise[1])  # as much by rounding as by seeds
-    assert half["rounding"] == pytest.approx(0.5, rel=0.1)
-    assert half["seeds"] == pytest.approx(0.5 * math.sqrt(2), rel=0.1)
-    assert half["share_low"] < 0.5 < half["share_high"]
+    assert (half["rounding"], half["seeds"]) == pytest.approx((0.5, 0.5), rel=0.1)
+    assert half["share_low"] < half["share"] < half["share_high"]
+    assert half["share"] == pytest.approx(0.5, abs=0.05)
     assert half["low"] < 0 < half["high"]
     alone = spread(*noise)
-    assert alone["share"] == pytest.approx(1, abs=0.15)
+    assert alone["share"] == pytest.approx(1, abs=0.15) and alone["share_high"] == 1
     shifted = spread(seeds, 10 * seeds)  # another LR each time, but seeds say all
     assert (shifted["effect"], shifted["share"]) == pytest.approx((1, 0))
     assert shifted["rounding"] == pytest.approx(0)
 
 
+def test_the_interval_of_the_share_covers_it():
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        seeds, noise = random.normal(0, 0.6, 8), random.normal(0, 0.3, (2, 8))
+        found = spread(*10 ** (seeds + noise))
+        covered += found["share_low"] <= 0.09 / 0.45 <= found["share_high"]
+    assert 0.92 < covered / 400 < 0.98
+
+
 def test_few_or_equal_runs_say_no_more_than_they_can():
     one = spread([1.0], [10.0])
     assert one["effect"] == 1 and math.isnan(one["low"]) and math.isnan(one["share"])
-    five = spread([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 3.0, 2.0, 4.0, 5.0])
-    assert 0 < five["share"] < 1 and math.isnan(five["share_low"])
+    two = spread([1.0, 2.0], [2.0, 1.0])  # what one suggests the other does not
+    assert (two["seeds"], two["share"], two["share_high"]) == (0, 1, 1)
     assert math.isnan(spread([1.0, 1.0], [1.0, 1.0])["share"])
     none = spread([math.nan, 0.0], [1.0, 1.0])
     assert none["n"] == 0 and math.isnan(none["effect"])
@@ -84,8 +94,14 @@ def test_the_figure_and_its_words(tmp_path):
     assert data.rounding["n"].max() == 3 and (data.rounding["effect"] == 0).all()
     assert data.places["curves/torch-blog_fastai-weights.parquet"] == ["cuda, float32"]
     assert data.places["curves/torch-blog_fastai-rounding.parquet"] == ["cpu, float32"]
-    assert "PyTorch, the post's fastai protocol, n = 3" in figure.headline(data)
-    assert "+0.00 [+0.00, +0.00]" in figure.caption(data)
+    assert figure.headline(data) == ""  # of three pairs
+    assert "+0.00 [+0.00, +0.00] (n = 3)" in figure.caption(data)
+    assert "weights sweep (cuda, float32)" in figure.caption(data)
+    assert "rounding (cpu, float32)" in figure.caption(data)
+    told = dataclasses.replace(data)
+    told.__dict__["rounding"] = data.rounding.assign(n=6)
+    assert "PyTorch, the post's fastai protocol: " in figure.headline(told)
+    assert "(0% [0%, 0%], n = 6), and moves it by +0.00" in figure.headline(told)
     assert "rounding" in [table.name for table in tables(data, [])]
     with style.applied():
         drawn = figure.draw(data)

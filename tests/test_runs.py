@@ -305,7 +305,7 @@ def test_a_backend_may_run_on_a_device_of_its_own_and_tf32_is_a_gpus():
     for devices, device, precision in (
         ({"doubling": "cuda"}, "cuda", "tfloat32"), ({}, "cpu", "float32"),
     ):  # fmt: skip
-        config.divergence.devices = devices
+        config.divergence.devices, config.divergence.precision = devices, "tfloat32"
         trainings = training_specs(config, "d", "doubling", "p", "pair", {"A": run, "B": run})
         assert {(t.spec.device, t.spec.precision) for t in trainings} == {(device, precision)}
 

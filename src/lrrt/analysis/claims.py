@@ -54,6 +54,7 @@ PLATEAU_TOLERANCE = 0.10  # of the level: what counts as flat
 DESCENT_SHARE = 0.10  # of the level: what counts as a fall
 RISE = 0.10  # above the lowest raw loss: what counts as risen
 NOTHING_ADDED = 1.1 / 2.1  # v / (v + u) if v = 1.1 u: weights that add less do not matter
+UNSTEADY = 2  # times of runs that are alike, 90 % quantile over 10 %
 IMPRACTICAL = 10.0  # times as long
 MOSTLY_HARMLESS = (1 / 10, 1 / 3)  # share harmed: refuted above the first, shown below the second
 ALL_OVERLAP_RUNS = 10  # runs of which no two are disjoint refute that any are
@@ -571,9 +572,10 @@ def validation_cost(study: Study) -> Finding:
     """Ratio of wall-clock times as the runs ran, beside others, start-up included: a validated
     range test over the median of those that do not validate and are alike in backend, protocol,
     batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
-    least 10, does not hold if all are below; undecided otherwise or without kept times. The
-    interval is from the least ratio to the largest. Beside it, from counts of images alone, a
-    training step being three times a forward pass."""
+    least 10, does not hold if all are below; undecided otherwise, without kept times, and where
+    times of runs that are alike spread more than twofold (10 to 90 %). The interval is from the
+    least ratio to the largest. Beside it, from counts of images alone, a training step being three
+    times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
     alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]
@@ -588,12 +590,13 @@ def validation_cost(study: Study) -> Finding:
     timed = timed.assign(**{name: [place[name] for place in places] for name in alike[-2:]})
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
     timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
-    ratios = []
+    ratios, unsteady = [], False
     for _, rows in timed.groupby(alike):
         validated = rows["validated"].astype(bool)
         if not validated.all():
-            plain = rows.loc[~validated, "seconds"].median()
-            ratios += list(rows.loc[validated, "seconds"] / plain)
+            plain = rows.loc[~validated, "seconds"]
+            unsteady = unsteady or plain.quantile(0.9) > UNSTEADY * plain.quantile(0.1)
+            ratios += list(rows.loc[validated, "seconds"] / plain.median())
     count = (
         f"By images, {config.data.test_images} validated after each batch of "
         f"{config.sweep.batch_size}: {number(counted_ratio)} times."
@@ -608,6 +611,9 @@ def validation_cost(study: Study) -> Finding:
     )
     if not study.at_the_posts_scale:
         return Finding(f"{evidence} Not the post's scale.", UNDECIDED, (low, high))
+    if unsteady:
+        evidence += " Like runs took unlike times, some beside more others than the rest."
+        return Finding(evidence, UNDECIDED, (low, high))
     return Finding(evidence, verdict, (low, high))
 
 

@@ -99,7 +99,7 @@ def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
         ``A``, ``B`` (each run, weights_seed, order_seed, batch_size, min_lr, max_lr),
         ``gap_decades`` (negative: an overlap) and ``disjoint`` of the first pair; ``further``, a
         list of the same four of each further pair; ``n`` (runs with a range), ``abstained``
-        (runs without), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
+        (runs without one), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
         Without two suggestions ``A``, ``B`` and ``gap_decades`` are None.
     """
     ranges = suggestions[["min_lr", "max_lr"]].to_numpy(np.float64)

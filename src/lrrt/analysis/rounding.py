@@ -2,17 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lrrt.analysis.dispersion import QUANTITIES
-from lrrt.analysis.statistics import (
-    MINIMUM_RUNS,
-    RESAMPLES,
-    bootstrap_interval,
-    decades,
-    mean_interval,
-)
+from lrrt.analysis.statistics import CONFIDENCE, decades, mean_interval
 
-SWEEP, BESIDE = "rounding", "weights"
+SWEEP, WEIGHTS_SWEEP = "rounding", "weights"
 CASE = ["backend", "protocol", "batch_size"]
 SEEDS = [*CASE, "weights_seed", "order_seed"]
 MEASURES = ["effect", "low", "high", "rounding", "seeds", "share", "share_low", "share_high"]
@@ -33,35 +28,37 @@ def pairs(own: pd.DataFrame) -> pd.DataFrame:
         ``_rounded`` appended. A run that both sweeps share is left out.
     """
     columns = [*SEEDS, "run", "fallback", *QUANTITIES]
-    one, two = (own.loc[own["sweep"] == sweep, columns] for sweep in (BESIDE, SWEEP))
+    one, two = (own.loc[own["sweep"] == sweep, columns] for sweep in (WEIGHTS_SWEEP, SWEEP))
     both = one.merge(two, on=SEEDS, suffixes=("", "_rounded"))
     return both[both["run"] != both["run_rounded"]].reset_index(drop=True)
 
 
-def spreads(paired: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+def spreads(paired: pd.DataFrame) -> pd.DataFrame:
     """What rounding alone does to the suggested LR, in decades, by case and quantity.
+
+    An analysis of variance of n seeds, each measured twice, the mean difference between the two
+    taken out (it is ``effect``).
 
     Returns
     -------
     DataFrame
         backend, protocol, batch_size, quantity, ``n`` (pairs with both LRs), ``effect`` (mean of
-        log10 rounded / not, with its t interval ``low``, ``high``), ``rounding`` (standard
-        deviation of a run that rounding alone makes, from the differences of pairs), ``seeds``
-        (that of runs of different seeds), ``share`` (of rounding in their variance; 1: the seeds
-        say nothing) with ``share_low`` and ``share_high`` (percentile bootstrap over pairs; NaN
-        for fewer than six).
+        log10 rounded / not, with its t interval ``low``, ``high``), ``rounding`` and ``seeds``
+        (standard deviations of a run's log10 LR that rounding makes and that the seed makes; 0
+        where the estimate of the variance is negative), ``share`` (of rounding in the sum of the
+        two variances, with its exact F interval for normal effects, ``share_low``,
+        ``share_high``; NaN where all LRs are equal).
     """
     rows = []
     for case, mine in paired.groupby(CASE, sort=True):
         for quantity in QUANTITIES:
             values = np.stack([decades(mine[quantity]), decades(mine[f"{quantity}_rounded"])])
             values = values[:, np.isfinite(values).all(axis=0)]
-            row = dict(zip(CASE, case, strict=True))
-            rows.append(row | {"quantity": quantity} | _spread(values, resamples))
+            rows.append(dict(zip(CASE, case, strict=True), quantity=quantity) | _spread(values))
     return pd.DataFrame(rows, columns=[*CASE, "quantity", "n", *MEASURES])
 
 
-def _spread(values: np.ndarray, resamples: int) -> dict[str, float]:
+def _spread(values: np.ndarray) -> dict[str, float]:
     """Of log10 LRs, shape (2, n)."""
     n = values.shape[1]
     found = {"n": n} | dict.fromkeys(MEASURES, np.nan)
@@ -72,18 +69,16 @@ def _spread(values: np.ndarray, resamples: int) -> dict[str, float]:
     found["low"], found["high"] = mean_interval(difference)
     if n < 2:
         return found
-    found["rounding"] = float(difference.std(ddof=1) / np.sqrt(2))
-    found["seeds"] = float(np.sqrt(values.var(axis=1, ddof=1).mean()))
-    found["share"] = _share(values)
-    if n >= MINIMUM_RUNS and np.isfinite(found["share"]):
-        found["share_low"], found["share_high"] = bootstrap_interval(
-            [np.arange(n)], lambda picked: _share(values[:, picked]), resamples=resamples,
-            vectorized=False,
-        )  # fmt: skip
+    within, between = difference.var(ddof=1) / 2, 2 * values.mean(axis=0).var(ddof=1)
+    found["rounding"] = float(np.sqrt(within))
+    found["seeds"] = float(np.sqrt(max(between - within, 0) / 2))
+    if within + between == 0:
+        return found
+    # The ratio of the mean squares is, but for that of the variances, F with (n - 1, n - 1).
+    ratio = between / within if within > 0 else np.inf
+    quantile = stats.f.ppf((1 + CONFIDENCE) / 2, n - 1, n - 1)
+    for name, value in (
+        ("share", ratio), ("share_low", ratio * quantile), ("share_high", ratio / quantile),
+    ):  # fmt: skip
+        found[name] = float(min(2 / (1 + value), 1))
     return found
-
-
-def _share(values: np.ndarray) -> float:
-    """NaN where all runs have the same LR."""
-    total = values.var(axis=1, ddof=1).mean()
-    return float((values[1] - values[0]).var(ddof=1) / 2 / total) if total > 0 else np.nan

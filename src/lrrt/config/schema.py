@@ -160,7 +160,7 @@ class DivergenceConfig:
     pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, and of
     ``grid_pairs`` of them both weights at all LRs: each case's first, in the order of ``pairs``,
     then each one's second. ``policies``: at A's and B's maximum LR of
-    those, beside ``constant``. ``devices``: as in :class:`SweepConfig`.
+    those, beside ``constant``. ``devices``, ``precision``: as in :class:`SweepConfig`.
     """
 
     pairs: list[list[str]] = field(
@@ -173,6 +173,7 @@ class DivergenceConfig:
     steps_per_epoch: int | None = None
     transfer_epochs: int = 3  # of the A -> B cell
     reference_lr: float = 0.1
+    precision: str = "float32"
     devices: dict[str, str] = field(default_factory=dict)
 
 
@@ -275,7 +276,8 @@ class ReportConfig:
 @dataclass
 class LauncherConfig:
     """Where runs execute. ``workers: null`` means the cores, or the GPUs; more workers than GPUs
-    share them, so that several seeds train at once on each. ``options`` are the launcher's own (its
+    share them, so that several seeds train at once on each (and beside them no more than the cores
+    work on the CPU). ``options`` are the launcher's own (its
     module names them). Of a run's key are ``threads`` and ``device`` alone. ``device``: of all runs
     that neither the sweep nor ``divergence`` puts elsewhere; a section with a ``batch_size`` or
     ``depth`` of its own is always here."""

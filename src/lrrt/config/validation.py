@@ -254,14 +254,6 @@ def validate(config: Config) -> Config:
             for backend in sweep.backends:
                 plugins.check("lrrt.backends", backend, f"{prefix}.backends")
         _check_devices(f"{prefix}.devices", sweep.devices)
-        if sweep.precision == "tfloat32" and name in study.sweeps:
-            placed = [(case[0], sweep.devices) for case in config.cases if case[2] == name]
-            if name == "weights":  # whose precision is the trainings'
-                placed += [(pair[0], divergence.devices) for pair in divergence.pairs if pair]
-            default = config.launcher.device
-            if all(devices.get(backend, default) != "cuda" for backend, devices in placed):
-                words = "float32 or bfloat16 where nothing runs on a GPU (launcher.device: cuda)"
-                raise InputError(f"{prefix}.precision", "tfloat32", words)
     _check_choices("sweep", config.sweep)
     _check_devices("sweep.devices", config.sweep.devices)
     for name in study.sweeps:
@@ -269,6 +261,7 @@ def validate(config: Config) -> Config:
         if not any(case[2] == name for case in config.cases):
             words = f"one of study.backends = {study.backends}, or null for all"
             raise InputError(f"sweeps.{name}.backends", listed, words)
+    _check_choices("divergence", divergence)
     _check_devices("divergence.devices", divergence.devices)
     check_range("divergence.epochs", divergence.epochs, 1, 10_000)
     check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)

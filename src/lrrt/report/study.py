@@ -98,7 +98,7 @@ class StudyData(Study):
     @cached_property
     def rounding(self) -> pd.DataFrame:
         """:func:`lrrt.analysis.rounding.spreads`."""
-        return spreads(self.rounded, self.config.report.bootstrap_resamples)
+        return spreads(self.rounded)
 
     @cached_property
     def turns(self) -> pd.DataFrame:

@@ -174,10 +174,9 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "rounding", "The same weights and batches, other rounding, in decades",
-            "Runs of the weights sweep beside the same on the CPU in float32. Effect: mean log10 "
-            "difference of n pairs, with Student's t interval (95 %). Rounding: the standard "
-            "deviation of a run that rounding alone makes; seeds: that of runs of different seeds; "
-            "share: of the variance, percentile bootstrap over pairs (from six on).",
+            "Runs of the weights sweep beside the same of the sweep rounding. Effect: mean log10 "
+            "difference of n pairs, with Student's t interval (95 %). Standard deviations that "
+            "rounding and seeds make; share: of rounding in both variances, exact F interval.",
             data.rounding,
             columns("backend", "protocol", "batch_size", "quantity", "n")
             | {"effect": ("effect", "low", "high")} | columns("rounding", "seeds")

@@ -138,7 +138,7 @@ def training_specs(
     ``constant``.
 
     Everything but the LR is as in the range test of the weights in question: its protocol, batch
-    size, precision and ``order_seed``, so that the training begins with the batches of the range
+    size and ``order_seed``, so that the training begins with the batches of the range
     test, and a suggestion of A that is used on B is new to B's weights and batches alike.
 
     Parameters
@@ -161,7 +161,7 @@ def training_specs(
             batch_size=int(run["batch_size"]),
             steps=settings.steps_per_epoch or config.data.train_images // int(run["batch_size"]),
             threads=config.launcher.threads,
-            **placed(config, backend, settings.devices, config.sweeps["weights"].precision),
+            **placed(config, backend, settings.devices, settings.precision),
             lr=settings.reference_lr if lr_of == "reference" else _lr(pair[lr_of], kind),
             epochs=settings.epochs,
         )

@@ -36,17 +36,22 @@ def main(arguments: list[str] | None = None) -> None:
             ),
             config.protocols,
         )
-        chosen, planned = {}, []
+        chosen, found = {}, []
         settings = config.divergence
-        for case_number, (backend, protocol) in enumerate(settings.pairs):
+        for backend, protocol in settings.pairs:
             name = f"{backend}-{protocol}"
             case = {"backend": backend, "protocol": protocol, "sweep": "weights"}
             mine = (suggestions[list(case)] == pd.Series(case)).all(axis=1)
             chosen[name] = choose_pairs(suggestions[mine], settings.pairs_per_case)
-            for number, (pair_name, pair) in enumerate(pairs_of(name, chosen[name]).items()):
-                identity = (dataset.digest, backend, protocol, pair_name)
-                grid = number * len(settings.pairs) + case_number < settings.grid_pairs
-                planned.append(training_specs(config, *identity, pair, grid=grid))
+            identity = (dataset.digest, backend, protocol)
+            for number, pair in enumerate(pairs_of(name, chosen[name]).items()):
+                found.append((number, (*identity, *pair)))
+        # Each case's first pair, then each one's second: the sort keeps the order of the cases.
+        found.sort(key=lambda pair: pair[0])
+        planned = [
+            training_specs(config, *pair, grid=i < settings.grid_pairs)
+            for i, (_, pair) in enumerate(found)
+        ]
         # What matters most of every pair comes first, for whoever stops the study half-way.
         ranked = sorted(
             ((rank, training.spec) for pair in planned for rank, training in enumerate(pair)),

@@ -42,13 +42,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def swept(config: configuration.Config) -> list[tuple[str, str, str]]:
-    """The weights sweep of each protocol that the study has, at home or on the first backend."""
+    """The weights sweep of each protocol that the study has, at home or on the first backend that
+    runs it."""
     settings, study = config.instrument, config.study
     if not settings.runs or "weights" not in study.sweeps:
         return []
     names = [name for name in settings.protocols if name in study.protocols]
     homes = [config.protocols[name].home for name in names]
-    backends = [home if home in study.backends else study.backends[0] for home in homes]
+    known = [name for name in study.backends if config.sweeps["weights"].runs_on(name)]
+    backends = [home if home in known else known[0] for home in homes]
     return [(backend, name, "weights") for backend, name in zip(backends, names, strict=True)]
 
 

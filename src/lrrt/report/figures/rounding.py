@@ -4,54 +4,61 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.rounding import SWEEP, WEIGHTS_SWEEP
+from lrrt.analysis.statistics import MINIMUM_RUNS
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
+from lrrt.runs.collect import curves_file
 
 ORDER = 61
 SECTION = "Initial weights and batch order"
 TITLE = "The same weights and batches, other rounding"
-TOLD = 3  # pairs, for a standard deviation worth the name
 NEEDS = "the sweep rounding, of a backend whose weights sweep ran elsewhere"
 
 
 def _size(row: dict) -> str:
-    share = f"{row['share']:.0%}"
-    if np.isfinite(row["share_low"]):
-        share += f" [{row['share_low']:.0%}, {row['share_high']:.0%}]"
+    share = f"{row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}]"
     return (
-        f"{style.name(row['quantity'])} {number(row['rounding'])} of {number(row['seeds'])} "
-        f"({share})"
+        f"{style.name(row['quantity'])} {number(row['rounding'])} beside {number(row['seeds'])} "
+        f"({share}, n = {row['n']}), and moves it by {style.effect(row)}"
     )
 
 
 def headline(data: StudyData) -> str:
     parts = []
     for case, rows in data.rounding.groupby(["backend", "protocol"], sort=True):
-        told = rows[rows["share"].notna() & (rows["n"] >= TOLD)]
-        sizes = [_size(row) for row in told.to_dict("records")]
-        if sizes:
-            parts.append(f"{style.label(*case)}, n = {rows['n'].max()}: {', '.join(sizes)}")
+        told = rows[rows["share"].notna() & (rows["n"] >= MINIMUM_RUNS)]
+        if len(told):
+            sizes = "; ".join(_size(row) for row in told.to_dict("records"))
+            parts.append(f"{style.label(*case)}: {sizes}")
     return "" if not parts else (
-        "With the same weights, batches and code, other rounding alone (CPU, float32) gives the "
-        "suggestion a standard deviation, in decades, beside that of runs of different seeds "
-        f"(share of the variance): {'; '.join(parts)}."
+        "With the same weights, batches and code, other rounding gives the suggestion a standard "
+        "deviation in decades, beside the seeds' (share of both variances), and a mean difference: "
+        f"{'. '.join(parts)}."
     )  # fmt: skip
+
+
+def _places(data: StudyData, sweep: str) -> str:
+    cases = data.rounded[["backend", "protocol"]].drop_duplicates().itertuples(index=False)
+    files = [curves_file((*case, sweep)) for case in cases]
+    return "; ".join(dict.fromkeys(p for file in files for p in data.places.get(file, []))) or sweep
 
 
 def caption(data: StudyData) -> str:
     moved = "; ".join(
         f"{style.short_label(row['backend'], row['protocol'])}, {style.name(row['quantity'])} "
-        f"{style.effect(row)}"
+        f"{style.effect(row)} (n = {row['n']})"
         for row in data.rounding.to_dict("records")
         if np.isfinite(row["effect"])
     )
     return (
-        "A dot is a range test done twice with the same initial weights, batches and code: as in "
-        "the weights sweep, and on the CPU in float32. On the line both suggest the same LR. "
-        "Squares: in either, min LR was the rule's fallback. Mean difference of log10, the CPU's "
-        f"less the other (95 % t interval): {moved}. {headline(data)} Shares with a percentile "
-        "bootstrap over pairs, from six on."
+        "A dot is a range test done twice with the same initial weights, batches and code: in the "
+        f"weights sweep ({_places(data, WEIGHTS_SWEEP)}) and in the sweep rounding "
+        f"({_places(data, SWEEP)}). On the line both suggest the same LR. Squares: in either, min "
+        "LR was the rule's fallback. Mean difference of log10, the latter less the former (95 % t "
+        f"interval): {moved}. {headline(data)} Shares with their exact F interval; of fewer than "
+        f"{MINIMUM_RUNS} pairs none is told."
     )
 
 
@@ -71,7 +78,7 @@ def draw(data: StudyData) -> Figure | None:
                 fell = quantity == "min_lr" and (row["fallback"] or row["fallback_rounded"])
                 words = (
                     f"{style.short_label(*case)}, weights seed {row['weights_seed']}: "
-                    f"{style.name(quantity)} {number(y, 3)}, on the CPU {number(x, 3)}"
+                    f"{style.name(quantity)} {number(y, 3)}, rounding {number(x, 3)}"
                 )
                 ax.plot([x], [y], "s" if fell else "o", color=style.colour(*case), markersize=6,
                         alpha=0.85, linestyle="none", gid=style.tip(words))  # fmt: skip
@@ -79,8 +86,8 @@ def draw(data: StudyData) -> Figure | None:
                     label=style.short_label(*case))  # fmt: skip
         ends = (min(drawn) / 2, max(drawn) * 2) if drawn else (1e-4, 10)
         ax.plot(ends, ends, color=style.MUTED, linewidth=0.9, zorder=0)
-        style.log_axis(ax, "x", f"{style.name(quantity)}, CPU, float32")
-        style.log_axis(ax, "y", f"{style.name(quantity)}, weights sweep")
+        style.log_axis(ax, "x", f"{style.name(quantity)}, {_places(data, SWEEP)}")
+        style.log_axis(ax, "y", f"{style.name(quantity)}, {_places(data, WEIGHTS_SWEEP)}")
         ax.set(xlim=ends, ylim=ends, aspect="equal", title=style.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))

@@ -78,6 +78,8 @@ def carry_out(sweep: Sweep, dataset_path: str | Path, launcher: LauncherConfig) 
         raise InputError(keys, "cuda", "cpu on a machine without a visible NVIDIA GPU")
     natural = {"cpu": max(1, usable_cores() // launcher.threads), "cuda": len(gpus)}
     counts = {device: launcher.workers or count for device, count in natural.items()}
+    if any(spec.device == "cuda" for spec in sweep.waiting):  # workers then speaks of the GPUs
+        counts["cpu"] = min(counts["cpu"], natural["cpu"])
     with sweep:
         _run_all(sweep, Path(dataset_path), counts, gpus)
 

@@ -64,6 +64,7 @@ def run(
     size = launcher.options.get("runs_per_job", 1)
     chunks = [sweep.waiting[i : i + size] for i in range(0, len(sweep.waiting), size)]
     logs = Path(store.path).resolve().with_name("jobs") / f"{os.getpid()}-{time.time_ns()}"
+    # Jobs of one array are alike: where one run needs a GPU, each job has one.
     on_gpu = any(spec.device == "cuda" for spec in sweep.waiting)
     executor = _executor(logs, launcher, on_gpu)
     # The launcher's threads are those of the runs: each spec has them.
