@@ -4,7 +4,8 @@ Every contestant trains the same steps from the same weights on the same batches
 early stop off. Ours makes everything as it goes: weights, network, data on the device, the capture
 of the graph. The others begin with a model, an optimiser and batches ready-made. A test's time is
 from there to its last loss, read by the host, after a short one that does not count. In turns, in
-one process. Losses are compared with ours: whose differ has no times.
+one process. Losses are compared with ours: whose differ by more
+than rounding is told instead of times, and does not run again.
 
 Writes ``benchmarks/results/gpu.json`` and ``.md``. ``--device cpu`` rehearses it without a graph.
 """
