@@ -310,6 +310,19 @@ def test_a_backend_may_run_on_a_device_of_its_own_and_tf32_is_a_gpus():
         assert {(t.spec.device, t.spec.precision) for t in trainings} == {(device, precision)}
 
 
+def test_a_backend_may_have_fewer_runs():
+    config = plan_config()
+    config.sweeps["s"].limits = {"doubling-p": 1, "fake-p": 100, "fake-crossed": 1}
+    counts = {
+        backend: len(sweep_specs(config, "d", backend, "p", "s"))
+        for backend in ("fake", "doubling")
+    }
+    assert len(sweep_specs(config, "d", "fake", "crossed", "s")) == 1 * 2
+    config.sweeps["s"].limits = {}
+    full = len(sweep_specs(config, "d", "fake", "p", "s"))
+    assert counts["fake"] == full > counts["doubling"] == len(config.sweeps["s"].batch_sizes)
+
+
 def test_the_queue_takes_every_case_in_turn():
     config = plan_config()
     config.study.backends, config.study.protocols = ["fake", "doubling"], ["p"]

@@ -119,7 +119,8 @@ FACTORS = {
 class SweepConfig:
     """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home.
 
-    ``backends``: those of the study that run it (null: all). ``devices``: of a backend that is not
+    ``backends``: those of the study that run it (null: all). ``limits``: the most runs of a case,
+    named ``<backend>-<protocol>``, where it is to have fewer. ``devices``: of a backend that is not
     to run on ``launcher.device``. ``precision``: ``tfloat32`` is float32 with products in TF32,
     which GPUs have; runs on a CPU are then in float32.
     """
@@ -135,7 +136,13 @@ class SweepConfig:
     precision: str = "float32"  # float32 | tfloat32 | bfloat16
     seed: int = 0  # first seed
     backends: list[str] | None = None
+    limits: dict[str, int] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+
+    def count(self, backend: str, protocol: str, home: str) -> int:
+        """Runs of one batch size of a case; ``home``: the protocol's."""
+        runs = self.runs if home == backend else self.crossed_runs
+        return min(runs, self.limits.get(f"{backend}-{protocol}", runs))
 
     def runs_on(self, backend: str) -> bool:
         return self.backends is None or backend in self.backends

@@ -253,6 +253,13 @@ def validate(config: Config) -> Config:
             _check_listed(f"{prefix}.backends", sweep.backends)
             for backend in sweep.backends:
                 plugins.check("lrrt.backends", backend, f"{prefix}.backends")
+        for case, limit in sweep.limits.items():
+            backend, _, protocol = case.partition("-")
+            plugins.check("lrrt.backends", backend, f"{prefix}.limits")
+            if protocol not in config.protocols:
+                words = f"<backend>-<protocol>, the latter of: {', '.join(config.protocols)}"
+                raise InputError(f"{prefix}.limits", case, words)
+            check_range(f"{prefix}.limits.{case}", limit, 1, 100_000)
         _check_devices(f"{prefix}.devices", sweep.devices)
     _check_choices("sweep", config.sweep)
     _check_devices("sweep.devices", config.sweep.devices)
@@ -288,10 +295,11 @@ def validate(config: Config) -> Config:
     for backend, protocol in divergence.pairs:
         weights, at_home = config.sweeps["weights"], config.protocols[protocol].home == backend
         name = "runs" if at_home else "crossed_runs"
+        name = f"limits.{case}" if (case := f"{backend}-{protocol}") in weights.limits else name
         if not weights.runs_on(backend):
             words = f"with {backend}, which divergence.pairs asks for"
             raise InputError("sweeps.weights.backends", weights.backends, words)
-        runs = getattr(weights, name)
+        runs = weights.count(backend, protocol, config.protocols[protocol].home)
         if runs * len(weights.batch_sizes) < 2:
             words = f"at least 2, or divergence.pairs without {[backend, protocol]}"
             raise InputError(f"sweeps.weights.{name}", runs, words)

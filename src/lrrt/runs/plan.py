@@ -33,7 +33,7 @@ def sweep_specs(
         if name not in known:
             raise InputError(key, name, f"one of: {', '.join(sorted(known))}")
     protocol, sweep = config.protocols[protocol_name], config.sweeps[sweep_name]
-    runs = sweep.runs if protocol.home == backend else sweep.crossed_runs
+    runs = sweep.count(backend, protocol_name, protocol.home)
     specs = []
     for batch_size in sweep.batch_sizes:
         whole_batches = config.data.train_images // batch_size
