@@ -143,3 +143,10 @@ def test_the_numbers_of_the_readmes_answer_are_on_the_pages_of_its_studies():
         for text in (re.sub(r"\(\S*\)", "", answer), re.sub("<[^>]*>", " ", drawn.sub("", page)))
     )
     assert len(told) > 40 and told - shown == set()
+    # Where the answer has an interval, with the value that the page has it with, signs aside.
+    interval = re.compile(r"[-+]?([\d.]+)[^\d\[]{0,20}\[[-+]?([\d.]+),\s[-+]?([\d.]+)\]")
+    told, shown = (
+        {(value, *sorted(ends)) for value, *ends in interval.findall(re.sub("<[^>]*>", "", text))}
+        for text in (answer, drawn.sub("", page))
+    )
+    assert len(told) >= 7 and told - shown == set()
