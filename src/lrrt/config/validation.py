@@ -225,6 +225,8 @@ def validate(config: Config) -> Config:
     if config.sweep.steps is not None:
         check_range("sweep.steps", config.sweep.steps, 10, 100_000)
     check_range("sweep.seed", config.sweep.seed, 0, 2**62)
+    _check_choices("sweep", config.sweep)
+    _check_devices("sweep.devices", config.sweep.devices)
     divergence = config.divergence
     for name, sweep in config.sweeps.items():
         prefix = f"sweeps.{name}"
@@ -261,8 +263,6 @@ def validate(config: Config) -> Config:
                 raise InputError(f"{prefix}.limits", case, words)
             check_range(f"{prefix}.limits.{case}", limit, 1, 100_000)
         _check_devices(f"{prefix}.devices", sweep.devices)
-    _check_choices("sweep", config.sweep)
-    _check_devices("sweep.devices", config.sweep.devices)
     for name in study.sweeps:
         listed = config.sweeps[name].backends
         if not any(case[2] == name for case in config.cases):
