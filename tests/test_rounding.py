@@ -39,11 +39,14 @@ def test_runs_are_paired_by_seed_and_a_shared_run_is_no_pair():
     rows = suggestions([1.0, 2.0, 3.0], [4.0, 5.0])
     rows.loc[(rows["sweep"] == "rounding") & (rows["weights_seed"] == 1), "run"] = "weights1"
     other = suggestions([7.0], [8.0], "q")
-    found = pairs(pd.concat([rows, other]).sample(frac=1, random_state=0))
-    found = found.sort_values("protocol")
-    assert found[["protocol", "max_lr", "max_lr_rounded"]].to_numpy().tolist() == [
-        ["p", 1.0, 4.0],
-        ["q", 7.0, 8.0],
+    orders = suggestions([5.0], [6.0])
+    orders["sweep"] = orders["sweep"].map({"weights": "order", "rounding": "rounding_order"})
+    found = pairs(pd.concat([rows, other, orders]).sample(frac=1, random_state=0))
+    found = found.sort_values(["sweep", "protocol"])
+    assert found[["sweep", "protocol", "max_lr", "max_lr_rounded"]].to_numpy().tolist() == [
+        ["order", "p", 5.0, 6.0],
+        ["weights", "p", 1.0, 4.0],
+        ["weights", "q", 7.0, 8.0],
     ]
 
 
@@ -96,11 +99,10 @@ def test_the_figure_and_its_words(tmp_path):
     assert data.places["curves/torch-blog_fastai-rounding.parquet"] == ["cpu, float32"]
     assert figure.headline(data) == ""  # of three pairs
     assert "+0.00 [+0.00, +0.00] (n = 3)" in figure.caption(data)
-    assert "weights sweep (cuda, float32)" in figure.caption(data)
-    assert "rounding (cpu, float32)" in figure.caption(data)
+    assert "sweeps (cuda, float32) and again (cpu, float32)" in figure.caption(data)
     told = dataclasses.replace(data)
     told.__dict__["rounding"] = data.rounding.assign(n=6)
-    assert "PyTorch, the post's fastai protocol: " in figure.headline(told)
+    assert "PyTorch, the post's fastai protocol, new weights: " in figure.headline(told)
     assert "(0% [0%, 0%], n = 6), and moves it by +0.00" in figure.headline(told)
     assert "rounding" in [table.name for table in tables(data, [])]
     with style.applied():

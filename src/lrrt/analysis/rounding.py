@@ -7,14 +7,18 @@ from scipy import stats
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.statistics import CONFIDENCE, decades, mean_interval
 
-SWEEP, WEIGHTS_SWEEP = "rounding", "weights"
-CASE = ["backend", "protocol", "batch_size"]
+REPEATED = {
+    "weights": "rounding",
+    "order": "rounding_order",
+}  # a sweep, and where its runs are again
+CASE = ["sweep", "backend", "protocol", "batch_size"]
 SEEDS = [*CASE, "weights_seed", "order_seed"]
 MEASURES = ["effect", "low", "high", "rounding", "seeds", "share", "share_low", "share_high"]
 
 
 def pairs(own: pd.DataFrame) -> pd.DataFrame:
-    """Runs of the sweep ``rounding`` beside those of ``weights`` with the same seeds.
+    """Runs of the sweeps ``rounding`` and ``rounding_order`` beside those of ``weights`` and
+    ``order`` with the same seeds.
 
     Parameters
     ----------
@@ -24,11 +28,14 @@ def pairs(own: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``SEEDS``, then min_lr, max_lr, fallback and run of the weights sweep, and the same with
-        ``_rounded`` appended. A run that both sweeps share is left out.
+        ``SEEDS``, then min_lr, max_lr, fallback and run of the sweep that is repeated, and the same
+        with ``_rounded`` appended. A run that both sweeps share is left out.
     """
-    columns = [*SEEDS, "run", "fallback", *QUANTITIES]
-    one, two = (own.loc[own["sweep"] == sweep, columns] for sweep in (WEIGHTS_SWEEP, SWEEP))
+    rows = own[[*SEEDS, "run", "fallback", *QUANTITIES]]
+    again = {name: sweep for sweep, name in REPEATED.items()}
+    one = rows[rows["sweep"].isin(REPEATED)]
+    two = rows[rows["sweep"].isin(again)]
+    two = two.assign(sweep=two["sweep"].replace(again))
     both = one.merge(two, on=SEEDS, suffixes=("", "_rounded"))
     return both[both["run"] != both["run_rounded"]].reset_index(drop=True)
 
@@ -42,12 +49,12 @@ def spreads(paired: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        backend, protocol, batch_size, quantity, ``n`` (pairs with both LRs), ``effect`` (mean of
-        log10 rounded / not, with its t interval ``low``, ``high``), ``rounding`` and ``seeds``
-        (standard deviations of a run's log10 LR that rounding makes and that the seed makes; 0
-        where the estimate of the variance is negative), ``share`` (of rounding in the sum of the
-        two variances, with its exact F interval for normal effects, ``share_low``,
-        ``share_high``; NaN where all LRs are equal).
+        sweep (that is repeated), backend, protocol, batch_size, quantity, ``n`` (pairs with both
+        LRs), ``effect`` (mean of log10 rounded / not, with its t interval ``low``, ``high``),
+        ``rounding`` and ``seeds`` (standard deviations of a run's log10 LR that rounding makes and
+        that the seeds make; 0 where the estimate of the variance is negative), ``share`` (of
+        rounding in the sum of the two variances, with its exact F interval for normal effects,
+        ``share_low``, ``share_high``; NaN where all LRs are equal).
     """
     rows = []
     for case, mine in paired.groupby(CASE, sort=True):

@@ -174,11 +174,11 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "rounding", "The same weights and batches, other rounding, in decades",
-            "Runs of the weights sweep beside the same of the sweep rounding. Effect: mean log10 "
-            "difference of n pairs, with Student's t interval (95 %). Standard deviations that "
-            "rounding and seeds make; share: of rounding in both variances, exact F interval.",
+            "Runs of a sweep beside the same of the sweep rounding or rounding_order. Effect: mean "
+            "log10 difference of n pairs, with Student's t interval (95 %). Standard deviations "
+            "that rounding and seeds make; share: of rounding in both variances, exact F interval.",
             data.rounding,
-            columns("backend", "protocol", "batch_size", "quantity", "n")
+            columns("sweep", "backend", "protocol", "batch_size", "quantity", "n")
             | {"effect": ("effect", "low", "high")} | columns("rounding", "seeds")
             | {"share": ("share", "share_low", "share_high")},
         ),

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import QUANTITIES
-from lrrt.analysis.rounding import SWEEP, WEIGHTS_SWEEP
+from lrrt.analysis.rounding import REPEATED
 from lrrt.analysis.statistics import MINIMUM_RUNS
 from lrrt.report import style
 from lrrt.report.study import StudyData
@@ -14,7 +14,9 @@ from lrrt.runs.collect import curves_file
 ORDER = 61
 SECTION = "Initial weights and batch order"
 TITLE = "The same weights and batches, other rounding"
-NEEDS = "the sweep rounding, of a backend whose weights sweep ran elsewhere"
+NEEDS = (
+    "the sweep rounding or rounding_order, of a backend whose weights or order sweep ran elsewhere"
+)
 
 
 def _size(row: dict) -> str:
@@ -25,13 +27,18 @@ def _size(row: dict) -> str:
     )
 
 
+def _name(case: tuple[str, str, str]) -> str:
+    sweep, *case = case
+    return f"{style.label(*case)}, {'new' if sweep == 'weights' else 'same'} weights"
+
+
 def headline(data: StudyData) -> str:
     parts = []
-    for case, rows in data.rounding.groupby(["backend", "protocol"], sort=True):
+    for case, rows in data.rounding.groupby(["sweep", "backend", "protocol"], sort=False):
         told = rows[rows["share"].notna() & (rows["n"] >= MINIMUM_RUNS)]
         if len(told):
             sizes = "; ".join(_size(row) for row in told.to_dict("records"))
-            parts.append(f"{style.label(*case)}: {sizes}")
+            parts.append(f"{_name(case)}: {sizes}")
     return "" if not parts else (
         "With the same weights, batches and code, other rounding gives the suggestion a standard "
         "deviation in decades, beside the seeds' (share of both variances), and a mean difference: "
@@ -39,26 +46,28 @@ def headline(data: StudyData) -> str:
     )  # fmt: skip
 
 
-def _places(data: StudyData, sweep: str) -> str:
-    cases = data.rounded[["backend", "protocol"]].drop_duplicates().itertuples(index=False)
-    files = [curves_file((*case, sweep)) for case in cases]
-    return "; ".join(dict.fromkeys(p for file in files for p in data.places.get(file, []))) or sweep
+def _places(data: StudyData, again: bool) -> str:
+    cases = data.rounded[["sweep", "backend", "protocol"]].drop_duplicates()
+    found = []
+    for sweep, *case in cases.itertuples(index=False):
+        found += data.places.get(curves_file((*case, REPEATED[sweep] if again else sweep)), [])
+    return "; ".join(dict.fromkeys(found)) or ("again" if again else "at first")
 
 
 def caption(data: StudyData) -> str:
     moved = "; ".join(
-        f"{style.short_label(row['backend'], row['protocol'])}, {style.name(row['quantity'])} "
+        f"{_name((row['sweep'], row['backend'], row['protocol']))}, {style.name(row['quantity'])} "
         f"{style.effect(row)} (n = {row['n']})"
         for row in data.rounding.to_dict("records")
         if np.isfinite(row["effect"])
     )
     return (
         "A dot is a range test done twice with the same initial weights, batches and code: in the "
-        f"weights sweep ({_places(data, WEIGHTS_SWEEP)}) and in the sweep rounding "
-        f"({_places(data, SWEEP)}). On the line both suggest the same LR. Squares: in either, min "
-        "LR was the rule's fallback. Mean difference of log10, the latter less the former (95 % t "
-        f"interval): {moved}. {headline(data)} Shares with their exact F interval; of fewer than "
-        f"{MINIMUM_RUNS} pairs none is told."
+        f"study's sweeps ({_places(data, again=False)}) and again ({_places(data, again=True)}); "
+        "hollow: runs that all have the same weights. On the line both suggest the same LR. "
+        "Squares: in either, min LR was the rule's fallback. Mean difference of log10, the latter "
+        f"less the former (95 % t interval): {moved}. {headline(data)} Shares with their exact F "
+        f"interval; of fewer than {MINIMUM_RUNS} pairs none is told."
     )
 
 
@@ -77,17 +86,20 @@ def draw(data: StudyData) -> Figure | None:
                 drawn += [x, y]
                 fell = quantity == "min_lr" and (row["fallback"] or row["fallback_rounded"])
                 words = (
-                    f"{style.short_label(*case)}, weights seed {row['weights_seed']}: "
-                    f"{style.name(quantity)} {number(y, 3)}, rounding {number(x, 3)}"
+                    f"{style.short_label(*case)}, weights seed {row['weights_seed']}, "
+                    f"order seed {row['order_seed']}: "
+                    f"{style.name(quantity)} {number(y, 3)}, again {number(x, 3)}"
                 )
-                ax.plot([x], [y], "s" if fell else "o", color=style.colour(*case), markersize=6,
-                        alpha=0.85, linestyle="none", gid=style.tip(words))  # fmt: skip
+                shade = style.colour(*case)
+                ax.plot([x], [y], "s" if fell else "o", color=shade, markersize=6, alpha=0.85,
+                        markerfacecolor=shade if row["sweep"] == "weights" else "white",
+                        linestyle="none", gid=style.tip(words))  # fmt: skip
             ax.plot([], [], "o", color=style.colour(*case), linestyle="none",
                     label=style.short_label(*case))  # fmt: skip
         ends = (min(drawn) / 2, max(drawn) * 2) if drawn else (1e-4, 10)
         ax.plot(ends, ends, color=style.MUTED, linewidth=0.9, zorder=0)
-        style.log_axis(ax, "x", f"{style.name(quantity)}, {_places(data, SWEEP)}")
-        style.log_axis(ax, "y", f"{style.name(quantity)}, {_places(data, WEIGHTS_SWEEP)}")
+        style.log_axis(ax, "x", f"{style.name(quantity)}, {_places(data, again=True)}")
+        style.log_axis(ax, "y", f"{style.name(quantity)}, {_places(data, again=False)}")
         ax.set(xlim=ends, ylim=ends, aspect="equal", title=style.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
