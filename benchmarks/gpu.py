@@ -4,8 +4,8 @@ Every contestant trains the same steps from the same weights on the same batches
 early stop off. Ours makes everything as it goes: weights, network, data on the device, the capture
 of the graph. The others begin with a model, an optimiser and batches ready-made. A test's time is
 from there to its last loss, read by the host, after a short one that does not count. In turns, in
-one process. Losses are compared with ours: whose differ by more
-than rounding is told instead of times, and does not run again.
+one process. Losses are compared with ours: whose differ by more than rounding is told instead of
+times, and does not run again.
 
 Writes ``benchmarks/results/gpu.json`` and ``.md``. ``--device cpu`` rehearses it without a graph.
 """
@@ -48,9 +48,8 @@ class Contest:
 
     def ours(self, precision: str) -> list[float]:
         """A study's run on a GPU."""
-        spec = self.case.spec(self.dataset.digest)
-        values = {**vars(spec), "device": "cuda", "precision": precision}
-        return execute(type(spec)(**values), self.dataset).arrays["loss"].tolist()
+        spec = replace(self.case.spec(self.dataset.digest), device="cuda", precision=precision)
+        return execute(spec, self.dataset).arrays["loss"].tolist()
 
     def eager(self, precision: str) -> list[float]:
         """The same without the graph: each operation launched from Python."""

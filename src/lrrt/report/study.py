@@ -113,8 +113,7 @@ class StudyData(Study):
         rows = []
         for table in (self.curves, self.trainings.assign(sweep="trainings")):
             for case, runs in table.groupby(["backend", "protocol", "sweep"], sort=True)["run"]:
-                named = "trainings" if case[2] == "trainings" else None
-                file = "trainings.parquet" if named else curves_file(case)
+                file = "trainings.parquet" if case[2] == "trainings" else curves_file(case)
                 hours = sum(self.seconds.get(run, math.nan) for run in runs.unique()) / 3600
                 place = "; ".join(self.places.get(file, []))
                 names = dict(zip(("backend", "protocol", "sweep"), case, strict=True))
