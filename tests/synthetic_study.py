@@ -131,9 +131,8 @@ def frames(config: Config) -> dict:
     for backend, protocol in config.divergence.pairs:
         name = f"{backend}-{protocol}"
         rows = own[(own["backend"] == backend) & (own["protocol"] == protocol)]
-        chosen[name] = choose_pairs(
-            rows[rows["sweep"] == "weights"], config.divergence.pairs_per_case
-        )
+        count = config.divergence.count(backend, protocol)
+        chosen[name] = choose_pairs(rows[rows["sweep"] == "weights"], count)
         for pair_name, pair in pairs_of(name, chosen[name]).items():
             planned += training_specs(
                 config, DIGEST, backend, protocol, pair_name, pair, grid=pair_name == name

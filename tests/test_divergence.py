@@ -389,6 +389,16 @@ def test_the_first_pair_of_each_case_has_its_grid_before_the_second_of_any(study
     assert counts == {"torch-p": 14, "torch-p-2": 2, "torch-q": 14, "torch-q-2": 14}
 
 
+def test_a_case_may_have_fewer_pairs_than_the_others(study):
+    from lrrt.stages import divergence as stage
+
+    params = json.loads(Path("params.yaml").read_text())
+    params["divergence"]["limits"] = {"torch-p": 1}
+    Path("params.yaml").write_text(json.dumps(params))
+    stage.main([])
+    assert set(pd.read_parquet(OUTPUTS[1])["pair"]) == {"torch-p"}
+
+
 @pytest.mark.parametrize("break_it, named", [
     (lambda: Path("data/t/dataset.safetensors").unlink(), "lrrt.stages.data"),
     (lambda: Path("data/t/suggestions.parquet").unlink(), "lrrt.stages.suggest"),

@@ -167,7 +167,8 @@ class DivergenceConfig:
     pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, and of
     ``grid_pairs`` of them both weights at all LRs: each case's first, in the order of ``pairs``,
     then each one's second. ``policies``: at A's and B's maximum LR of
-    those, beside ``constant``. ``devices``, ``precision``: as in :class:`SweepConfig`.
+    those, beside ``constant``. ``limits`` (the most pairs of a case), ``devices``, ``precision``:
+    as in :class:`SweepConfig`.
     """
 
     pairs: list[list[str]] = field(
@@ -181,7 +182,12 @@ class DivergenceConfig:
     transfer_epochs: int = 3  # of the A -> B cell
     reference_lr: float = 0.1
     precision: str = "float32"
+    limits: dict[str, int] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+
+    def count(self, backend: str, protocol: str) -> int:
+        """Pairs of a case."""
+        return min(self.pairs_per_case, self.limits.get(f"{backend}-{protocol}", 10_000))
 
 
 class Scaled(Protocol):

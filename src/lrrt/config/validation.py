@@ -45,6 +45,16 @@ def _check_devices(prefix: str, devices: dict[str, str]) -> None:
             raise InputError(f"{prefix}.{backend}", device, f"one of: {', '.join(known)}")
 
 
+def _check_limits(prefix: str, limits: dict[str, int], protocols: Iterable[str]) -> None:
+    for case, limit in limits.items():
+        backend, _, protocol = case.partition("-")
+        plugins.check("lrrt.backends", backend, prefix)
+        if protocol not in protocols:
+            words = f"<backend>-<protocol>, the latter of: {', '.join(protocols)}"
+            raise InputError(prefix, case, words)
+        check_range(f"{prefix}.{case}", limit, 1, 100_000)
+
+
 def validate_ramp(prefix: str, ramp: RampConfig) -> None:
     _check_choices(prefix, ramp)
     for name in ("start", "end"):
@@ -255,13 +265,7 @@ def validate(config: Config) -> Config:
             _check_listed(f"{prefix}.backends", sweep.backends)
             for backend in sweep.backends:
                 plugins.check("lrrt.backends", backend, f"{prefix}.backends")
-        for case, limit in sweep.limits.items():
-            backend, _, protocol = case.partition("-")
-            plugins.check("lrrt.backends", backend, f"{prefix}.limits")
-            if protocol not in config.protocols:
-                words = f"<backend>-<protocol>, the latter of: {', '.join(config.protocols)}"
-                raise InputError(f"{prefix}.limits", case, words)
-            check_range(f"{prefix}.limits.{case}", limit, 1, 100_000)
+        _check_limits(f"{prefix}.limits", sweep.limits, config.protocols)
         _check_devices(f"{prefix}.devices", sweep.devices)
     for name in study.sweeps:
         listed = config.sweeps[name].backends
@@ -270,6 +274,7 @@ def validate(config: Config) -> Config:
             raise InputError(f"sweeps.{name}.backends", listed, words)
     _check_choices("divergence", divergence)
     _check_devices("divergence.devices", divergence.devices)
+    _check_limits("divergence.limits", divergence.limits, config.protocols)
     check_range("divergence.epochs", divergence.epochs, 1, 10_000)
     check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
     if divergence.steps_per_epoch is not None:

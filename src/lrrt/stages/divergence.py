@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             name = f"{backend}-{protocol}"
             case = {"backend": backend, "protocol": protocol, "sweep": "weights"}
             mine = (suggestions[list(case)] == pd.Series(case)).all(axis=1)
-            chosen[name] = choose_pairs(suggestions[mine], settings.pairs_per_case)
+            chosen[name] = choose_pairs(suggestions[mine], settings.count(backend, protocol))
             identity = (dataset.digest, backend, protocol)
             for number, pair in enumerate(pairs_of(name, chosen[name]).items()):
                 found.append((number, (*identity, *pair)))
