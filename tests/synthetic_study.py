@@ -155,7 +155,8 @@ def frames(config: Config) -> dict:
         "instrument": pd.concat(sensitivity, ignore_index=True), "instrument_restarts": beside,
         "mechanism": mechanism(probed, Formulas([probe.spec for probe in probed])),
         "attribution": attribution,
-        "variance": component_table(runs), "variance_spread": spread_table(runs),
+        "variance": component_table(runs), "variance_runs": runs,
+        "variance_spread": spread_table(runs),
         "curves": curves, "suggestions": suggestions, "trainings": trainings,
         "outcomes": outcome_table(trainings, 10), "pairs": chosen,
     }  # fmt: skip

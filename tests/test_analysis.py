@@ -441,6 +441,25 @@ def test_one_odd_run_does_not_show_that_weights_change_the_suggestion():
     )
 
 
+def test_the_crossed_design_is_beside_what_weights_change():
+    frames = [suggestion_rows([(1e-6, 10.0**-i) for i in range(8)] * 2, sweep=sweep)
+              for sweep in ("weights", "order")]  # fmt: skip
+    rows = [
+        ("weights", "max_lr", 0.5, 36),
+        ("weights", "min_lr", 0.9, 36),
+        ("order", "max_lr", 1, 36),
+    ]
+    spread = pd.DataFrame(rows, columns=["fixed", "quantity", "ratio", "n"])
+    spread = spread.assign(backend="torch", protocol="blog_fastai", low=0.25, high=0.75)
+    judge = judged.weights_change_suggestion
+    found = judge(study(suggestions=pd.concat(frames), variance_spread=spread))
+    words = (
+        "the same weights leave torch with blog_fastai 0.50 [0.25, 0.75] (n = 36) of its spread."
+    )
+    assert words in found.evidence and "0.9" not in found.evidence
+    assert "Crossed design" not in judge(study(suggestions=pd.concat(frames))).evidence
+
+
 def test_disjoint_ranges():
     function = judged.disjoint_ranges
     apart = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1e-1, 1.0)])
@@ -553,6 +572,21 @@ def test_validation_cost(seconds, expected):
     elsewhere.sweeps["validation"].devices = {"torch": "cuda"}
     found = judged.validation_cost(study(elsewhere, **frames))  # times of two machines
     assert found.verdict == UNDECIDED and "No times are kept" in found.evidence
+
+
+@pytest.mark.parametrize("steady, expected", [
+    ({}, UNDECIDED), ({"c": 1.0, "d": 1.1, "w": 8.0}, DOES_NOT_HOLD),
+])  # fmt: skip
+def test_unsteady_times_decide_nothing_also_beside_steady_ones(steady, expected):
+    curves = [
+        curve_rows([curve()], case, sweep=sweep, run=run)
+        for case, runs in ((KERAS, "abv"), (FASTAI, "cdw"))
+        for run, sweep in zip(runs, ("weights", "weights", "validation"), strict=True)
+    ]
+    seconds = {"a": 1.0, "b": 4.0, "v": 20.0} | steady
+    found = judged.validation_cost(study(posts_config(), curves=curves, seconds=seconds))
+    assert found.verdict == expected
+    assert "more others than the rest: 8 to 8 times (n = 1)" in found.evidence
 
 
 @pytest.mark.parametrize("outcomes, expected", [

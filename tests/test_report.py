@@ -271,6 +271,22 @@ def test_published_is_beside_ours(data):
     )
 
 
+def test_published_shows_the_medians_of_other_initial_weights(data):
+    ticks = lines(drawn(published, data).axes[0], "weights seed")
+    rows = data.variance_runs.query("protocol == 'blog_fastai'")
+    medians = 10 ** np.log10(rows["max_lr"]).groupby(rows["weights_seed"]).median()
+    found = [line.get_xdata()[0] for line in ticks if "max LR" in line.get_gid()]
+    assert found == pytest.approx(medians.tolist()) and len(ticks) == 2 * len(medians)
+    assert "of the crossed design" in published.caption(data)
+    mine = data.published.query("backend == 'torch' and sweep == 'order' and quantity == 'max_lr'")
+    (row,) = mine.itertuples()
+    inside = medians.between(row.published_q10, row.published_q90).sum()
+    assert f"of {len(medians)}, 8 runs each" in published._others(data, row)
+    assert f", {inside} inside)" in published._others(data, row)
+    row = row._replace(sweep="weights")
+    assert published._others(data, row) == ""
+
+
 def test_pair_shows_both_ranges(data):
     upper, lower = drawn(pair, data, FASTAI).axes
     chosen = data.pairs["torch-blog_fastai"]
@@ -490,7 +506,8 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
 
 def test_the_headline_names_medians_outside_the_published_bars_and_longer_bars(data):
     other = dataclasses.replace(data)
-    row = {"backend": "keras", "sweep": "order", "quantity": "max_lr", "n": 8, "abstained": 1}
+    row = {"backend": "keras", "protocol": "blog_keras", "sweep": "order", "quantity": "max_lr"}
+    row |= {"n": 8, "abstained": 1}
     row |= {"q10": 1.0, "median": 2.0, "q90": 10.0, "median_low": 1.5, "median_high": 3.0}
     row |= {"published_q10": 0.1, "published_q90": 10.0, "inside": True}
     apart = row | {"published_q10": 3.0, "published_q90": 6.0, "inside": False}

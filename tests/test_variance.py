@@ -12,6 +12,7 @@ from lrrt.analysis.variance import (
     COMPONENT_TYPES,
     RUN_TYPES,
     SPREAD_TYPES,
+    by_weights,
     complete,
     component_table,
     decompose,
@@ -264,6 +265,14 @@ def test_a_run_without_a_suggestion_is_not_early(monkeypatch):
     monkeypatch.setattr("lrrt.analysis.variance.read", lambda spec, store: abstain("no descent"))
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert runs["min_lr"].isna().all() and not runs["early"].any()
+
+
+def test_medians_of_each_initial_weights():
+    runs = runs_of(np.log10([[1e-3, 1e-1, 1e-2], [1.0, np.nan, 1e-2]]))
+    found = by_weights(runs).query("quantity == 'min_lr'")
+    assert found["median"].tolist() == pytest.approx([1e-2, 1e-1])
+    assert found["n"].tolist() == [3, 2]
+    assert found["weights_seed"].tolist() == [0, 1]
 
 
 def test_equal_suggestions_have_no_shares():

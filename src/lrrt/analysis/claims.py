@@ -302,7 +302,8 @@ def weights_change_suggestion(study: Study) -> Finding:
     least 6 runs in both: v / (v + u) is one half if the weights add nothing to what batch order
     does alone. Holds if its interval, by resampling runs, lies above one half, and still without
     the run of each sample that is furthest from its median; does not hold if it lies below 0.524,
-    where the weights would add a tenth to the variance."""
+    where the weights would add a tenth to the variance. What the same weights leave of the spread
+    in the crossed design is shown beside it."""
     samples, parts = [], []
     for case in study.home_cases("order"):
         both = [
@@ -336,9 +337,25 @@ def weights_change_suggestion(study: Study) -> Finding:
         f"{evidence} New weights have {float(share(*samples)):.0%} of both variances together "
         "(interval), 50% if they added nothing; without the run furthest from the median of each "
         f"sample {float(share(*inner)):.0%} [{low:.0%}, {high:.0%}]. The order sweep is of one set "
-        "of weights.",
+        f"of weights.{_crossed(study)}",
         verdict, interval,
     )  # fmt: skip
+
+
+def _crossed(study: Study) -> str:
+    """What the same weights leave of the spread in the crossed design, as a sentence."""
+    rows = study.variance_spread.query("fixed == 'weights' and quantity == 'max_lr'")
+    parts = [
+        f"{case_name((row.backend, row.protocol))} {row.ratio:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        f" (n = {row.n})"
+        for row in rows[np.isfinite(rows["ratio"])].itertuples()
+    ]
+    if not parts:
+        return ""
+    return (
+        f" Crossed design, {study.scale_of(study.config.variance)}: the same weights leave "
+        f"{'; '.join(parts)} of its spread."
+    )
 
 
 @claim("Two initialisations A and B can have suggested ranges that do not overlap.")
@@ -572,9 +589,10 @@ def validation_cost(study: Study) -> Finding:
     """Ratio of wall-clock times as the runs ran, beside others, start-up included: a validated
     range test over the median of those that do not validate and are alike in backend, protocol,
     batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
-    least 10, does not hold if all are below; undecided otherwise, without kept times, and where
-    times of runs that are alike spread more than twofold (10 to 90 %). The interval is from the
-    least ratio to the largest. Beside it, from counts of images alone, a training step being three
+    least 10, does not hold if all are below; undecided otherwise, and without kept times. Where the
+    times of runs that are alike spread more than twofold (10 to 90 %) their ratios decide nothing.
+    The interval is from the least ratio to the largest, of those that decide, if any do. Beside
+    it, from counts of images alone, a training step being three
     times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
@@ -590,17 +608,19 @@ def validation_cost(study: Study) -> Finding:
     timed = timed.assign(**{name: [place[name] for place in places] for name in alike[-2:]})
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
     timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
-    ratios, unsteady = [], False
+    steady, unsteady = [], []
     for _, rows in timed.groupby(alike):
         validated = rows["validated"].astype(bool)
         if not validated.all():
             plain = rows.loc[~validated, "seconds"]
-            unsteady = unsteady or plain.quantile(0.9) > UNSTEADY * plain.quantile(0.1)
+            wide = plain.quantile(0.9) > UNSTEADY * plain.quantile(0.1)
+            ratios = unsteady if wide else steady
             ratios += list(rows.loc[validated, "seconds"] / plain.median())
     count = (
         f"By images, {config.data.test_images} validated after each batch of "
         f"{config.sweep.batch_size}: {number(counted_ratio)} times."
     )
+    ratios = steady or unsteady
     if not ratios:
         return Finding(f"No times are kept of range tests with and without. {count}", UNDECIDED)
     low, high = min(ratios), max(ratios)
@@ -612,9 +632,12 @@ def validation_cost(study: Study) -> Finding:
     if not study.at_the_posts_scale:
         return Finding(f"{evidence} Not the post's scale.", UNDECIDED, (low, high))
     if unsteady:
-        evidence += " Like runs took unlike times, some beside more others than the rest."
-        return Finding(evidence, UNDECIDED, (low, high))
-    return Finding(evidence, verdict, (low, high))
+        evidence += (
+            f" Where like runs took unlike times, some beside more others than the rest: "
+            f"{number(min(unsteady))} to {number(max(unsteady))} times (n = {len(unsteady)}), "
+            "which decides nothing."
+        )
+    return Finding(evidence, verdict if steady else UNDECIDED, (low, high))
 
 
 @claim("The minimum LR, at the steepest descent, is safe to train at.")

@@ -11,9 +11,11 @@ import pandas as pd
 
 from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
+from lrrt.analysis.variance import SPREAD_TYPES
 from lrrt.config import Config, Scaled
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
+from lrrt.runs.collect import empty_table
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
@@ -62,7 +64,8 @@ class Trace(NamedTuple):
 class Study:
     """The frames of a study, under the names of its files.
 
-    ``seconds``: wall-clock time by run, where known; range tests only.
+    ``seconds``: wall-clock time by run, where known; range tests only. ``variance_spread``: of
+    :func:`lrrt.analysis.variance.spread_table`; empty without a crossed design.
     """
 
     curves: pd.DataFrame
@@ -72,6 +75,7 @@ class Study:
     pairs: Mapping[str, Any]
     config: Config
     seconds: Mapping[str, float] = field(default_factory=dict)
+    variance_spread: pd.DataFrame = field(default_factory=lambda: empty_table(SPREAD_TYPES))
 
     @cached_property
     def own(self) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
 from lrrt.analysis.rounding import pairs, spreads
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
-from lrrt.analysis.variance import COMPONENT_TYPES, SPREAD_TYPES
+from lrrt.analysis.variance import COMPONENT_TYPES, RUN_TYPES, SPREAD_TYPES, by_weights
 from lrrt.config import Config, Scaled
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import InputError
@@ -31,7 +31,7 @@ class StudyData(Study):
     """A study's frames and what they came from.
 
     ``attribution``: of :func:`lrrt.analysis.attribution.effects`, ``variance`` and
-    ``variance_spread``: of :mod:`lrrt.analysis.variance`, ``instrument`` and
+    ``variance_runs``: of :mod:`lrrt.analysis.variance`, ``instrument`` and
     ``instrument_restarts``: of :mod:`lrrt.analysis.instrument`, ``mechanism``: of
     :func:`lrrt.analysis.mechanism.mechanism`; empty without runs of their own.
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
@@ -41,7 +41,7 @@ class StudyData(Study):
 
     attribution: pd.DataFrame = field(default_factory=lambda: empty_table(EFFECT_TYPES))
     variance: pd.DataFrame = field(default_factory=lambda: empty_table(COMPONENT_TYPES))
-    variance_spread: pd.DataFrame = field(default_factory=lambda: empty_table(SPREAD_TYPES))
+    variance_runs: pd.DataFrame = field(default_factory=lambda: empty_table(RUN_TYPES))
     instrument: pd.DataFrame = field(default_factory=lambda: empty_table(SENSITIVITY_TYPES))
     instrument_restarts: pd.DataFrame = field(default_factory=lambda: empty_table(RESTART_TYPES))
     mechanism: pd.DataFrame = field(default_factory=lambda: empty_table(MECHANISM_TYPES))
@@ -72,6 +72,13 @@ class StudyData(Study):
         resamples = self.config.report.bootstrap_resamples
         table = published_comparison(self.suggestions, self.config.protocols, resamples)
         return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
+
+    @cached_property
+    def same_weights(self) -> pd.DataFrame:
+        """:func:`lrrt.analysis.variance.by_weights`, at the study's own network and batch size."""
+        own = {"depth": self.config.model.depth, "batch_size": self.config.sweep.batch_size}
+        runs = self.variance_runs
+        return by_weights(runs[(runs[list(own)] == pd.Series(own)).all(axis=1)])
 
     @cached_property
     def framework(self) -> pd.DataFrame:
@@ -203,6 +210,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
                 ("attribution", EFFECT_TYPES, config.attribution.runs),
                 ("variance", COMPONENT_TYPES, config.variance.weights),
                 ("variance_spread", SPREAD_TYPES, config.variance.weights),
+                ("variance_runs", RUN_TYPES, config.variance.weights),
                 ("instrument", SENSITIVITY_TYPES, config.instrument.runs),
                 ("instrument_restarts", RESTART_TYPES, config.instrument.runs),
                 ("mechanism", MECHANISM_TYPES, config.mechanism.runs),

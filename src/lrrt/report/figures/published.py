@@ -1,6 +1,7 @@
 """The post's published medians and bars beside ours."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.published import RUNS
@@ -25,7 +26,7 @@ def caption(data: StudyData) -> str:
         "ResNet-56 on CIFAR-10, batch 512; one bar was too short to read. Colour: this study, "
         f"{data.scale}; black line: 95 % bootstrap interval of the median, in log10 (with fewer "
         f"than six runs it cannot reach 95 %). {inside} of {int(known.sum())} medians lie inside "
-        "the published bar."
+        f"the published bar.{_ticks(data)}"
     )
 
 
@@ -40,6 +41,7 @@ def headline(data: StudyData) -> str:
     outside = [
         f"{_what(row)} {number(row.median)} [{number(row.median_low)}, {number(row.median_high)}], "
         f"published {number(row.published_q10)} to {number(row.published_q90)}"
+        f"{_others(data, row)}"
         for row in table[~table["inside"].astype(bool)].itertuples()
     ]
     ours = np.log10(table["q90"] / table["q10"])
@@ -55,6 +57,37 @@ def headline(data: StudyData) -> str:
 
 def _what(row) -> str:
     return f"{style.name(row.backend)}, {SWEEPS[row.sweep]}: {style.name(row.quantity)}"
+
+
+def _initialisations(data: StudyData, row) -> pd.DataFrame:
+    """Medians of other initial weights beside the one of a row of the order sweep."""
+    table = data.same_weights
+    if row.sweep != "order":
+        return table[:0]
+    case = pd.Series({name: getattr(row, name) for name in ("backend", "protocol", "quantity")})
+    return table[(table[list(case.index)] == case).all(axis=1) & (table["n"] > 0)]
+
+
+def _others(data: StudyData, row) -> str:
+    found = _initialisations(data, row)
+    if not len(found):
+        return ""
+    inside = found["median"].between(row.published_q10, row.published_q90).sum()
+    return (
+        f" (it depends on which weights: of {len(found)}, {found['n'].max()} runs each, the "
+        f"medians go from {number(found['median'].min())} to {number(found['median'].max())}, "
+        f"{inside} inside)"
+    )
+
+
+def _ticks(data: StudyData) -> str:
+    rows = [row for row in data.published.itertuples() if len(_initialisations(data, row))]
+    if not rows:
+        return ""
+    return (
+        " Upright ticks: medians of one initial weights each, over the orders of the crossed "
+        "design; the order sweep has the weights of the first seed alone."
+    )
 
 
 def draw(data: StudyData) -> Figure | None:
@@ -82,6 +115,10 @@ def draw(data: StudyData) -> Figure | None:
         if np.isfinite([row.median_low, row.median_high]).all():
             ax.plot([row.median_low, row.median_high], [position + 0.17] * 2, color=style.INK,
                     linewidth=1)  # fmt: skip
+        for other in _initialisations(data, row).itertuples():
+            words = f"{what}, weights seed {other.weights_seed}: median {number(other.median, 3)}"
+            ax.plot([other.median], [position + 0.17], "|", color=style.INK, markersize=11,
+                    gid=style.tip(f"{words}, n = {other.n}"))  # fmt: skip
         labels.append(f"{what} (n = {row.n})")
     ax.plot([], [], "o", color=style.MUTED, label=f"published (n = {RUNS})")
     for case in dict.fromkeys(zip(table["backend"], table["protocol"], strict=True)):
