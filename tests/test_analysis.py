@@ -319,7 +319,7 @@ RANGES = [(1e-4, 1e-2)] * 8
 
 
 def test_without_runs_every_claim_is_undecided_and_says_why():
-    found = judged.claims(**EMPTY, config=config())
+    found = judged.claims(study())
     assert len(found) == 17 and {entry["verdict"] for entry in found} == {UNDECIDED}
     assert all(entry["evidence"].endswith(".") and entry["interval"] is None for entry in found)
     assert [entry["claim"] for entry in found] == list(judged.decision_rules())
@@ -339,9 +339,9 @@ def test_claims_are_json_and_the_same_again():
     frames = {
         "curves": pd.concat(curves), "suggestions": pd.concat(suggested), "pairs": pairs(True),
     } | trained({}, {"lr_of": "B"}, {"lr_kind": "min"}, {"lr_kind": "middle"})  # fmt: skip
-    found = judged.claims(**frames, config=config(), seconds={"run0": 1.0})
+    found = judged.claims(study(**frames, seconds={"run0": 1.0}))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert judged.claims(**frames, config=config(), seconds={"run0": 1.0}) == found
+    assert judged.claims(study(**frames, seconds={"run0": 1.0})) == found
     assert all(list(e) == ["claim", "evidence", "verdict", "interval"] for e in found)
 
 

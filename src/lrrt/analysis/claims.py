@@ -44,7 +44,6 @@ from lrrt.analysis.statistics import (
     running_median,
     share_interval,
 )
-from lrrt.config import Config
 from lrrt.core.smoothing import ema
 from lrrt.runs.plan import placed
 
@@ -72,26 +71,8 @@ def claim(text: str) -> Callable[[Callable[[Study], Finding]], Callable[[Study],
     return enter
 
 
-def claims(
-    *,
-    curves: pd.DataFrame,
-    suggestions: pd.DataFrame,
-    trainings: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    pairs: Mapping[str, Any],
-    config: Config,
-    seconds: Mapping[str, float] | None = None,
-) -> list[dict[str, Any]]:
-    """Judge every claim on the files of one study.
-
-    Parameters
-    ----------
-    curves, suggestions, trainings, outcomes : DataFrame
-        The study's tables; the suggestions of all rules.
-    pairs : mapping
-        The content of ``pairs.json``.
-    seconds : mapping, optional
-        Wall-clock seconds by run (:func:`lrrt.runs.collect.kept_seconds`).
+def claims(study: Study) -> list[dict[str, Any]]:
+    """Judge every claim on one study.
 
     Returns
     -------
@@ -99,7 +80,6 @@ def claims(
         ``claim``, ``evidence`` (sentences with numbers and n), ``verdict`` (``holds``, ``does not
         hold`` or ``undecided``), ``interval`` ([low, high] or None); JSON values only.
     """
-    study = Study(curves, suggestions, trainings, outcomes, pairs, config, seconds or {})
     judged = []
     for text, function in CLAIMS:
         evidence, verdict, interval = function(study)

@@ -27,15 +27,7 @@ from lrrt.runs.processes import die_with_parent, usable_cores
 def build(data: StudyData) -> dict[str, bytes]:
     """Every file of the report by its path in ``reports/<study>/``; equal data, equal bytes."""
     with np.errstate(all="ignore"):  # an exploded loss overflows here and there; it is drawn cut
-        claims = judge(
-            curves=data.curves,
-            suggestions=data.suggestions,
-            trainings=data.trainings,
-            outcomes=data.outcomes,
-            pairs=data.pairs,
-            config=data.config,
-            seconds=data.seconds,
-        )
+        claims = judge(data)
         with style.applied():
             drawn, encoded = zip(*_drawn(data), strict=True)
     images = {d.name: files for d, files in zip(drawn, encoded, strict=True) if files}
