@@ -476,6 +476,8 @@ def test_disjoint_ranges():
 @pytest.mark.parametrize("outcomes, expected", [
     (["diverged"] * 4 + ["overfits"] * 2, HOLDS),
     (["trains"] * 4 + ["stalls"] * 2, DOES_NOT_HOLD),
+    (["diverged"] * 4 + ["lags"] * 9 + ["overfits"] * 2, HOLDS),  # what lags tells nothing
+    (["lags"] * 6, UNDECIDED),
     (["diverged"], UNDECIDED),
 ])  # fmt: skip
 def test_transfer_harms(outcomes, expected):

@@ -160,6 +160,9 @@ CHANCE = math.log(10)  # 2.303
     ("overfits", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66]), "from 1.5 after epoch 2 to 1.66"),
     ("trains", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.64]), ""),  # by less than a tenth
     ("trains", epochs([1.5, 1.0, 0.9], evaluated=[1.5, 1.0, 1.2], val=[1.6, 1.5, 1.9]), ""),
+    ("lags", epochs([1.5, 1.0], evaluated=[3.5, CHANCE]), "2.3 on training images"),
+    ("trains", epochs([1.5, 1.0], evaluated=[3.5, 2.3]), ""),
+    ("stalls", epochs([2.31, 2.31], evaluated=[3.5, 3.5]), ""),
     ("diverged", epochs([1.5, 1.0], val=[1.6, math.inf]), "evaluated after the last step"),
     ("diverged", epochs([1.5, 1.0], evaluated=[1.5, NAN]), "evaluated after the last step"),
     ("trains", epochs([1.5, 1.0], val=[math.inf, 1.2]), ""),  # broken on the way, and recovered

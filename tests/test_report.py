@@ -23,6 +23,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from lrrt import plugins
+from lrrt.analysis.divergence import OUTCOMES
 from lrrt.analysis.tables import by_own_rule
 from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
@@ -281,7 +282,7 @@ def test_published_shows_the_medians_of_other_initial_weights(data):
     mine = data.published.query("backend == 'torch' and sweep == 'order' and quantity == 'max_lr'")
     (row,) = mine.itertuples()
     inside = medians.between(row.published_q10, row.published_q90).sum()
-    assert f"of {len(medians)}, 8 runs each" in published._others(data, row)
+    assert f"of {len(medians)} initial weights, 8 runs each" in published._others(data, row)
     assert f", {inside} inside)" in published._others(data, row)
     row = row._replace(sweep="weights")
     assert published._others(data, row) == ""
@@ -334,7 +335,7 @@ def test_outcomes_are_coloured_cells(data):
         outcome = re.search(r": (\w+), validation", patch.get_gid())[1]
         expected = matplotlib.colors.to_rgba(style.OUTCOME_COLOURS[outcome], 0.75)
         assert patch.get_facecolor() == expected
-    assert set(style.OUTCOME_COLOURS) == {"diverged", "overfits", "stalls", "trains"}
+    assert set(style.OUTCOME_COLOURS) == set(OUTCOMES)
 
 
 def test_stopped_trainings_are_crossed(data):
@@ -747,7 +748,8 @@ def test_page_tells_runs_versions_and_configuration(html, data):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
     assert "the suggested range is, in the median of 6 runs," in text
     transferred = (
-        r"weights B diverge or overfit in \d of \d trainings \(best validation accuracy \d+%"
+        r"weights B diverge or overfit in \d of \d trainings( and lag in \d)? "
+        r"\(best validation accuracy \d+%"
     )
     assert re.search(transferred, text)
 

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from lrrt.analysis.dispersion import batch_size_slopes, by_seed, published_comparison
-from lrrt.analysis.divergence import HARMED, OUTCOMES, pairs_of
+from lrrt.analysis.divergence import HARMED, LAGGING, OUTCOMES, pairs_of
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
@@ -376,9 +376,9 @@ def disjoint_ranges(study: Study) -> Finding:
 @claim("Training model B at A's maximum LR makes it diverge or overfit.")
 def transfer_harms(study: Study) -> Finding:
     """Over all pairs with disjoint ranges: holds if the interval of the share of trainings of
-    weights B at A's maximum LR that diverge or overfit lies above one half; does not hold if below.
-    (Outcomes by the definitions of the divergence stage. No run is in two pairs; the pairs are
-    those furthest apart, not a sample of all.)"""
+    weights B at A's maximum LR that diverge or overfit, of those that do not lag, lies above one
+    half; does not hold if below. (Outcomes by the definitions of the divergence stage. No run is in
+    two pairs; the pairs are those furthest apart, not a sample of all.)"""
     disjoint = _disjoint_pairs(study)
     transfers = study.cells(weights="B", lr_of="A", lr_kind="max")
     cells = transfers[transfers["pair"].isin(disjoint)]
@@ -390,10 +390,11 @@ def transfer_harms(study: Study) -> Finding:
         )  # fmt: skip
     control = study.cells(weights="B", lr_of="B", lr_kind="max")
     control = control[control["pair"].isin(disjoint)]
-    harmed = int(cells["outcome"].isin(HARMED).sum())
-    interval = share_interval(harmed, len(cells))
+    told = cells.loc[cells["outcome"] != "lags", "outcome"]
+    interval = share_interval(int(told.isin(HARMED).sum()), len(told)) if len(told) else None
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
+    missing += f" {LAGGING}" if len(told) < len(cells) else ""
     both = pd.concat([cells, control])
     epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
     early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
@@ -401,7 +402,7 @@ def transfer_harms(study: Study) -> Finding:
         f"Weights B at A's maximum LR: {counted(cells['outcome'], OUTCOMES)} of {len(cells)} pairs "
         f"with disjoint ranges;{early if both['epochs'].nunique() > 1 else ''} at B's own maximum: "
         f"{counted(control['compared_outcome'], OUTCOMES)}. Interval: the share that diverges or "
-        f"overfits.{missing}", verdict, interval,
+        f"overfits, of those that do not lag.{missing}", verdict, interval,
     )  # fmt: skip
 
 

@@ -45,12 +45,22 @@ OUTCOMES = {
         "while the loss on training images, evaluated in the same way (same statistics, no "
         "augmentation), is lower than it was then: fitting on no longer helps."
     ),
+    "lags": (
+        f"The last epoch's training loss is not above {1 - STALL_SHARE:.0%} of that of a uniform "
+        "guess, but evaluated with batch norm's running statistics the loss is not below it, on "
+        "training images as on others. (A short training lags at any learning rate.)"
+    ),
     "stalls": (
         f"The last epoch's training loss is above {1 - STALL_SHARE:.0%} of that of a uniform guess."
     ),
     "trains": "Anything else.",
 }
 HARMED = ("diverged", "overfits")
+#: In words, of trainings that lag.
+LAGGING = (
+    "To lag looks like overfitting in curves of training and validation loss, and is not: the "
+    "running statistics do not fit the weights, and training images do as badly."
+)
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
 OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
     "epochs": "int64",
@@ -184,6 +194,11 @@ def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
             f"a step's loss reached {peak:.3g}, {peak / initial:.3g} times the initial "
             f"{initial:.3g}, and the {ended} is not below a guess, {chance:.3g}"
         )
+    learnt = f"{ended}, {final / chance:.0%} of a guess's {chance:.3g}"
+    stalls = final > (1 - STALL_SHARE) * chance
+    if not stalls and last["train_eval_loss"] >= chance:
+        evaluated = f"evaluated with running statistics it is {last['train_eval_loss']:.3g}"
+        return "lags", f"{learnt}; {evaluated} on training images"
     validation = epochs["val_loss"].fillna(np.inf).to_numpy()
     fitted = epochs["train_eval_loss"].to_numpy()
     best = int(np.argmin(validation))
@@ -193,8 +208,7 @@ def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:
             f"{validation[-1]:.3g} after epoch {len(epochs)}, while that of training images fell "
             f"from {fitted[best]:.3g} to {fitted[-1]:.3g}"
         )
-    learnt = f"{ended}, {final / chance:.0%} of a guess's {chance:.3g}"
-    return ("stalls" if final > (1 - STALL_SHARE) * chance else "trains"), learnt
+    return ("stalls" if stalls else "trains"), learnt
 
 
 def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:

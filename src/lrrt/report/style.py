@@ -30,7 +30,8 @@ TRAIN_COLOUR, VALIDATION_COLOUR, BATCH_VALIDATION_COLOUR = "#0072B2", "#D55E00",
 MUTED, INK = "#777777", "#222222"
 REGIONS = {"plateau": "#56B4E9", "descent": "#009E73", "explosion": "#D55E00"}
 OUTCOME_COLOURS = {
-    "trains": "#009E73", "stalls": "#F0E442", "overfits": "#E69F00", "diverged": "#D55E00",
+    "trains": "#009E73", "stalls": "#F0E442", "lags": "#CC79A7", "overfits": "#E69F00",
+    "diverged": "#D55E00",
 }  # fmt: skip
 SCALE = LinearSegmentedColormap.from_list(  # light to dark, so that it also reads in grey
     "lrrt", ["#9ecae1", "#3182bd", "#08306b"]

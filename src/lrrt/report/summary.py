@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.dispersion import range_summary
-from lrrt.analysis.divergence import HARMED
+from lrrt.analysis.divergence import HARMED, LAGGING
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, usable
 from lrrt.report import style
@@ -141,17 +141,20 @@ def _disjoint(data: StudyData) -> str:
 
 def _transferred(data: StudyData) -> str:
     rows = crossing.trainings(data)
-    ended = {}
+    ended, lagging = {}, 0
     for letter, side in rows.groupby("lr_of"):
         harmed = int(side[crossing.OUTCOME].isin(HARMED).sum())
+        lag = int(side[crossing.OUTCOME].eq("lags").sum())
+        lagging += lag
         best = side["compared_val_accuracy"].fillna(0).median()  # 0: it stopped before
         ended[letter] = (
-            f"{harmed} of {len(side)} trainings (best validation accuracy {best:.0%} in the median)"
+            f"{harmed} of {len(side)} trainings{f' and lag in {lag}' if lag else ''} "
+            f"(best validation accuracy {best:.0%} in the median)"
         )
     return "" if not {"A", "B"} <= set(ended) else (
         f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
         f"weights B diverge or overfit in {ended['A']}; at the one suggested for B itself, in "
-        f"{ended['B']}."
+        f"{ended['B']}.{f' {LAGGING}' if lagging else ''}"
     )  # fmt: skip
 
 

@@ -35,8 +35,8 @@ def caption(data: StudyData, case: Case) -> str:
     return (
         f"n = {len(rows)} trainings at a constant LR, one a cell, of {epochs} epochs: "
         f"{_cells.counts(rows)} (definitions below). Percentages: validation accuracy after the "
-        "last epoch, with batch norm's running statistics, which lag in a short "
-        "training. A and B are the runs of the pair above; columns are learning rates, in order."
+        "last epoch, with batch norm's running statistics. A and B are the runs of the pair "
+        "above; columns are learning rates, in order."
     )
 
 

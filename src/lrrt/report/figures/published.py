@@ -74,7 +74,7 @@ def _others(data: StudyData, row) -> str:
         return ""
     inside = found["median"].between(row.published_q10, row.published_q90).sum()
     return (
-        f" (it depends on which weights: of {len(found)}, {found['n'].max()} runs each, the "
+        f" (of {len(found)} initial weights, {found['n'].max()} runs each, the "
         f"medians go from {number(found['median'].min())} to {number(found['median'].max())}, "
         f"{inside} inside)"
     )
