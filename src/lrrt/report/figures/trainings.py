@@ -13,7 +13,12 @@ ORDER = 90
 SECTION = "A's range on B's weights"
 TITLE = "Training curves of weights A and B"
 NEEDS = "trainings of the divergence stage"
-PANELS = {"train_loss": "training loss (nats)", "val_accuracy": "validation accuracy"}
+PANELS = {
+    "train_loss": "training loss\n(nats)",
+    "train_eval_loss": "evaluated on\ntraining images",
+    "val_accuracy": "validation\naccuracy",
+}
+LOSSES = ("train_loss", "train_eval_loss")
 DASHES = {"A": "-", "B": "--", "reference": ":"}
 
 
@@ -39,9 +44,11 @@ def caption(data: StudyData, case: Case) -> str:
     )
     return (
         f"n = {rows['training'].nunique()} trainings at a constant LR; an epoch is {length}. "
-        "Upper: mean training loss of the epoch's steps, axis cut; lower: accuracy on the test "
-        "images after it. Solid: A's learning rates, dashed: B's, dotted: the reference; darker is "
-        f"larger. A cross marks where a loss was not finite and the training stopped.{other}"
+        "Upper: mean training loss of the epoch's steps, by the statistics of each batch; middle: "
+        "loss on training images after it, by batch norm's running ones (both axes cut); lower: "
+        "accuracy on the test images, likewise. Solid: A's learning rates, dashed: B's, dotted: "
+        "the reference; darker is larger. A cross marks where a loss was not finite and the "
+        f"training stopped.{other}"
     )
 
 
@@ -50,7 +57,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     if not len(rows):
         return None
     weights = sorted(rows["weights"].unique())
-    figure, grid = style.axes(len(PANELS), len(weights), (8.6, 5.0), sharex=True, sharey="row")
+    figure, grid = style.axes(len(PANELS), len(weights), (8.6, 6.6), sharex=True, sharey="row")
     lrs = np.sort(rows["lr"].unique())
     shades = dict(zip(lrs, style.SCALE(np.linspace(0, 1, len(lrs))), strict=True))
     firsts = rows.loc[rows["epoch"] == 1, "train_loss"]
@@ -69,7 +76,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
                 markersize=5 if row.weights_from else 3, linewidth=1.4, gid=style.tip(words),
             )  # fmt: skip
             if len(finished) < len(training):
-                height = 0.96 if name == "train_loss" else 0.04
+                height = 0.96 if name in LOSSES else 0.04
                 ax.plot([len(finished) + 1], [height], "x", color=shade, markersize=8,
                         markeredgewidth=2, transform=ax.get_xaxis_transform(),
                         gid=style.tip(f"{words}: stopped"))  # fmt: skip
@@ -80,7 +87,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
         grid[-1, column].set_xlabel("epoch")
     for line, (name, text) in zip(grid, PANELS.items(), strict=True):
         line[0].set_ylabel(text)
-        line[0].set_ylim((0, top) if name == "train_loss" else (0, 1.02))
+        line[0].set_ylim((0, top) if name in LOSSES else (0, 1.02))
     last = int(rows["epoch"].max())
     grid[-1, 0].set(xticks=range(1, last + 1, 1 + last // 9), xlim=(0.7, last + 0.3))
     ordered = sorted(handles)
