@@ -496,7 +496,13 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
             rows = rows[rows["component"] != "total"]
         found = sorted(line.get_xdata()[0] for line in lines(ax, "n = "))
         assert found == pytest.approx(sorted(rows[key]))
-    assert variance._early(data.variance_spread.assign(early=4).iloc[0]).startswith(" In 4 of ")
+    row = data.variance_spread.iloc[0].to_dict() | {"early": 4, "reversed": 1, "sound": 0.5}
+    row |= {"quantity": "min_lr", "sound_low": 0.3, "sound_high": 0.9}
+    assert variance._sound(row).startswith(" (without 4 with min LR in the ramp's first decade")
+    assert variance._sound(row).endswith(" and 1 with min LR above max LR 0.50 [0.30, 0.90])")
+    assert variance._sound(row | {"quantity": "max_lr"}).startswith(" (without 1 with min LR above")
+    assert variance._odd({"min_lr": row}) == f" Odd runs: min LR{variance._sound(row)}."
+    assert variance._odd({"min_lr": row | {"sound": np.nan}}) == ""
     sentences = variance.findings(data)
     assert len(sentences) == 2 and all("The same weights leave" in words for words in sentences)
     assert sentences[0] in variance.caption(data)
@@ -535,14 +541,15 @@ def test_a_factors_effect_has_its_range_over_orders(data):
 
 def test_words_about_variance_follow_the_intervals():
     row = {"ratio": 0.5, "low": 0.3, "high": 0.8, "to_weights_low": 0.4, "to_weights_high": 0.9}
-    row |= {"least": 0.4, "most": 0.7}
+    row |= {"least": 0.4, "most": 0.7, "sound_high": np.nan}
     unsure = row | {"high": 1.0, "to_weights_high": 1.2}
     both, one = {"min_lr": row, "max_lr": row}, {"min_lr": unsure, "max_lr": row}
     none = {"min_lr": unsure, "max_lr": unsure}
     assert variance._leaves(*one.values()) == "0.50 [0.30, 1.0] and 0.50 [0.30, 0.80]"
     assert variance._reduction(both) == "fixing the weights reduces it"
     assert variance._reduction(one) == "fixing the weights reduces that of max LR"
-    assert variance._reduction({"min_lr": row | {"most": 1.0}}) == variance._reduction(none)
+    for name in ("most", "sound_high"):
+        assert variance._reduction({"min_lr": row | {name: 1.0}}) == variance._reduction(none)
     assert variance._reduction(none) == "fixing the weights is not shown to reduce it"
     assert variance._comparison(both) == "fixing the batches does more"
     assert variance._comparison(one).endswith("for max LR fixing the batches does more")

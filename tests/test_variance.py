@@ -165,7 +165,7 @@ def runs_of(values: np.ndarray, **columns) -> pd.DataFrame:
     for at in np.ndindex(values.shape):
         lr = 10 ** values[at]
         seeds = (*at, pd.NA)[:3]
-        rows.append(("r", "torch", "p", 8, 64, *seeds, lr, 10 * lr, False, False, ""))
+        rows.append(("r", "torch", "p", 8, 64, *seeds, lr, 10 * lr, False, False, False, ""))
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES).assign(**columns)
 
 
@@ -247,24 +247,28 @@ def test_what_hangs_on_one_seed_or_on_early_min_lrs_is_shown():
     runs["early"] = runs["min_lr"] < 1e-5
     spread = spread_table(runs).set_index(["quantity", "fixed"])
     min_lr, max_lr = (spread.loc[quantity, "weights"] for quantity in ("min_lr", "max_lr"))
-    assert min_lr["ratio"] > 0.9 and min_lr["least"] < 0.6 and min_lr["early"] == 4
-    assert max_lr["least"] > 0.8
+    assert min_lr["ratio"] > 0.9 and min_lr["sound"] < 0.6 and min_lr["early"] == 4
+    assert min_lr["sound_low"] < min_lr["sound"] < min_lr["sound_high"] < 1
+    assert np.isnan(max_lr["sound"])
+    runs = runs.assign(early=False, reversed=runs["early"])
+    assert (spread_table(runs).query("fixed == 'weights'")["sound"] < 0.6).all()  # of both LRs
 
 
-def test_early_is_the_ramps_first_decade(monkeypatch):
+def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkeypatch):
     def found(spec, store):
         start = spec.protocol.ramp.start
-        return Suggestion(min_lr=start * (9.9 if spec.order_seed else 10), max_lr=1.0)
+        return Suggestion(start * (9.9 if spec.order_seed else 10), max_lr=start * 9.95)
 
     monkeypatch.setattr("lrrt.analysis.variance.read", found)
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert (runs["early"] == runs["order_seed"].ne(0)).all() and runs["early"].nunique() == 2
+    assert (runs["reversed"] == runs["order_seed"].eq(0)).all()
 
 
-def test_a_run_without_a_suggestion_is_not_early(monkeypatch):
+def test_a_run_without_a_suggestion_is_neither(monkeypatch):
     monkeypatch.setattr("lrrt.analysis.variance.read", lambda spec, store: abstain("no descent"))
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
-    assert runs["min_lr"].isna().all() and not runs["early"].any()
+    assert runs["min_lr"].isna().all() and not runs[["early", "reversed"]].any(axis=None)
 
 
 def test_medians_of_each_initial_weights():

@@ -49,6 +49,7 @@ RUN_TYPES = {
     "max_lr": "float64",
     "fallback": "bool",
     "early": "bool",
+    "reversed": "bool",
     "reason": "str",
 }
 CASE = {"backend": "str", "protocol": "str", "depth": "int64", "quantity": "str"}
@@ -58,6 +59,7 @@ COUNTS = {
     "abstained": "int64",
     "fallbacks": "int64",
     "early": "int64",
+    "reversed": "int64",
     "reason": "str",
 }
 COMPONENT_TYPES = (
@@ -72,6 +74,7 @@ SPREAD_TYPES = (
     CASE
     | {"fixed": "str"}
     | dict.fromkeys(("all", "left", "ratio", "low", "high", "least", "most"), "float64")
+    | dict.fromkeys(("sound", "sound_low", "sound_high"), "float64")
     | dict.fromkeys(("to_weights", "to_weights_low", "to_weights_high"), "float64")
     | COUNTS
 )
@@ -194,7 +197,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
     """One row per cell, columns and types of :data:`RUN_TYPES`; LRs NaN where the rule abstains.
 
     ``augmentation_seed`` is null where the augmentation goes with the order. ``early``: min LR lies
-    in the ramp's first decade.
+    in the ramp's first decade. ``reversed``: it is above max LR.
 
     Raises
     ------
@@ -209,6 +212,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
             spec.weights_seed, spec.order_seed, spec.augmentation_seed,
             found.min_lr, found.max_lr, found.fallback,
             found.min_lr is not None and found.min_lr < EARLY * spec.protocol.ramp.start,
+            None not in (found.min_lr, found.max_lr) and found.min_lr > found.max_lr,
             found.reason,
         ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
@@ -253,14 +257,15 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
 
 class _Found(NamedTuple):
     """Of one case: the columns :data:`CASE`, factors, :data:`COUNTS`; the values that were used,
-    log10 LR, and their decomposition, or None; and the same values without early ones."""
+    log10 LR, and their decomposition, or None; and, where there are odd runs (an early min LR, a
+    reversed range), the values without them."""
 
     case: tuple
     factors: int
     counts: tuple
     values: np.ndarray | None
     parts: Decomposition | None
-    later: np.ndarray | None
+    sound: np.ndarray | None
 
 
 def _used(values: np.ndarray) -> np.ndarray | None:
@@ -286,11 +291,12 @@ def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
                     reason = "all suggestions are equal"
                 elif not _total(found.estimate):
                     reason = "the components of variance add up to nothing: take more levels"
-            flagged = (int(group[name].sum()) for name in ("fallback", "early"))
+            flagged = (int(group[name].sum()) for name in ("fallback", "early", "reversed"))
             counts = (n, values.size - n, abstained, *flagged, reason)
-            early = group["early"] & (quantity == "min_lr")
-            later = _used(design(group.assign(**{quantity: group[quantity].mask(early)}), quantity))
-            yield _Found((*identity, quantity), values.ndim, counts, used, found, later)
+            odd = group["reversed"] | (group["early"] & (quantity == "min_lr"))
+            kept = group.assign(**{quantity: group[quantity].mask(odd)})
+            sound = _used(design(kept, quantity)) if odd.any() else None
+            yield _Found((*identity, quantity), values.ndim, counts, used, found, sound)
 
 
 def component_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -306,8 +312,8 @@ def component_table(runs: pd.DataFrame) -> pd.DataFrame:
         95 % intervals. Of the planned runs, ``n`` are used and
         ``dropped`` not, since in ``abstained`` of them the rule suggests nothing (see
         :func:`complete`); ``fallbacks`` as flagged by the rule; in ``early`` of them min LR
-        lies in the ramp's first decade. Where nothing can be said the numbers are NaN, and
-        ``reason`` says why.
+        lies in the ramp's first decade, in ``reversed`` it is above max LR. Where
+        nothing can be said the numbers are NaN, and ``reason`` says why.
     """
     rows = []
     for case, factors, counts, _, found, _ in _cases(runs):
@@ -341,30 +347,38 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
         the standard deviation ``all`` with nothing fixed and what is ``left``, in decades; their
         ``ratio``, and that of what is left to what is left with the weights fixed,
         ``to_weights``, with 95 % intervals. ``least`` and ``most``: what becomes of the ratio
-        where one level of one factor (of more than two) is left out, each in turn, and where
-        early min LRs count as none; an interval that takes effects as normal does not show what
-        hangs on a single seed. The other columns as in :func:`component_table`.
+        where one level of one factor (of more than two) is left out, each in turn, since an
+        interval that takes effects as normal does not show what hangs on a single seed; ``sound``:
+        the ratio where early min LRs and reversed ranges count as none, NaN where there are none.
+        The other columns as in :func:`component_table`.
 
         An effect of the fixed factors alone moves all runs alike; their interactions with the
         others do not, and stay.
     """
     rows = []
-    for case, factors, counts, values, found, later in _cases(runs):
+    for case, factors, counts, values, found, sound in _cases(runs):
         estimates = []
         if found is not None:
-            others = [*_one_left_out(values), *[later] * (later is not None)]
-            estimates = [found.estimate, *(decompose(part, draws=1).estimate for part in others)]
+            others = [decompose(part, draws=1).estimate for part in _one_left_out(values)]
+            estimates = [found.estimate, *others]
+            without = decompose(sound) if sound is not None else None
         for fixed in terms(factors)[:-1]:
             if found is None:
-                rows.append((*case, name_of(fixed), *[np.nan] * 10, *counts))
+                rows.append((*case, name_of(fixed), *[np.nan] * 13, *counts))
                 continue
             ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
+            less = _NONE
+            if without is not None and _total(without.estimate):
+                less = _ratio(
+                    *(_left(without.estimate, names) for names in (fixed, ())),
+                    *(_left(without.draws, names) for names in (fixed, ())),
+                )
             total, left, beside = (_left(found.estimate, names) for names in ((), fixed, (0,)))
             drawn = [_left(found.draws, names) for names in ((), fixed, (0,))]
             rows.append((
                 *case, name_of(fixed), total**0.5, left**0.5,
                 *_ratio(left, total, drawn[1], drawn[0]),
-                min(ratios, default=np.nan), max(ratios, default=np.nan),
+                min(ratios, default=np.nan), max(ratios, default=np.nan), *less,
                 *_ratio(left, beside, drawn[1], drawn[2]), *counts,
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)

@@ -159,17 +159,19 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             columns("backend", "protocol", "depth", "quantity", "component", "freedom")
             | {"variance": ("variance", "variance_low", "variance_high"),
                "share": ("share", "low", "high")}
-            | columns("n", "dropped", "abstained", "fallbacks", "early", "reason"),
+            | columns("n", "dropped", "abstained", "fallbacks", "early", "reversed", "reason"),
         ),
         Table(
             "variance_spread", "What is left of the spread with factors fixed",
             "Standard deviation of log10 LR, in decades, with nothing and with the named factors "
-            "fixed; their ratio, and the least and most of it with any one seed left out, or early "
-            "min LRs; and its ratio to what is left with the weights fixed.",
+            "fixed; their ratio, the least and most of it with any one seed left out, and without "
+            "odd runs (min LR early, or above max LR); and its ratio to what is left with the "
+            "weights fixed.",
             data.variance_spread,
             columns("backend", "protocol", "depth", "quantity", "fixed", "all", "left")
             | {"ratio": ("ratio", "low", "high")} | columns("least", "most")
-            | {"to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
+            | {"without odd runs": ("sound", "sound_low", "sound_high"),
+               "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
             | columns("n", "reason"),
         ),
         Table(

@@ -20,6 +20,10 @@ NEEDS = "a crossed design of weights, orders and augmentations (variance.weights
 RUNS_OF = "variance"
 WEIGHTS, BATCHES = "weights", "order:augmentation"
 NO_REDUCTION = 0.995  # shown as 1.0
+ODD = {
+    "early": "min LR in the ramp's first decade, where the loss moves with the batches alone",
+    "reversed": "min LR above max LR",
+}
 BATCHES_DO, WEIGHTS_DO = "fixing the batches does more", "fixing the weights does more"
 UNTOLD = "these runs do not tell whether fixing the batches does more"
 
@@ -60,9 +64,9 @@ def findings(data: StudyData) -> list[str]:
             f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
             f"deviation, all combinations of weights and batches). The same weights leave "
             f"{_leaves(*weights.values())} of it, the same batches {_leaves(*batches.values())}: "
-            f"{_reduction(weights)}; {_comparison(batches)}. With one seed left out, or early min "
-            f"LRs, the weights' would be {_listed(map(_otherwise, weights.values()))}."
-            f"{_early(rows.iloc[0])}"
+            f"{_reduction(weights)}; {_comparison(batches)}. With one seed left out the "
+            f"weights' would be {_listed(map(_otherwise, weights.values()))}."
+            f"{_odd(weights)}"
         )
     return sentences
 
@@ -72,7 +76,7 @@ def headline(data: StudyData) -> str:
     parts = []
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
-        left = [f"{style.name(row['quantity'])} {_leaves(row)}, {_otherwise(row)}"
+        left = [f"{style.name(row['quantity'])} {_leaves(row)}, {_otherwise(row)}{_sound(row)}"
                 for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
         if left:
             parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
@@ -80,19 +84,26 @@ def headline(data: StudyData) -> str:
         return ""
     scale = data.scale_of(data.config.variance)
     return (
-        f"Of the spread ({scale}) the same weights leave, and would without one seed, or without "
-        f"early min LRs: {'; '.join(parts)}."
+        f"Of the spread ({scale}) the same weights leave, and would without one seed: "
+        f"{'; '.join(parts)}."
     )
 
 
-def _early(row: pd.Series) -> str:
-    if not row["early"]:
+def _sound(row: dict) -> str:
+    """What the odd runs do to a ratio, where there are any."""
+    if not np.isfinite(row["sound"]):
         return ""
+    listed = ODD if row["quantity"] == "min_lr" else {"reversed": ODD["reversed"]}
+    odd = [f"{row[name]} with {words}" for name, words in listed.items() if row[name]]
     return (
-        f" In {row['early']} of {row['n'] + row['dropped']} runs min LR lies in the ramp's first "
-        "decade, where the loss moves with the batches alone: no descent that the learning rate "
-        "made."
+        f" (without {_listed(odd)} {number(row['sound'])} "
+        f"{interval(row['sound_low'], row['sound_high'])})"
     )
+
+
+def _odd(weights: dict[str, dict]) -> str:
+    told = [f"{style.name(name)}{_sound(row)}" for name, row in weights.items() if _sound(row)]
+    return f" Odd runs: {'; '.join(told)}." if told else ""
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -108,11 +119,12 @@ def _otherwise(row: dict) -> str:
 
 
 def _reduction(weights: dict[str, dict]) -> str:
-    """A reduction is shown where neither the interval nor any seed left out takes it away."""
+    """A reduction is shown where neither the interval nor any seed or the odd runs left out take it
+    away."""
     shown = [
         style.name(name)
         for name, row in weights.items()
-        if max(row["high"], row["most"]) < NO_REDUCTION
+        if np.nanmax([row["high"], row["most"], row["sound_high"]]) < NO_REDUCTION
     ]
     if not shown:
         return "fixing the weights is not shown to reduce it"
