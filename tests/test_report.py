@@ -282,7 +282,10 @@ def test_published_shows_the_medians_of_other_initial_weights(data):
     mine = data.published.query("backend == 'torch' and sweep == 'order' and quantity == 'max_lr'")
     (row,) = mine.itertuples()
     inside = medians.between(row.published_q10, row.published_q90).sum()
-    assert f"of {len(medians)} initial weights, 8 runs each" in published._others(data, row)
+    assert (
+        f"of {len(medians)} initial weights, these among them, up to 8 runs"
+        in published._others(data, row)
+    )
     assert f", {inside} inside)" in published._others(data, row)
     row = row._replace(sweep="weights")
     assert published._others(data, row) == ""

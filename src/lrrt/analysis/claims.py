@@ -376,9 +376,9 @@ def disjoint_ranges(study: Study) -> Finding:
 @claim("Training model B at A's maximum LR makes it diverge or overfit.")
 def transfer_harms(study: Study) -> Finding:
     """Over all pairs with disjoint ranges: holds if the interval of the share of trainings of
-    weights B at A's maximum LR that diverge or overfit, of those that do not lag, lies above one
-    half; does not hold if below. (Outcomes by the definitions of the divergence stage. No run is in
-    two pairs; the pairs are those furthest apart, not a sample of all.)"""
+    weights B at A's maximum LR that diverge or overfit lies above one half; does not hold if it
+    lies below, those that lag included. (Outcomes by the definitions of the divergence stage. No
+    run is in two pairs; the pairs are those furthest apart, not a sample of all.)"""
     disjoint = _disjoint_pairs(study)
     transfers = study.cells(weights="B", lr_of="A", lr_kind="max")
     cells = transfers[transfers["pair"].isin(disjoint)]
@@ -390,11 +390,13 @@ def transfer_harms(study: Study) -> Finding:
         )  # fmt: skip
     control = study.cells(weights="B", lr_of="B", lr_kind="max")
     control = control[control["pair"].isin(disjoint)]
-    told = cells.loc[cells["outcome"] != "lags", "outcome"]
-    interval = share_interval(int(told.isin(HARMED).sum()), len(told)) if len(told) else None
-    verdict = beside(interval, 0.5)
+    harmed = int(cells["outcome"].isin(HARMED).sum())
+    lagging = int(cells["outcome"].eq("lags").sum())
+    interval = share_interval(harmed, len(cells))
+    low, high = interval[0], share_interval(harmed + lagging, len(cells))[1]
+    verdict = beside((low, high), 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
-    missing += f" {LAGGING}" if len(told) < len(cells) else ""
+    missing += f" {LAGGING}" if lagging else ""
     both = pd.concat([cells, control])
     epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
     early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
@@ -402,7 +404,7 @@ def transfer_harms(study: Study) -> Finding:
         f"Weights B at A's maximum LR: {counted(cells['outcome'], OUTCOMES)} of {len(cells)} pairs "
         f"with disjoint ranges;{early if both['epochs'].nunique() > 1 else ''} at B's own maximum: "
         f"{counted(control['compared_outcome'], OUTCOMES)}. Interval: the share that diverges or "
-        f"overfits, of those that do not lag.{missing}", verdict, interval,
+        f"overfits.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -570,8 +572,9 @@ def validation_cost(study: Study) -> Finding:
     """Ratio of wall-clock times as the runs ran, beside others, start-up included: a validated
     range test over the median of those that do not validate and are alike in backend, protocol,
     batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
-    least 10, does not hold if all are below; undecided otherwise, and without kept times. Where the
-    times of runs that are alike spread more than twofold (10 to 90 %) their ratios decide nothing.
+    least 10, does not hold if all are below; undecided otherwise, and without kept times. Where
+    those that do not validate are less than two, or spread more than twofold (10 to 90 %), the
+    ratio decides nothing.
     The interval is from the least ratio to the largest, of those that decide, if any do. Beside
     it, from counts of images alone, a training step being three
     times a forward pass."""
@@ -594,7 +597,7 @@ def validation_cost(study: Study) -> Finding:
         validated = rows["validated"].astype(bool)
         if not validated.all():
             plain = rows.loc[~validated, "seconds"]
-            wide = plain.quantile(0.9) > UNSTEADY * plain.quantile(0.1)
+            wide = len(plain) < 2 or plain.quantile(0.9) > UNSTEADY * plain.quantile(0.1)
             ratios = unsteady if wide else steady
             ratios += list(rows.loc[validated, "seconds"] / plain.median())
     count = (
@@ -610,14 +613,11 @@ def validation_cost(study: Study) -> Finding:
         f"{number(low)} to {number(high)} times as long (n = {len(ratios)} validated range tests); "
         f"the post: {number(VALIDATION_COST)}. {count}"
     )
+    if unsteady:
+        evidence += " Like runs took unlike times, some beside more others than the rest"
+        evidence += f", in {len(unsteady)} more: that decides nothing." if steady else "."
     if not study.at_the_posts_scale:
         return Finding(f"{evidence} Not the post's scale.", UNDECIDED, (low, high))
-    if unsteady:
-        evidence += (
-            f" Where like runs took unlike times, some beside more others than the rest: "
-            f"{number(min(unsteady))} to {number(max(unsteady))} times (n = {len(unsteady)}), "
-            "which decides nothing."
-        )
     return Finding(evidence, verdict if steady else UNDECIDED, (low, high))
 
 

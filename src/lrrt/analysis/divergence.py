@@ -40,15 +40,15 @@ OUTCOMES = {
         f"{BLOW_UP:g} times that of the first and the last epoch's training loss is not below that "
         "of a uniform guess: what is left does not know more than that."
     ),
+    "lags": (
+        f"The last epoch's training loss is not above {1 - STALL_SHARE:.0%} of that of a uniform "
+        "guess, but evaluated with batch norm's running statistics the loss on training images is "
+        "not below it."
+    ),
     "overfits": (
         f"The last epoch's validation loss is at least {OVERFIT_MARGIN:.0%} above its lowest, "
         "while the loss on training images, evaluated in the same way (same statistics, no "
         "augmentation), is lower than it was then: fitting on no longer helps."
-    ),
-    "lags": (
-        f"The last epoch's training loss is not above {1 - STALL_SHARE:.0%} of that of a uniform "
-        "guess, but evaluated with batch norm's running statistics the loss is not below it, on "
-        "training images as on others. (A short training lags at any learning rate.)"
     ),
     "stalls": (
         f"The last epoch's training loss is above {1 - STALL_SHARE:.0%} of that of a uniform guess."
@@ -58,8 +58,9 @@ OUTCOMES = {
 HARMED = ("diverged", "overfits")
 #: In words, of trainings that lag.
 LAGGING = (
-    "To lag looks like overfitting in curves of training and validation loss, and is not: the "
-    "running statistics do not fit the weights, and training images do as badly."
+    "To lag looks like overfitting in curves of training and validation loss, and is not: by batch "
+    "norm's running statistics training images do as badly. Most likely these lag behind weights "
+    "that move too fast; no training was evaluated by those of its batches."
 )
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
 OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {

@@ -187,7 +187,8 @@ class DivergenceConfig:
 
     def count(self, backend: str, protocol: str) -> int:
         """Pairs of a case."""
-        return min(self.pairs_per_case, self.limits.get(f"{backend}-{protocol}", 10_000))
+        limit = self.limits.get(f"{backend}-{protocol}", self.pairs_per_case)
+        return min(self.pairs_per_case, limit)
 
 
 class Scaled(Protocol):

@@ -74,8 +74,8 @@ def _others(data: StudyData, row) -> str:
         return ""
     inside = found["median"].between(row.published_q10, row.published_q90).sum()
     return (
-        f" (of {len(found)} initial weights, {found['n'].max()} runs each, the "
-        f"medians go from {number(found['median'].min())} to {number(found['median'].max())}, "
+        f" (of {len(found)} initial weights, these among them, up to {found['n'].max()} runs each, "
+        f"the medians go from {number(found['median'].min())} to {number(found['median'].max())}, "
         f"{inside} inside)"
     )
 
@@ -85,8 +85,8 @@ def _ticks(data: StudyData) -> str:
     if not rows:
         return ""
     return (
-        " Upright ticks: medians of one initial weights each, over the orders of the crossed "
-        "design; the order sweep has the weights of the first seed alone."
+        " Upright ticks: medians of one initial weights each, over the runs of the crossed design, "
+        "the order sweep's own weights among them."
     )
 
 
