@@ -56,11 +56,13 @@ OUTCOMES = {
     "trains": "Anything else.",
 }
 HARMED = ("diverged", "overfits")
-#: In words, of trainings that lag.
+#: In words, of trainings that lag. (By hand, ResNet-20 by the Keras protocol at LR 3.16, after 390
+#: steps: the loss of 2,000 training images was 4.04 by the running statistics, 2.22 by those of
+#: batches of 512, and in training 2.24 over the last 65 steps.)
 LAGGING = (
     "To lag looks like overfitting in curves of training and validation loss, and is not: by batch "
-    "norm's running statistics training images do as badly. Most likely these lag behind weights "
-    "that move too fast; no training was evaluated by those of its batches."
+    "norm's running statistics, which lag behind weights that move too fast, training images do as "
+    "badly."
 )
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
 OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
