@@ -339,7 +339,7 @@ def test_findings_name_the_largest_effect(data):
         mine = mine[(mine["low"] > 0) | (mine["high"] < 0)]
         row = mine.loc[mine["effect"].abs().idxmax()]
         sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
-        words = f"max LR moves most with {row['setting']} {row['value']}: {row['effect']:+.2f} ["
+        words = f"{row['setting']} {row['value']} moves max LR most: {row['effect']:+.2f} ["
         assert words in sentence
         assert "the loss is lowest" in sentence and "from the mean of all" in sentence
     wide = dataclasses.replace(data, instrument=data.instrument.assign(low=-9.0, high=9.0))

@@ -306,8 +306,8 @@ def test_unsmoothed_shows_both_kinds_of_validation(data):
     assert lines(right, "training, smoothed")
     (raw,) = lines(left, "training, raw")
     run = data.traces("validation", KERAS)[0]
-    seen = np.isfinite(run.loss) & (run.loss < left.get_ylim()[1])
-    np.testing.assert_array_equal(raw.get_ydata()[seen], run.loss[seen])
+    seen = np.isfinite(run.raw_loss) & (run.raw_loss < left.get_ylim()[1])
+    np.testing.assert_array_equal(raw.get_ydata()[seen], run.raw_loss[seen])  # without penalty
 
 
 def test_batch_sizes_raw_and_smoothed(data):
@@ -580,7 +580,8 @@ def test_what_is_missing_is_named(tmp_path):
     for title in (
         "Range tests with the same initial weights", "Framework or protocol?",
         "Two initialisations, two ranges", "Batch sizes, raw and smoothed",
-        "Training curves of weights A and B", "Policies at the same maximum learning rate",
+        "Training curves at the suggested learning rates",
+        "Policies at the same maximum learning rate",
     ):  # fmt: skip
         assert re.search(rf'class="missing"[^>]*><b>{re.escape(title)}</b>', page), title
     metrics = json.loads(made["metrics.json"])

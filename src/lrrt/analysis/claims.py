@@ -107,7 +107,16 @@ def _worst_share(found: Mapping[Case, list[bool]]) -> tuple[str, tuple[float, fl
 
 
 def _listed(found: Mapping[Case, list[bool]]) -> str:
-    return "; ".join(f"{case_name(case)}: {sum(r)} of {len(r)}" for case, r in found.items())
+    """How many of each case, and each one's own verdict where these differ."""
+    verdicts = {
+        case: beside(share_interval(sum(runs), len(runs)), 0.5)
+        for case, runs in found.items() if runs
+    }  # fmt: skip
+    own = verdicts if len(set(verdicts.values())) > 1 else {}
+    return "; ".join(
+        f"{case_name(case)}: {sum(runs)} of {len(runs)}{f' ({own[case]})' if case in own else ''}"
+        for case, runs in found.items()
+    )
 
 
 def _level(trace: Trace) -> float:
@@ -401,10 +410,11 @@ def transfer_harms(study: Study) -> Finding:
     epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
     early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
     return Finding(
-        f"Weights B at A's maximum LR: {counted(cells['outcome'], OUTCOMES)} of {len(cells)} pairs "
-        f"with disjoint ranges;{early if both['epochs'].nunique() > 1 else ''} at B's own maximum: "
-        f"{counted(control['compared_outcome'], OUTCOMES)}. Interval: the share that diverges or "
-        f"overfits.{missing}", verdict, interval,
+        f"Of {len(cells)} {'pairs' if len(cells) > 1 else 'pair'} with disjoint ranges, weights B "
+        f"at A's maximum LR: after {cells['epochs'].iloc[0]} epochs "
+        f"{counted(cells['outcome'], OUTCOMES)};{early if both['epochs'].nunique() > 1 else ''} at "
+        f"B's own maximum: {counted(control['compared_outcome'], OUTCOMES)}. Interval: the share "
+        f"that diverges or overfits.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -498,6 +508,7 @@ def torch_is_lower(study: Study) -> Finding:
             low, high = (number(log_quantiles(rows[q], [0.5])[0]) for q in ("min_lr", "max_lr"))
             crossed.append(f"{case_name(case)} ({low}, {high}), n = {len(rows)}")
     tail = f" Crossed, which tells protocol from framework: {'; '.join(crossed)}."
+    tail += " (Unpaired; the framework figure pairs runs of equal seeds.)"
     return Finding(
         f"fastai (n = {len(ours)}) beside Keras (n = {len(theirs)}), {'; '.join(parts)}."
         f"{tail if crossed else ''} Interval: ratio of the median maximum LRs.", verdict, interval,
@@ -534,7 +545,7 @@ def unsafe_without_smoothing(study: Study) -> Finding:
     """Unsafe: at the suggested maximum LR the raw loss (running median of five) has already risen
     by 10 % from its lowest at smaller LRs. Holds if in every home case the interval of the share
     of weights-sweep runs lies above one half; does not hold if it lies below in a case. The same
-    of the validation loss, not smoothed at all, in the validation sweeps is shown beside it."""
+    of the validation loss (likewise) in the validation sweeps is shown beside it."""
 
     def risen(lr: np.ndarray, loss: np.ndarray, maximum: float) -> bool:
         last = max(int(np.searchsorted(lr, maximum * (1 + 1e-9))) - 1, 0)
@@ -553,7 +564,7 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         for trace in traces:
             maximum = float(maxima["max_lr"].get((*trace.case, trace.run), math.nan))
             if math.isfinite(maximum):
-                validated.append(risen(trace.trained_lr, trace.val_loss, maximum))
+                validated.append(risen(trace.trained_lr, running_median(trace.val_loss), maximum))
     beside_it = (
         f"the validation loss has in {sum(validated)} of {len(validated)} validated range tests"
         if validated

@@ -22,7 +22,7 @@ def inline(svg: bytes, prefix: str) -> Markup:
     rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
     rest = rest.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
     rest = re.sub(r"\n\s*", "\n", rest)
-    size = f"min-width: {0.72 * width:.0f}px; max-width: {1.4 * width:.0f}px"
+    size = f"min-width: {width:.0f}px; max-width: {1.4 * width:.0f}px"
     # Safe: matplotlib escapes what it writes, and names in it are text or drawn as shapes.
     return Markup(f'{root} style="{size}" aria-hidden="true">{rest}')
 

@@ -137,8 +137,9 @@ def below(values: np.ndarray, top: float) -> np.ndarray:
 
 def effect(row: Mapping) -> str:
     """An effect with its sign and, where it has one, its interval (``low``, ``high``)."""
-    text = f"{row['effect']:+.2f}"
-    return f"{text} [{row['low']:+.2f}, {row['high']:+.2f}]" if np.isfinite(row["low"]) else text
+    # Rounded first, and 0 added: what is shown as none has no minus.
+    text, *ends = (f"{round(row[name], 2) + 0:+.2f}" for name in ("effect", "low", "high"))
+    return f"{text} [{', '.join(ends)}]" if np.isfinite(row["low"]) else text
 
 
 def tip(text: str) -> str:

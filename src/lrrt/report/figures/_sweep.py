@@ -26,6 +26,9 @@ def caption(data: StudyData, sweep: str, what_changes: str, case: Case) -> str:
     fallback = int(rows["fallback"].astype(bool).sum())
     if fallback:
         notes += f" In {fallback} of {len(rows)} runs min LR is the rule's fallback, max LR / 10."
+    wrong = int((rows["min_lr"] > rows["max_lr"]).sum())
+    if wrong:
+        notes += f" In {wrong} of {len(rows)} runs min LR is above max LR, which is no range."
     abstained = int(rows["max_lr"].isna().sum())
     if abstained:
         notes += f" In {abstained} of {len(rows)} runs the rule suggests no max LR."

@@ -1,6 +1,5 @@
 """Every protocol on every backend, side by side: is it the framework or the protocol?"""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,29 +30,28 @@ def _line(row: dict) -> str:
 
 
 def headline(data: StudyData) -> str:
-    """The effects averaged over the other factor, and whether the backend's is told from none."""
+    """The effects averaged over the other factor, and which are not told from none."""
     main = data.framework[data.framework["at"].str.contains(" and ")].dropna(subset=["effect"])
     parts, counts = [], []
     for kind in ("protocol", BACKEND):
         rows = main[main["effect_of"] == kind]
         if len(rows) != len(QUANTITIES) or rows["quantity"].nunique() != len(QUANTITIES):
             return ""
-        sizes = " and ".join(style.effect(row) for row in rows.to_dict("records"))
+        sizes = " and ".join(map(_told, rows.to_dict("records")))
         first = rows.iloc[0]
         parts.append(f"{sizes} decades from {style.name(first['origin'])} to "
                      f"{style.name(first['target'])}")  # fmt: skip
         counts += rows["n"].tolist()
     names = " and ".join(style.name(quantity) for quantity in rows["quantity"])
-    inside = rows[(rows["low"] <= 0) & (rows["high"] >= 0)]
-    told = "" if not np.isfinite(rows["low"]).all() else (
-        ", which is not told from none" if len(inside) == len(rows) else ", which is not zero"
-        if not len(inside) else ", which is not zero for one of them"
-    )  # fmt: skip
     n = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return (
-        f"With the same weights and batches, {names} move by {parts[0]}, and by {parts[1]}{told} "
+        f"With the same weights and batches, {names} move by {parts[0]}, and by {parts[1]} "
         f"(n = {n})."
     )
+
+
+def _told(row: dict) -> str:
+    return style.effect(row) + (" (not told from none)" if row["low"] <= 0 <= row["high"] else "")
 
 
 def caption(data: StudyData) -> str:

@@ -53,9 +53,10 @@ def caption(data: StudyData, case: tuple[str, str, str]) -> str:
         ]  # fmt: skip
         falls.append("{}: {:.0%} and {:.0%}".format(size, *np.median(lowest, axis=0)))
     return (
-        f"Batch sizes {', '.join(parts)}. Left: median across runs of the raw training loss under "
-        f"a centred running median of {WINDOW} steps, which does not lag. Right: median of the "
-        "smoothed loss (EMA, 0.98). Dots: each run's suggested max LR. Lowest loss over the first, "
+        f"Batch sizes {', '.join(parts)}. Left: median across runs of the raw training loss that "
+        f"the finder records, under a centred running median of {WINDOW} steps, which does not "
+        "lag. Right: median of the smoothed loss (EMA, 0.98). Dots: each run's suggested max LR, "
+        "their height only keeps batch sizes apart. Lowest loss over the first, "
         f"left and right, median of runs: {'; '.join(falls)}."
     )
 
@@ -86,5 +87,11 @@ def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
         ax.set_title(words)
     lrs = next(iter(groups.values()))[0].lr
     grid[0, 0].set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
-    grid[0, 0].legend(title="batch size", loc="lower left", ncols=1 + (len(groups) > 4))
+    grid[0, 0].legend(
+        title="batch size",
+        loc="lower left",
+        ncols=1 + (len(groups) > 4),
+        framealpha=0.9,
+        bbox_to_anchor=(0, 0.02),
+    )
     return figure

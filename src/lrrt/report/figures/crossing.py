@@ -43,7 +43,8 @@ def caption(data: StudyData) -> str:
         f"n = {len(rows)} trainings, two a pair: weights B at the max LR suggested for run A, and, "
         f"as a control, at the one suggested for run B itself. Best validation accuracy of the "
         f"first {rows['compared_epochs'].iloc[0]} epochs, which all trainings have (one that "
-        f"stopped before its first one ended lies below zero). Colour: outcome after them. "
+        f"stopped before its first one ended lies below zero). Colour: outcome after them; "
+        f"a training that went on can have ended otherwise. "
         f"{'. '.join(parts)}."
     )
 

@@ -28,7 +28,7 @@ def shown(data: StudyData) -> pd.DataFrame:
 
 
 def findings(data: StudyData) -> list[str]:
-    """What moves the range most, how far the EMA lags, where restarts turn."""
+    """Which other setting moves the range most, how far the EMA lags, where restarts turn."""
     sentences = []
     table = shown(data)
     for protocol in dict.fromkeys(table["protocol"]):
@@ -40,7 +40,8 @@ def findings(data: StudyData) -> list[str]:
             if any(sure):
                 sure = mine[sure]
                 row = sure.loc[sure["effect"].abs().idxmax()]
-                parts.append(f"{style.name(quantity)} moves most with {_words(row)}: {_size(row)}")
+                parts.append(f"smoothing apart, {_words(row)} moves {style.name(quantity)} most: "
+                             f"{_size(row)}")  # fmt: skip
             elif len(mine):
                 parts.append(f"of no setting is the effect on {style.name(quantity)} told from "
                              f"none (n = {mine['n'].max()})")  # fmt: skip
@@ -103,9 +104,9 @@ def caption(data: StudyData) -> str:
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     text = (
         f"Top: mean log10 difference of the suggested LR to the default, each protocol's own rule, "
-        f"n = {n} runs paired by seed; bars: its 95 % t interval. A "
-        f"cross: no run has a suggestion; bars are cut at the axes. Beta, trim, stop factor and "
-        f"smoothing are replayed on the curves of the weights sweep ({data.scale_of()}; smoothing: "
+        f"n = {n} runs paired by seed; bars: its 95 % t interval. A cross at the edge: no run has "
+        f"a suggestion; bars are cut at the axes. Beta, trim, stop factor and smoothing are "
+        f"replayed on the curves of the weights sweep ({data.scale_of()}; smoothing: "
         f"the rule {LAG}, against its EMA); steps, range and shape of the ramp took runs of their "
         f"own ({data.scale_of(settings)})."
     )
@@ -158,10 +159,10 @@ def draw(data: StudyData) -> Figure | None:
         if reach > 0:  # of two runs an interval can be ten times as wide
             ax.set_xlim(-reach, reach)
         ax.set_title(style.name(quantity))
-    for j, protocol in enumerate(protocols):
-        home = data.config.protocols[protocol].home
-        grid[0, 0].plot([], [], MARKS[j % len(MARKS)], color=style.colour(home, protocol),
-                        label=style.name(protocol))  # fmt: skip
+    drawn = zip(table["backend"], table["protocol"], strict=True)
+    for case in sorted(set(drawn), key=lambda case: (protocols.index(case[1]), case[0])):
+        grid[0, 0].plot([], [], MARKS[protocols.index(case[1]) % len(MARKS)],
+                        color=style.colour(*case), label=style.short_label(*case))  # fmt: skip
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if rows == 2:
         for ax, protocol in zip(grid[1], restarts["protocol"].unique(), strict=False):
@@ -178,7 +179,7 @@ def _dot(ax, row: dict, line: float, marker: str) -> None:
     shade = style.colour(row["backend"], row["protocol"])
     words = f"{style.label(row['backend'], row['protocol'])}, {_words(row)}: "
     if not np.isfinite(row["effect"]):
-        ax.plot([0], [line], "x", color=shade, markersize=5,
+        ax.plot([0.02], [line], "x", color=shade, markersize=5, transform=ax.get_yaxis_transform(),
                 gid=style.tip(words + f"no suggestion in {row['abstained']} runs"))  # fmt: skip
         return
     words += f"{_size(row)} from {number(row['default'])}, n = {row['n']}"

@@ -11,7 +11,7 @@ from lrrt.runs.probes import MEASURED_LRS
 
 ORDER = 69
 SECTION = "Initial weights and batch order"
-TITLE = "Why the loss turns: step size against curvature"
+TITLE = "Where the loss turns, and where steps exceed the stability bound"
 NEEDS = "ramps whose curvature was measured, on torch (mechanism.runs)"
 RUNS_OF = "mechanism"
 
@@ -40,7 +40,7 @@ def findings(data: StudyData) -> list[str]:
             gap = np.log10(crossed["turn"] / crossed["crossing"]).mean()
             text += (
                 f"; steps first exceed the stability bound with momentum at {number(crossing)} "
-                f"({len(crossed)} of {n} runs), so that the loss turns {abs(gap):.2f} decades "
+                f"({len(crossed)} of {n} runs), and the loss turns {abs(gap):.2f} decades "
                 f"{'later' if gap >= 0 else 'earlier'}"
             )
         else:

@@ -12,7 +12,7 @@ from lrrt.report.style import number
 
 ORDER = 80
 SECTION = "A's range on B's weights"
-TITLE = "Outcomes of training weights A and B at each range"
+TITLE = "Outcomes of trainings at the suggested learning rates"
 NEEDS = "trainings of the divergence stage"
 
 
@@ -46,7 +46,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
         return None
     columns = sorted({(row.lr, row.lr_of, row.lr_kind) for row in rows.itertuples()})
     lines = sorted({(row.weights_from, _cells.weights_words(row)) for row in rows.itertuples()})
-    figure, grid = style.axes(1, 1, (max(6.0, 1.6 + 0.95 * len(columns)), 1.3 + 0.6 * len(lines)))
+    figure, grid = style.axes(1, 1, (max(6.6, 1.6 + 0.95 * len(columns)), 1.3 + 0.6 * len(lines)))
     ax = grid[0, 0]
     for row in rows.itertuples():
         x = columns.index((row.lr, row.lr_of, row.lr_kind))
@@ -58,6 +58,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
         ))  # fmt: skip
         accuracy = row.final_val_accuracy
         text = row.outcome + (f"\n{accuracy:.0%}" if pd.notna(accuracy) else "")
+        text += f", {row.epochs} epochs" if rows["epochs"].nunique() > 1 else ""
         ax.text(x, y, text, ha="center", va="center", fontsize=9, color="black")
     ax.set(
         xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5),

@@ -49,10 +49,12 @@ def caption(data: StudyData, case: Case) -> str:
         f"to {number(pair[letter]['max_lr'])}"
         for letter in "AB"
     )
+    no_range = f" {pair['abstained']} more runs have no range." if pair["abstained"] else ""
     return (
         f"The two of n = {pair['n']} runs whose suggested ranges lie furthest apart. {ranges}: "
         f"{verdict(pair)}. Of all {pair['pairs']} pairs of runs, {pair['disjoint_pairs']} are "
-        "disjoint. Thick: smoothed training loss; thin: raw. Loss axis cut."
+        f"disjoint.{no_range} Thick: smoothed training loss; thin: raw, as the finder records it. "
+        "Loss axis cut."
     )
 
 

@@ -33,7 +33,9 @@ def caption(data: StudyData) -> str:
     return (
         f"n = {len(rows)} trainings: weights A (circles) and B (diamonds), each at A's max LR "
         "(filled) and at B's (hollow), the LR being the policy's maximum. Best validation "
-        f"accuracy; a training that stopped in its first epoch is at zero. {'; '.join(parts)}."
+        f"accuracy; a training that stopped in its first epoch is at zero. One cycle: up to the "
+        "maximum, then down to nothing; triangular: from a quarter of it up and down, three times; "
+        f"warm restarts: down from it to nothing, three times. {'; '.join(parts)}."
     )
 
 

@@ -11,11 +11,11 @@ from lrrt.report.study import StudyData
 
 ORDER = 90
 SECTION = "A's range on B's weights"
-TITLE = "Training curves of weights A and B"
+TITLE = "Training curves at the suggested learning rates"
 NEEDS = "trainings of the divergence stage"
 PANELS = {
     "train_loss": "training loss\n(nats)",
-    "train_eval_loss": "evaluated on\ntraining images",
+    "train_eval_loss": "the same, running\nstatistics (nats)",
     "val_accuracy": "validation\naccuracy",
 }
 LOSSES = ("train_loss", "train_eval_loss")
@@ -42,13 +42,18 @@ def caption(data: StudyData, case: Case) -> str:
     other = (
         " Squares: weights passed through the other framework." if any(rows["weights_from"]) else ""
     )
+    reference = rows["lr_of"].eq("reference").any()
+    stopped = (
+        " A cross marks where a loss was not finite and the training stopped."
+        if rows["stopped_at_step"].notna().any()
+        else ""
+    )
     return (
         f"n = {rows['training'].nunique()} trainings at a constant LR; an epoch is {length}. "
         "Upper: mean training loss of the epoch's steps, by the statistics of each batch; middle: "
         "loss on training images after it, by batch norm's running ones (both axes cut); lower: "
-        "accuracy on the test images, likewise. Solid: A's learning rates, dashed: B's, dotted: "
-        "the reference; darker is larger. A cross marks where a loss was not finite and the "
-        f"training stopped.{other}"
+        "accuracy on the test images, likewise. Solid: A's learning rates, dashed: B's"
+        f"{', dotted: the reference' if reference else ''}; darker is larger.{stopped}{other}"
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
-from lrrt.analysis.statistics import log_quantiles
+from lrrt.analysis.statistics import log_quantiles, running_median
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -41,11 +41,12 @@ def regions(trace: Trace) -> tuple[float, float]:
 
 def caption(data: StudyData) -> str:
     case, trace, low, high = chosen(data)
-    raw = float(trace.trained_lr[int(np.argmin(trace.steady))])
+    raw = float(trace.lr[int(np.argmin(running_median(trace.loss)))])
     return (
         f"One range test (n = 1): {style.label(*case)}, weights seed "
         f"{trace.weights_seed}, batch {trace.batch_size}; the run whose max LR is nearest the "
-        f"median of its sweep. Raw loss and its moving average (EMA, 0.98). Suggested range "
+        f"median of its sweep. Raw loss, as the finder records it, and its moving average (EMA, "
+        f"0.98). Suggested range "
         f"{number(low)} to {number(high)}. The plateau ends where the average has fallen by "
         f"{PLATEAU_SHARE:.0%}; the explosion begins at its minimum. The average lags: the raw loss "
         f"(running median of five) is lowest at {number(raw)}. Loss axis cut."
@@ -65,10 +66,9 @@ def draw(data: StudyData) -> Figure | None:
         style.REGIONS.items(), edges[:-1], edges[1:], strict=True
     ):
         ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
-        narrow = right < 6 * left  # too narrow for its name, which goes to its outer end
-        ax.text(right if narrow else np.sqrt(left * right), 0.97, f"{name} ",
-                transform=ax.get_xaxis_transform(), ha="right" if narrow else "center", va="top",
-                color=style.INK)  # fmt: skip
+        narrow = right < 15 * left  # too narrow for its name, which then stands upright
+        ax.text(np.sqrt(left * right), 0.97, name, transform=ax.get_xaxis_transform(), ha="center",
+                va="top", color=style.INK, rotation=90 if narrow else 0)  # fmt: skip
     shade = style.colour(*case)
     ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1,
             label="raw loss")  # fmt: skip

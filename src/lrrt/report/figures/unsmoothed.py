@@ -44,9 +44,10 @@ def caption(data: StudyData, case: Case) -> str:
         "norm's running statistics on their way from 0 and 1 to those of the data."
     ) * ("validation" in runs)
     return (
-        f"Left: raw training loss of each batch, and loss on all {images:,} test images after each "
-        f"step ({counts}). Right: the same training loss smoothed (EMA, 0.98), as the finder sees "
-        f"it. Dotted: the suggested max LR. Every run is drawn; loss axes cut.{warming}"
+        f"Left: raw training loss of each batch, without penalty, and loss on all {images:,} test "
+        f"images after each step ({counts}). Right: what the finder records of the same training, "
+        "smoothed (EMA, 0.98). Dotted: the suggested max LR. Every run is drawn; loss axes "
+        f"cut.{warming}"
     )
 
 
@@ -60,8 +61,10 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     top = style.loss_axis(left, [trace.loss[0] for trace in first], 2.0)
     for i, trace in enumerate(first):
         words = f"weights seed {trace.weights_seed}, order seed {trace.order_seed}"
-        for ax, alpha in ((left, 1.0), (right, 0.3)):
-            ax.plot(trace.lr, style.below(trace.loss, top), color=style.TRAIN_COLOUR, alpha=alpha,
+        for ax, lr, loss, alpha in (
+            (left, trace.trained_lr, trace.raw_loss, 1.0), (right, trace.lr, trace.loss, 0.3),
+        ):  # fmt: skip
+            ax.plot(lr, style.below(loss, top), color=style.TRAIN_COLOUR, alpha=alpha,
                     linewidth=1, gid=style.tip(f"training, raw: {words}"),
                     label=None if i else "training, raw")  # fmt: skip
         right.plot(trace.lr, style.below(trace.smoothed, top), color=style.TRAIN_COLOUR,
@@ -70,7 +73,8 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     for sweep, traces in runs.items():
         statistics, shade = SWEEPS[sweep]
         for i, trace in enumerate(traces):
-            left.plot(trace.lr, style.below(trace.val_loss, top), color=shade, linewidth=1.2,
+            left.plot(trace.trained_lr, style.below(trace.val_loss, top), color=shade,
+                      linewidth=1.2,
                       gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
                       label=None if i else f"validation, {statistics}")  # fmt: skip
     for value in data.suggested(first_sweep, case)["max_lr"].dropna():
