@@ -525,8 +525,8 @@ def test_the_headline_names_medians_outside_the_published_bars_and_longer_bars(d
     other.__dict__["published"] = pd.DataFrame([row, apart, few])  # as the property keeps it
     assert published.headline(other) == (
         "1 of 2 medians lie inside the published 10 to 90 % bars; outside: Keras, same weights: "
-        "max LR 2.0 [1.5, 3.0], published 3.0 to 6.0. In decades 1 of our bars are shorter than "
-        "the published ones, 1.0 against 1.2 in the median."
+        "max LR 2.0 [1.5, 3.0], published 3.0 to 6.0. 1 of our 2 bars are shorter than the "
+        "published ones, 1.0 decades against 1.2 in the median."
     )
     other.__dict__["published"] = pd.DataFrame([few])
     assert published.headline(other) == ""

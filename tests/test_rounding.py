@@ -103,7 +103,13 @@ def test_the_figure_and_its_words(tmp_path):
     told = dataclasses.replace(data)
     told.__dict__["rounding"] = data.rounding.assign(n=6)
     assert "PyTorch, the post's fastai protocol, new weights: " in figure.headline(told)
-    assert "(0% [0%, 0%], n = 6), and moves it by +0.00" in figure.headline(told)
+    assert "max LR is the same in all 6" in figure.headline(told)
+    told.__dict__["rounding"] = told.rounding.assign(rounding=0.5, effect=0.2, low=0.1, high=0.3)
+    words = figure.headline(told)
+    assert (
+        "max LR scatters by 0.50 decades (0% [0%, 0%] of the variance, the seeds scatter" in words
+    )
+    assert "n = 6) and moves by +0.20 [+0.10, +0.30]" in words
     assert "rounding" in [table.name for table in tables(data, [])]
     with style.applied():
         drawn = figure.draw(data)

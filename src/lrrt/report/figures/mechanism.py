@@ -64,7 +64,7 @@ def headline(data: StudyData) -> str:
     return (
         f"From the LR at which steps first exceed the stability bound 2 (1 + m) / λ of the "
         f"Hessian's largest eigenvalue, the loss turns ({data.scale_of(data.config.mechanism)}) "
-        f"{' and '.join(parts)}."
+        f"{' and '.join(parts)} (less than 0: before)."
     )
 
 

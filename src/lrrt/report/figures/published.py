@@ -49,9 +49,9 @@ def headline(data: StudyData) -> str:
     others = f"; outside: {'; '.join(outside)}" if outside else ""
     return (
         f"{len(table) - len(outside)} of {len(table)} medians lie inside the published 10 to 90 % "
-        f"bars{others}. In decades {(ours < theirs).sum()} "
-        f"of our bars are shorter than the published ones, {number(ours.median())} against "
-        f"{number(theirs.median())} in the median."
+        f"bars{others}. {(ours < theirs).sum()} of our {len(table)} bars are shorter than the "
+        f"published ones, {number(ours.median())} decades against {number(theirs.median())} in the "
+        "median."
     )
 
 

@@ -20,10 +20,13 @@ NEEDS = (
 
 
 def _size(row: dict) -> str:
+    name = style.name(row["quantity"])
+    if row["rounding"] == row["effect"] == 0:
+        return f"{name} is the same in all {row['n']}"
     share = f"{row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}]"
     return (
-        f"{style.name(row['quantity'])} {number(row['rounding'])} beside {number(row['seeds'])} "
-        f"({share}, n = {row['n']}), and moves it by {style.effect(row)}"
+        f"{name} scatters by {number(row['rounding'])} decades ({share} of the variance, the seeds "
+        f"scatter it by {number(row['seeds'])}; n = {row['n']}) and moves by {style.effect(row)}"
     )
 
 
@@ -40,9 +43,7 @@ def headline(data: StudyData) -> str:
             sizes = "; ".join(_size(row) for row in told.to_dict("records"))
             parts.append(f"{_name(case)}: {sizes}")
     return "" if not parts else (
-        "With the same weights, batches and code, other rounding gives the suggestion a standard "
-        "deviation in decades, beside the seeds' (share of both variances), and a mean difference: "
-        f"{'. '.join(parts)}."
+        f"The same weights, batches and code on other arithmetic: {'. '.join(parts)}."
     )  # fmt: skip
 
 

@@ -76,17 +76,14 @@ def headline(data: StudyData) -> str:
     parts = []
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
-        left = [f"{style.name(row['quantity'])} {_leaves(row)}, {_otherwise(row)}{_sound(row)}"
+        left = [f"{style.name(row['quantity'])} {_leaves(row)}{_sound(row)}"
                 for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
         if left:
             parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
     if not parts:
         return ""
     scale = data.scale_of(data.config.variance)
-    return (
-        f"Of the spread ({scale}) the same weights leave, and would without one seed: "
-        f"{'; '.join(parts)}."
-    )
+    return f"Of the spread ({scale}) the same weights leave: {'; '.join(parts)}."
 
 
 def _sound(row: dict) -> str:
