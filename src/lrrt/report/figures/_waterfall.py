@@ -136,6 +136,7 @@ def caption(data: StudyData, scale: str) -> str:
         f"difference, with its 95 % t interval over seeds as a line; none of the {len(named)} is "
         "widened for their number. What a factor does depends on what was exchanged before it: its "
         f"bar is for these orders. Our ends are geometric means. "
+        "Blue raises the LR, orange lowers it, grey is no named factor. "
         f"What is not named is left between the factors' sum and our second end.{away} "
         f"{findings(data, scale)}"
     )
