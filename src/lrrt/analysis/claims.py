@@ -98,20 +98,23 @@ def decision_rules() -> dict[str, str]:
 
 def _worst_share(found: Mapping[Case, list[bool]]) -> tuple[str, tuple[float, float] | None]:
     """Verdict on a share that must exceed one half in every case; the interval of the lowest."""
-    intervals = [share_interval(sum(runs), len(runs)) for runs in found.values() if runs]
-    if not intervals:
+    judged = _judged(found)
+    if not judged:
         return UNDECIDED, None
-    verdicts = [beside(interval, 0.5) for interval in intervals]
+    intervals, verdicts = zip(*judged.values(), strict=True)
     overall = next((v for v in (DOES_NOT_HOLD, UNDECIDED) if v in verdicts), HOLDS)
     return overall, min(intervals)
 
 
+def _judged(found: Mapping[Case, list[bool]]) -> dict[Case, tuple[tuple[float, float], str]]:
+    """Of each case with runs the interval of its share, and whether that exceeds one half."""
+    intervals = {case: share_interval(sum(r), len(r)) for case, r in found.items() if r}
+    return {case: (interval, beside(interval, 0.5)) for case, interval in intervals.items()}
+
+
 def _listed(found: Mapping[Case, list[bool]]) -> str:
     """How many of each case, and each one's own verdict where these differ."""
-    verdicts = {
-        case: beside(share_interval(sum(runs), len(runs)), 0.5)
-        for case, runs in found.items() if runs
-    }  # fmt: skip
+    verdicts = {case: verdict for case, (_, verdict) in _judged(found).items()}
     own = verdicts if len(set(verdicts.values())) > 1 else {}
     return "; ".join(
         f"{case_name(case)}: {sum(runs)} of {len(runs)}{f' ({own[case]})' if case in own else ''}"
@@ -585,10 +588,9 @@ def validation_cost(study: Study) -> Finding:
     batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
     least 10, does not hold if all are below; undecided otherwise, and without kept times. Where
     those that do not validate are less than two, or spread more than twofold (10 to 90 %), the
-    ratio decides nothing.
-    The interval is from the least ratio to the largest, of those that decide, if any do. Beside
-    it, from counts of images alone, a training step being three
-    times a forward pass."""
+    ratio decides nothing. The interval is from the least ratio to the largest, of those that
+    decide, if any do. Beside it, from counts of images alone, a training step being three times a
+    forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
     alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]

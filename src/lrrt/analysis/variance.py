@@ -367,19 +367,13 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
                 rows.append((*case, name_of(fixed), *[np.nan] * 13, *counts))
                 continue
             ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
-            less = _NONE
-            if without is not None and _total(without.estimate):
-                less = _ratio(
-                    *(_left(without.estimate, names) for names in (fixed, ())),
-                    *(_left(without.draws, names) for names in (fixed, ())),
-                )
-            total, left, beside = (_left(found.estimate, names) for names in ((), fixed, (0,)))
-            drawn = [_left(found.draws, names) for names in ((), fixed, (0,))]
             rows.append((
-                *case, name_of(fixed), total**0.5, left**0.5,
-                *_ratio(left, total, drawn[1], drawn[0]),
-                min(ratios, default=np.nan), max(ratios, default=np.nan), *less,
-                *_ratio(left, beside, drawn[1], drawn[2]), *counts,
+                *case, name_of(fixed),
+                *(_left(found.estimate, names) ** 0.5 for names in ((), fixed)),
+                *_ratio(found, fixed, ()),
+                min(ratios, default=np.nan), max(ratios, default=np.nan),
+                *(_ratio(without, fixed, ()) if without else _NONE),
+                *_ratio(found, fixed, (0,)), *counts,
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
 
@@ -404,10 +398,11 @@ def _left(components: dict, fixed: Term) -> np.ndarray:
     return np.where(left > ROUNDING * total, left, 0.0)
 
 
-def _ratio(
-    one: float, other: float, one_draws: np.ndarray, other_draws: np.ndarray
-) -> tuple[float, float, float]:
-    """Ratio of standard deviations with its interval, from variances."""
+def _ratio(found: Decomposition, fixed: Term, beside: Term) -> tuple[float, float, float]:
+    """Ratio of what is left with ``fixed`` to that with ``beside`` fixed, as standard deviations,
+    with its interval."""
+    one, other = (_left(found.estimate, names) for names in (fixed, beside))
+    one_draws, other_draws = (_left(found.draws, names) for names in (fixed, beside))
     if not other:
         return _NONE
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -115,6 +115,10 @@ FACTORS = {
 }
 
 
+def _limited(count: int, limits: dict[str, int], backend: str, protocol: str) -> int:
+    return min(count, limits.get(f"{backend}-{protocol}", count))
+
+
 @dataclass
 class SweepConfig:
     """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home.
@@ -142,7 +146,7 @@ class SweepConfig:
     def count(self, backend: str, protocol: str, home: str) -> int:
         """Runs of one batch size of a case; ``home``: the protocol's."""
         runs = self.runs if home == backend else self.crossed_runs
-        return min(runs, self.limits.get(f"{backend}-{protocol}", runs))
+        return _limited(runs, self.limits, backend, protocol)
 
     def runs_on(self, backend: str) -> bool:
         return self.backends is None or backend in self.backends
@@ -187,8 +191,7 @@ class DivergenceConfig:
 
     def count(self, backend: str, protocol: str) -> int:
         """Pairs of a case."""
-        limit = self.limits.get(f"{backend}-{protocol}", self.pairs_per_case)
-        return min(self.pairs_per_case, limit)
+        return _limited(self.pairs_per_case, self.limits, backend, protocol)
 
 
 class Scaled(Protocol):

@@ -9,6 +9,7 @@ from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.statistics import log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import _sweep
+from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
 
@@ -51,7 +52,7 @@ def headline(data: StudyData) -> str:
 
 
 def _told(row: dict) -> str:
-    return style.effect(row) + (" (not told from none)" if row["low"] <= 0 <= row["high"] else "")
+    return style.effect(row) + ("" if told(row) else " (not told from none)")
 
 
 def caption(data: StudyData) -> str:
