@@ -135,7 +135,14 @@ def frames(config: Config) -> dict:
         chosen[name] = choose_pairs(rows[rows["sweep"] == "weights"], count)
         for pair_name, pair in pairs_of(name, chosen[name]).items():
             planned += training_specs(
-                config, DIGEST, backend, protocol, pair_name, pair, grid=pair_name == name
+                config,
+                DIGEST,
+                backend,
+                protocol,
+                pair_name,
+                pair,
+                swap=False,
+                grid=pair_name == name,
             )
     trainings = training_table(planned, Formulas([plan.spec for plan in planned]))
     ladder = rungs(config, DIGEST)

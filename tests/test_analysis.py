@@ -508,12 +508,24 @@ def test_transfer_harms(outcomes, expected):
     ([0.3, math.nan], [0.2, math.nan, math.nan], UNDECIDED),  # both stopped: a tie
 ])  # fmt: skip
 def test_same_weights(own, other, expected):
-    cells = []
-    for name in names(6):
-        for lr_of, accuracies in (("B", own), ("A", other)):
-            cells.append({"pair": name, "lr_of": lr_of, "val_accuracy": accuracies,
-                          "val_loss": [1.0] * len(accuracies)})  # fmt: skip
+    cells = [
+        {"pair": name, "weights": weights, "lr_of": lr_of, "val_accuracy": accuracies,
+         "val_loss": [1.0] * len(accuracies)}
+        for name in names(6)
+        for weights, both in (("A", "AB"), ("B", "BA"))
+        for lr_of, accuracies in zip(both, (own, other), strict=True)
+    ]  # fmt: skip
     assert verdict_of(judged.same_weights, **trained(*cells)) == expected
+    one_sided = [cell for cell in cells if cell["weights"] == "B"]
+    finding = judged.same_weights(study(**trained(*one_sided)))
+    assert finding.verdict == UNDECIDED and finding.interval is None
+    # A low LR is better for all: nobody's own.
+    exchanged = {"A": "B", "B": "A"}
+    low = [
+        cell | ({"lr_of": exchanged[cell["lr_of"]]} if cell["weights"] == "A" else {})
+        for cell in cells
+    ]
+    assert verdict_of(judged.same_weights, **trained(*low)) == UNDECIDED
 
 
 def test_torch_is_lower():

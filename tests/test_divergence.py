@@ -249,8 +249,16 @@ def test_training_specs_with_policies_and_of_further_pairs():
         ("A", "A", "max"), ("A", "B", "max"), ("B", "A", "max"), ("B", "B", "max"),
     ]  # fmt: skip
     assert {t.spec.steps for t in found} == {7}
-    further = training_specs(config, "d", "torch", "p", "torch-p-2", PAIR, grid=False)
+    further, swapped = (
+        training_specs(config, "d", "torch", "p", "torch-p-2", PAIR, swap=swap, grid=False)
+        for swap in (False, True)
+    )
     assert cells(further) == [("B", "A", "max", 1.0, 5), ("B", "B", "max", 0.01, 2)]
+    assert cells(swapped) == [
+        *cells(further),
+        ("A", "A", "max", 1.0, 2),
+        ("A", "B", "max", 0.01, 2),
+    ]
     assert {t.pair for t in further} == {"torch-p-2"}
 
 
@@ -365,12 +373,14 @@ def test_stage(study):
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
-@pytest.mark.parametrize("grid_pairs, counts", [(0, [2, 2]), (2, [14, 14])])
-def test_the_grid_is_trained_of_as_many_pairs_as_asked(study, grid_pairs, counts):
+@pytest.mark.parametrize("swap_pairs, grid_pairs, counts", [
+    (0, 0, [2, 2]), (1, 0, [4, 2]), (0, 2, [14, 14]), (2, 1, [14, 4]),
+])  # fmt: skip
+def test_swap_and_grid_are_trained_of_as_many_pairs_as_asked(study, swap_pairs, grid_pairs, counts):
     from lrrt.stages import divergence as stage
 
     params = json.loads(Path("params.yaml").read_text())
-    params["divergence"]["grid_pairs"] = grid_pairs
+    params["divergence"] |= {"swap_pairs": swap_pairs, "grid_pairs": grid_pairs}
     Path("params.yaml").write_text(json.dumps(params))
     stage.main([])
     outcomes = pd.read_parquet(OUTPUTS[1])

@@ -352,11 +352,12 @@ def test_stopped_trainings_are_crossed(data):
     assert len(crosses) == len(stopped) > 0
 
 
-def test_crossing_has_two_trainings_a_pair(data):
+def test_crossing_has_two_trainings_of_the_same_weights_on_a_line(data):
     ax = drawn(crossing, data).axes[0]
-    assert len(ax.get_yticklabels()) == 4  # two cases, two pairs each
-    assert len(lines(ax, "weights B")) == 8
-    assert "at A's max LR" in crossing.caption(data)
+    labels = [label.get_text()[-9:] for label in ax.get_yticklabels()]
+    assert labels == ["pair 1, B", "pair 1, A", "pair 2, B"] * 2  # two cases
+    assert len(lines(ax, "weights B")) == 8 and len(lines(ax, "weights A")) == 4
+    assert "weights A at A's max LR" in crossing.caption(data)
 
 
 def test_rules_are_all_on_the_same_curves(data):

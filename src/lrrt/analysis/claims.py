@@ -409,6 +409,9 @@ def transfer_harms(study: Study) -> Finding:
     verdict = beside((low, high), 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     missing += f" {LAGGING}" if lagging else ""
+    native = study.cells(weights="A", lr_of="A", lr_kind="max")
+    native = native[native["pair"].isin(disjoint)]
+    itself = f"; weights A at it: {counted(native['compared_outcome'], OUTCOMES)}"
     both = pd.concat([cells, control])
     epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
     early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
@@ -416,7 +419,8 @@ def transfer_harms(study: Study) -> Finding:
         f"Of {len(cells)} {'pairs' if len(cells) > 1 else 'pair'} with disjoint ranges, weights B "
         f"at A's maximum LR: after {cells['epochs'].iloc[0]} epochs "
         f"{counted(cells['outcome'], OUTCOMES)};{early if both['epochs'].nunique() > 1 else ''} at "
-        f"B's own maximum: {counted(control['compared_outcome'], OUTCOMES)}. Interval: the share "
+        f"B's own maximum: {counted(control['compared_outcome'], OUTCOMES)}"
+        f"{itself if len(native) else ''}. Interval: the share "
         f"that diverges or overfits.{missing}", verdict, interval,
     )  # fmt: skip
 
@@ -432,22 +436,27 @@ def _disjoint_pairs(study: Study) -> list[str]:
 
 @claim("Use the same initial weights for the finder and for the training that follows.")
 def same_weights(study: Study) -> Finding:
-    """Over all weights, A or B of any pair, that were trained both at their own maximum LR and at
-    the other run's: holds if the interval of the share that reaches the higher validation accuracy
-    at its own maximum (after equally many epochs; 0 for a training that stopped) lies above one
-    half; does not hold if below."""
-    better = total = 0
-    trained = sorted(set(study.cells(lr_kind="max")["pair"]))
-    for pair, weights in itertools.product(trained, ("AB", "BA")):
-        cells = [
-            study.cells(pair=pair, weights=weights[0], lr_of=lr_of, lr_kind="max")["training"]
-            for lr_of in weights  # its own, then the other's
-        ]
-        if not all(map(len, cells)):
-            continue
-        own, other = study.accuracies([cell.iloc[0] for cell in cells])
-        if own != other:
-            better, total = better + (own > other), total + 1
+    """Over both weights, A and B, of all pairs of which both were trained both at their own maximum
+    LR and at the other run's: holds if the interval of the share that reaches the higher validation
+    accuracy at its own maximum (after equally many epochs; 0 for a training that stopped) lies
+    above one half; does not hold if below. (A's maximum is the higher one: weights B alone would
+    tell a low LR from a high one, not their own from another's.)"""
+    better = total = low_better = low_total = 0
+    for pair in sorted(set(study.cells(lr_kind="max")["pair"])):
+        own_better = {}  # by weights; None: neither
+        for weights, both in (("A", "AB"), ("B", "BA")):  # its own, then the other's
+            cells = [
+                study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max")["training"]
+                for lr_of in both
+            ]
+            if all(map(len, cells)):
+                own, other = study.accuracies([cell.iloc[0] for cell in cells])
+                own_better[weights] = None if own == other else own > other
+        differing = [found for found in own_better.values() if found is not None]
+        if len(own_better) == 2:
+            better, total = better + sum(differing), total + len(differing)
+        else:
+            low_better, low_total = low_better + sum(differing), low_total + len(differing)
     spreads = []
     for case in study.home_cases("order"):
         rows = study.ranges("order", case)
@@ -460,14 +469,23 @@ def same_weights(study: Study) -> Finding:
         if spreads
         else ""
     )
+    one_sided = (
+        f" Of pairs of which weights A were not trained so, {low_better} of {low_total} weights B "
+        "do better at their own maximum, but A's is the higher one: that tells low from high."
+        if low_total
+        else ""
+    )
     if not total:
-        return Finding(f"No weights were trained at both maximum LRs.{order}", UNDECIDED)
+        return Finding(
+            f"Of no pair were both weights trained at both maximum LRs.{one_sided}{order}",
+            UNDECIDED,
+        )
     interval = share_interval(better, total)
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     return Finding(
         f"{better} of {total} weights reach a higher validation accuracy at their own maximum LR "
-        f"than at the other's.{order} Interval: the share.{missing}", verdict, interval,
+        f"than at the other's.{one_sided}{order} Interval: the share.{missing}", verdict, interval,
     )  # fmt: skip
 
 

@@ -168,17 +168,18 @@ class DivergenceConfig:
     """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all).
 
     ``pairs``: [backend, protocol] whose runs A and B are compared. ``pairs_per_case``: how many
-    pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, and of
-    ``grid_pairs`` of them both weights at all LRs: each case's first, in the order of ``pairs``,
-    then each one's second. ``policies``: at A's and B's maximum LR of
-    those, beside ``constant``. ``limits`` (the most pairs of a case), ``devices``, ``precision``:
-    as in :class:`SweepConfig`.
+    pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, of
+    ``swap_pairs`` of them weights A as well, and of ``grid_pairs`` both weights at all LRs: each
+    case's first, in the order of ``pairs``, then each one's second. ``policies``: at A's and B's
+    maximum LR of the grid's, beside ``constant``. ``limits`` (the most pairs of a case),
+    ``devices``, ``precision``: as in :class:`SweepConfig`.
     """
 
     pairs: list[list[str]] = field(
         default_factory=lambda: [["keras", "blog_keras"], ["torch", "blog_fastai"]]
     )
     pairs_per_case: int = 1
+    swap_pairs: int = 1
     grid_pairs: int = 1
     policies: list[str] = field(default_factory=lambda: ["constant"])
     epochs: int = 3

@@ -281,6 +281,7 @@ def validate(config: Config) -> Config:
         check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
     check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
     check_range("divergence.pairs_per_case", divergence.pairs_per_case, 1, 10_000)
+    check_range("divergence.swap_pairs", divergence.swap_pairs, 0, 10_000)
     check_range("divergence.grid_pairs", divergence.grid_pairs, 0, 10_000)
     for policy in divergence.policies:
         plugins.check("lrrt.runs.policies", policy, "divergence.policies")

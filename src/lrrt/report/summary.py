@@ -62,8 +62,8 @@ def _pair(pair: dict) -> dict:
 
 
 def _outcomes(data: StudyData) -> dict:
-    """By case: outcomes of all trainings, and of weights B at A's max LR and at B's own, those
-    after equally many epochs."""
+    """By case: outcomes of all trainings, and after equally many epochs of weights A and B at both
+    max LRs (where trained)."""
     crossed = crossing.trainings(data)
     found = {}
     for case in dict.fromkeys(
@@ -72,8 +72,9 @@ def _outcomes(data: StudyData) -> dict:
         mine = of_case(crossed, case)
         found["-".join(case)] = {
             "all": _counts(of_case(data.outcomes, case)["outcome"]),
-            "B_at_A_max": _counts(mine.loc[mine["lr_of"] == "A", crossing.OUTCOME]),
-            "B_at_B_max": _counts(mine.loc[mine["lr_of"] == "B", crossing.OUTCOME]),
+        } | {
+            f"{weights}_at_{lr_of}_max": _counts(side[crossing.OUTCOME])
+            for (weights, lr_of), side in mine.groupby(["weights", "lr_of"])
         }
     return found
 
@@ -142,20 +143,28 @@ def _disjoint(data: StudyData) -> str:
 def _transferred(data: StudyData) -> str:
     rows = crossing.trainings(data)
     ended, lagging = {}, 0
-    for letter, side in rows.groupby("lr_of"):
+    for cell, side in rows.groupby(["weights", "lr_of"]):
         harmed = int(side[crossing.OUTCOME].isin(HARMED).sum())
         lag = int(side[crossing.OUTCOME].eq("lags").sum())
         lagging += lag
         best = side["compared_val_accuracy"].fillna(0).median()  # 0: it stopped before
-        ended[letter] = (
+        ended["".join(cell)] = (
             f"{harmed} of {len(side)} trainings{f' and lag in {lag}' if lag else ''} "
             f"(best validation accuracy {best:.0%} in the median)"
         )
-    return "" if not {"A", "B"} <= set(ended) else (
+    if not {"BA", "BB"} <= set(ended):
+        return ""
+    too_high = (
+        f" A's is the higher of the two: weights A themselves diverge or overfit at it in "
+        f"{ended['AA']}, and at B's in {ended['AB']}."
+        if {"AA", "AB"} <= set(ended)
+        else ""
+    )
+    return (
         f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
-        f"weights B diverge or overfit in {ended['A']}; at the one suggested for B itself, in "
-        f"{ended['B']}.{f' {LAGGING}' if lagging else ''}"
-    )  # fmt: skip
+        f"weights B diverge or overfit in {ended['BA']}; at the one suggested for B itself, in "
+        f"{ended['BB']}.{too_high}{f' {LAGGING}' if lagging else ''}"
+    )
 
 
 def _judged(claims: list[dict]) -> str:

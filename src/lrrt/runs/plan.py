@@ -126,12 +126,14 @@ def training_specs(
     pair_name: str,
     pair: Mapping[str, Mapping[str, Any]],
     *,
+    swap: bool = True,
     grid: bool = True,
 ) -> list[Training]:
     """The trainings of one pair, the ones that matter most first.
 
     First A -> B: weights B at A's max LR, for ``divergence.transfer_epochs``; then its control,
-    weights B at B's own max LR. With ``grid`` also, for ``divergence.epochs`` like the control:
+    weights B at B's own max LR. With ``swap``, for ``divergence.epochs`` like the control: weights
+    A at both, too, which tell another's LR from a higher one. With ``grid`` also
     the rest of {weights A, weights B} x {min, middle, max LR of A and of B}; both weights at
     ``divergence.reference_lr``; weights A, exported from each other backend of the study and
     loaded into this one, at A's max LR; and both weights at both max LRs by each policy other than
@@ -172,9 +174,10 @@ def training_specs(
         training("B", "A", "max", epochs=settings.transfer_epochs),
         training("B", "B", "max"),
     ]
+    if swap or grid:
+        trainings += [training("A", "A", "max"), training("A", "B", "max")]
     if not grid:
         return trainings
-    trainings += [training("A", "A", "max"), training("A", "B", "max")]
     trainings += [
         training(weights, lr_of, kind)
         for kind in ("middle", "min")

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Each case's first pair, then each one's second: the sort keeps the order of the cases.
         found.sort(key=lambda pair: pair[0])
         planned = [
-            training_specs(config, *pair, grid=i < settings.grid_pairs)
+            training_specs(
+                config, *pair, swap=i < settings.swap_pairs, grid=i < settings.grid_pairs
+            )
             for i, (_, pair) in enumerate(found)
         ]
         # What matters most of every pair comes first, for whoever stops the study half-way.
