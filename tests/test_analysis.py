@@ -326,6 +326,20 @@ def test_without_runs_every_claim_is_undecided_and_says_why():
     assert all("olds if" in rule for rule in judged.decision_rules().values())
 
 
+def test_decision_rules_say_the_constants_that_decide(monkeypatch):
+    before = judged.decision_rules()
+    assert not any(set("{}") & set(rule) for rule in before.values())
+    constants = {
+        "PLATEAU_TOLERANCE": 0.3, "DESCENT_SHARE": 0.3, "RISE": 0.3, "NOTHING_ADDED": 0.7,
+        "UNSTEADY": 7, "IMPRACTICAL": 70.0, "MOSTLY_HARMLESS": (0.3, 0.7), "ALL_OVERLAP_RUNS": 70,
+        "LESS_DEPENDENCE": 0.3, "MINIMUM_RUNS": 70, "USUAL_LR": 7.0,
+    }  # fmt: skip
+    for name, value in constants.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(judged, name, value)
+            assert judged.decision_rules() != before, name
+
+
 def test_claims_are_json_and_the_same_again():
     sizes = [64, 64, 128, 128, 256, 256]
     batches = {"sweep": "batch_size", "batch_sizes": sizes}
@@ -373,6 +387,9 @@ def test_published_medians():
     assert verdict_of(function, posts_config(), suggestions=outside) == DOES_NOT_HOLD
     few = [*inside[1:], suggestion_rows([(0.1, 2.0)] * 5, KERAS)]
     assert verdict_of(function, posts_config(), suggestions=few) == UNDECIDED
+    # The order sweep is of one set of weights: outside there, others might be inside.
+    order_outside = [*inside[:3], suggestion_rows([(5e-4, 0.9)] * 6, sweep="order")]
+    assert verdict_of(function, posts_config(), suggestions=order_outside) == UNDECIDED
 
 
 def test_steepest_descent():
@@ -466,6 +483,12 @@ def test_disjoint_ranges():
     found = function(study(suggestions=apart))
     assert found.verdict == HOLDS and "5 of 15 pairs of 6" in found.evidence
     assert 0 <= found.interval[0] < 5 / 15 < found.interval[1] < 1
+    assert "fallback" not in found.evidence
+    fell = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1e-1, 1.0)], KERAS, fallback=True)
+    steepest = fell.assign(rule="blog_fastai", min_lr=[1e-4] * 5 + [1e-3])
+    owed = function(study(suggestions=[fell, steepest])).evidence
+    assert "In 5 of the 5 a minimum is the rule's silent fallback" in owed
+    assert "0 are disjoint" in owed
     wrong_way = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1.0, 1e-1)])  # the last is no range
     assert "0 of 10 pairs of 5" in function(study(suggestions=wrong_way)).evidence
     overlapping = function(study(suggestions=suggestion_rows([(1e-4, 1e-2)] * 10)))
@@ -519,13 +542,18 @@ def test_same_weights(own, other, expected):
     one_sided = [cell for cell in cells if cell["weights"] == "B"]
     finding = judged.same_weights(study(**trained(*one_sided)))
     assert finding.verdict == UNDECIDED and finding.interval is None
-    # A low LR is better for all: nobody's own.
+    # A low LR is better for all, nobody's own; and with that, their own is better all the same.
     exchanged = {"A": "B", "B": "A"}
     low = [
         cell | ({"lr_of": exchanged[cell["lr_of"]]} if cell["weights"] == "A" else {})
         for cell in cells
     ]
     assert verdict_of(judged.same_weights, **trained(*low)) == UNDECIDED
+    for cell in low:
+        gain = 0.05 if cell["weights"] == cell["lr_of"] else 0.0
+        cell["val_accuracy"] = [accuracy + gain for accuracy in cell["val_accuracy"]]
+    stopped = any(map(math.isnan, own + other))
+    assert stopped or verdict_of(judged.same_weights, **trained(*low)) == HOLDS
 
 
 def test_torch_is_lower():
@@ -556,14 +584,17 @@ def test_two_against_a_tenth(max_lr, count, expected):
 def test_unsafe_without_smoothing(max_lr, expected):
     validated = curve_rows([curve()], sweep="validation").assign(val_loss=curve(1e-3))
     frames = {
-        "curves": [curve_rows([curve(0.1)] * 8), validated],
+        "curves": [curve_rows([curve(0.1)] * 8, KERAS), curve_rows([curve(0.1)] * 8), validated],
         "suggestions": [
-            suggestion_rows([(1e-4, max_lr)] * 8),
+            suggestion_rows([(1e-4, max_lr)] * 8, KERAS),
+            suggestion_rows([(1e-4, 1e-2)] * 8),  # fastai's is beside it, whatever it is
             suggestion_rows([(1e-4, 1.0)], sweep="validation"),
         ],
     }
     found = judged.unsafe_without_smoothing(study(**frames))
     assert found.verdict == expected and "1 of 1 validated" in found.evidence
+    frames["suggestions"] = frames["suggestions"][1:]
+    assert verdict_of(judged.unsafe_without_smoothing, **frames) == UNDECIDED
 
 
 @pytest.mark.parametrize("seconds, expected", [
@@ -635,6 +666,8 @@ def test_larger_batch(power, expected):
         assert ("contains linear scaling" in found.evidence) == (power == 1)
     one_size = suggestion_rows(ranges, sweep="batch_size")
     assert verdict_of(judged.larger_batch, suggestions=one_size) == UNDECIDED
+    other_way = rows.assign(sweep="batch_size", max_lr=1e-6 / rows["max_lr"])  # and none, likewise
+    assert verdict_of(judged.larger_batch, suggestions=[rows, other_way]) == UNDECIDED
 
 
 def test_flattening():

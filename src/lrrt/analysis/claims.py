@@ -56,6 +56,7 @@ NOTHING_ADDED = 1.1 / 2.1  # v / (v + u) if v = 1.1 u: weights that add less do 
 UNSTEADY = 2  # times of runs that are alike, 90 % quantile over 10 %
 IMPRACTICAL = 10.0  # times as long
 MOSTLY_HARMLESS = (1 / 10, 1 / 3)  # share harmed: refuted above the first, shown below the second
+LESS_DEPENDENCE = 0.9  # of that of a constant LR
 ALL_OVERLAP_RUNS = 10  # runs of which no two are disjoint refute that any are
 
 CLAIMS: list[tuple[str, Callable[[Study], Finding]]] = []
@@ -92,8 +93,11 @@ def claims(study: Study) -> list[dict[str, Any]]:
 
 
 def decision_rules() -> dict[str, str]:
-    """By claim, the rule that decides it."""
-    return {text: " ".join(inspect.getdoc(function).split()) for text, function in CLAIMS}
+    """By claim, the rule that decides it: its function's docstring, with the constants put in."""
+    return {
+        text: " ".join(inspect.getdoc(function).format_map(globals()).split())
+        for text, function in CLAIMS
+    }
 
 
 def _worst_share(found: Mapping[Case, list[bool]]) -> tuple[str, tuple[float, float] | None]:
@@ -151,8 +155,9 @@ MISSING_RUNS = Finding("No weights sweep of a home case with suggestions.", UNDE
 @claim("The loss starts with a plateau, descends to a minimum and finally explodes.")
 def typical_shape(study: Study) -> Finding:
     """Holds if in every home case most range tests of the weights sweep show all three in the raw
-    loss (running median of five): over the first tenth of the steps it stays within 10 % of its
-    median there, the level; its minimum lies at least 10 % below the level; after that it rises
+    loss (running median of five): over the first tenth of the steps it stays within
+    {PLATEAU_TOLERANCE:.0%} of its median there, the level; its minimum lies at least
+    {DESCENT_SHARE:.0%} below the level; after that it rises
     above the level, or is not finite. Most: the interval of the share lies above one half; does
     not hold if it lies below in a case."""
     found: dict[Case, list[bool]] = defaultdict(list)
@@ -184,8 +189,10 @@ def typical_shape(study: Study) -> Finding:
 )
 def published_medians(study: Study) -> Finding:
     """Holds if all our medians lie inside the published 10-90 % bars (seven of the eight published
-    medians have one), each from at least 6 runs at the post's scale (ResNet-56, CIFAR-10, batch
-    512). Does not hold if one lies outside with its whole interval. Undecided otherwise."""
+    medians have one), each from at least {MINIMUM_RUNS} runs at the post's scale (ResNet-56,
+    CIFAR-10, batch 512). Does not hold if one of the weights sweep lies outside with its whole
+    interval. Undecided otherwise; one of the order sweep, too, since that is of one set of weights,
+    the post's and ours, and the interval does not say what others would give."""
     table = published_comparison(
         study.suggestions, study.config.protocols, study.config.report.bootstrap_resamples
     )
@@ -204,8 +211,9 @@ def published_medians(study: Study) -> Finding:
     if not study.at_the_posts_scale:
         return Finding(f"{evidence} Not the post's scale.", UNDECIDED)
     enough = ((barred["n"] - barred["abstained"]) >= MINIMUM_RUNS).all()
-    apart = (barred["median_high"] < barred["published_q10"]) | (
-        barred["median_low"] > barred["published_q90"]
+    apart = barred["sweep"].eq("weights") & (
+        (barred["median_high"] < barred["published_q10"])
+        | (barred["median_low"] > barred["published_q90"])
     )
     if not enough or not len(barred):
         return Finding(f"{evidence} At least {MINIMUM_RUNS} runs each are needed.", UNDECIDED)
@@ -221,8 +229,7 @@ def steepest_descent(study: Study) -> Finding:
     is within a step of the steepest descent of the smoothed curve lies above one half; does not
     hold if it lies below in a case. (The fastai rule's is that by definition; the Keras rule looks
     in the last unbroken descent only, and falls back to a tenth of the maximum.)"""
-    steepest = study.suggestions[study.suggestions["rule"] == STEEPEST]
-    steepest = steepest.set_index(["backend", "protocol", "sweep", "run"])["min_lr"]
+    steepest = _steepest(study)
     found: dict[Case, list[bool]] = defaultdict(list)
     fell = below = 0
     for trace, row in _with_range(study):
@@ -263,17 +270,11 @@ def minimum_over_ten(study: Study) -> Finding:
     if not found:
         return MISSING_RUNS
     verdict, interval = _worst_share(found)
-    own = pd.concat([study.cells(weights=w, lr_of=w, lr_kind="max") for w in "AB"])
-    trained = (
-        f"Trained on its own weights at the maximum: {counted(own['outcome'], OUTCOMES)}."
-        if len(own)
-        else "No training at the maximum LR."
-    )
     return Finding(
         f"A tenth is right in {_listed(found)} runs. The smoothed minimum lies past the raw one "
         f"in {past} of {len(lags)}, by {number(float(np.median(lags)))} decades in the median; "
-        f"after division the maximum is still past it in {over}. {trained} Interval: the share, in "
-        "the case where it is lowest.", verdict, interval,
+        f"after division the maximum is still past it in {over}. Interval: the share, in the case "
+        "where it is lowest.", verdict, interval,
     )  # fmt: skip
 
 
@@ -291,11 +292,12 @@ def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
 def weights_change_suggestion(study: Study) -> Finding:
     """Judged by the variance of log10 maximum LR in the weights sweep (new weights, new order), v,
     and in the order sweep (same weights, new order), u, each summed over the home cases with at
-    least 6 runs in both: v / (v + u) is one half if the weights add nothing to what batch order
-    does alone. Holds if its interval, by resampling runs, lies above one half, and still without
-    the run of each sample that is furthest from its median; does not hold if it lies below 0.524,
-    where the weights would add a tenth to the variance. What the same weights leave of the spread
-    in the crossed design is shown beside it."""
+    least {MINIMUM_RUNS} runs in both: v / (v + u) is one half if the weights add nothing to what
+    batch order does alone. Holds if its interval, by resampling runs, lies above one half, and
+    still without the run of each sample that is furthest from its median; does not hold if it lies
+    below {NOTHING_ADDED:.3f}, where the weights would add a tenth to the variance. (u is of one set
+    of weights, and others have others.) What the same weights leave of the spread in the crossed
+    design, which has several, is shown beside it."""
     samples, parts = [], []
     for case in study.home_cases("order"):
         both = [
@@ -353,15 +355,16 @@ def _crossed(study: Study) -> str:
 @claim("Two initialisations A and B can have suggested ranges that do not overlap.")
 def disjoint_ranges(study: Study) -> Finding:
     """Holds if two runs of the weights sweep of a home case have disjoint ranges. Does not hold if
-    no two do among at least 10 runs of each home case. The interval is of the share of disjoint
-    pairs, by resampling runs (pairs share runs)."""
-    gaps, parts = [], []
+    no two do among at least {ALL_OVERLAP_RUNS} runs of each home case. The interval is of the share
+    of disjoint pairs, by resampling runs (pairs share runs)."""
+    gaps, parts, fallbacks = [], [], []
     for case in study.home_cases():
         apart = study.disjoint(case)
         if len(apart) >= 2:
             gaps.append(apart)
             pairs = math.comb(len(apart), 2)
             parts.append(f"{case_name(case)}: {apart.sum() // 2} of {pairs} pairs of {len(apart)}")
+            fallbacks += _owed_to_fallbacks(study, case, apart)
     if not gaps:
         return MISSING_RUNS
 
@@ -382,7 +385,32 @@ def disjoint_ranges(study: Study) -> Finding:
         interval = bootstrap_interval(runs, share, resamples=resamples, vectorized=False)
     verdict = HOLDS if found else DOES_NOT_HOLD if enough else UNDECIDED
     missing = "" if found or enough else f" At least {ALL_OVERLAP_RUNS} runs are needed to deny it."
-    return Finding(f"Disjoint ranges, {'; '.join(parts)} runs.{missing}", verdict, interval)
+    evidence = f"Disjoint ranges, {'; '.join(parts)} runs.{''.join(fallbacks)}{missing}"
+    return Finding(evidence, verdict, interval)
+
+
+def _owed_to_fallbacks(study: Study, case: Case, apart: np.ndarray) -> list[str]:
+    """How many of a case's disjoint pairs have a min LR that is only a tenth of the maximum, and
+    how many are disjoint with the steepest descent in its place, as a sentence; if any."""
+    rows = study.ranges("weights", case)
+    rows = rows[rows["min_lr"] <= rows["max_lr"]]
+    fell = rows["fallback"].to_numpy(bool)
+    owed = int((apart & (fell[:, None] | fell)).sum()) // 2
+    if not owed:
+        return []
+    steepest = _steepest(study).loc[(*case, "weights")].reindex(rows["run"]).to_numpy(np.float64)
+    low, high = np.where(fell, steepest, rows["min_lr"]), rows["max_lr"].to_numpy(np.float64)
+    left = int(((low <= high) & (low[:, None] > high) & (low <= high)[:, None]).sum())
+    return [
+        f" In {owed} of the {apart.sum() // 2} a minimum is the rule's silent fallback, a tenth of "
+        f"the maximum: with the steepest descent of the curve in its place, {left} are disjoint."
+    ]
+
+
+def _steepest(study: Study) -> pd.Series:
+    """LR of the steepest descent of the smoothed curve, by backend, protocol, sweep and run."""
+    rows = study.suggestions[study.suggestions["rule"] == STEEPEST]
+    return rows.set_index(["backend", "protocol", "sweep", "run"])["min_lr"]
 
 
 @claim("Training model B at A's maximum LR makes it diverge or overfit.")
@@ -436,27 +464,25 @@ def _disjoint_pairs(study: Study) -> list[str]:
 
 @claim("Use the same initial weights for the finder and for the training that follows.")
 def same_weights(study: Study) -> Finding:
-    """Over both weights, A and B, of all pairs of which both were trained both at their own maximum
-    LR and at the other run's: holds if the interval of the share that reaches the higher validation
-    accuracy at its own maximum (after equally many epochs; 0 for a training that stopped) lies
-    above one half; does not hold if below. (A's maximum is the higher one: weights B alone would
-    tell a low LR from a high one, not their own from another's.)"""
-    better = total = low_better = low_total = 0
+    """Over all pairs of which both weights, A and B, were trained at both maximum LRs: what their
+    own gains them in validation accuracy, (A at A's - A at B's) + (B at B's - B at A's), after
+    equally many epochs (0 for a training that stopped). Holds if the interval of the share of pairs
+    for which that is above 0 lies above one half; does not hold if below. A's maximum is the higher
+    one, so that weights B alone would tell a low LR from a high one; in the sum that cancels. (Own
+    is the batch order, too, with which a range test and its training begin.)"""
+    gains, one_sided = [], 0
     for pair in sorted(set(study.cells(lr_kind="max")["pair"])):
-        own_better = {}  # by weights; None: neither
-        for weights, both in (("A", "AB"), ("B", "BA")):  # its own, then the other's
-            cells = [
-                study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max")["training"]
-                for lr_of in both
-            ]
-            if all(map(len, cells)):
-                own, other = study.accuracies([cell.iloc[0] for cell in cells])
-                own_better[weights] = None if own == other else own > other
-        differing = [found for found in own_better.values() if found is not None]
-        if len(own_better) == 2:
-            better, total = better + sum(differing), total + len(differing)
+        cells = {
+            weights + lr_of: study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max")
+            for weights, lr_of in itertools.product("AB", repeat=2)
+        }
+        if all(map(len, cells.values())):
+            found = study.accuracies([cell["training"].iloc[0] for cell in cells.values()])
+            at = dict(zip(cells, found, strict=True))
+            gains.append(at["AA"] - at["AB"] + at["BB"] - at["BA"])
         else:
-            low_better, low_total = low_better + sum(differing), low_total + len(differing)
+            one_sided += 1
+    better, total = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
     spreads = []
     for case in study.home_cases("order"):
         rows = study.ranges("order", case)
@@ -469,23 +495,18 @@ def same_weights(study: Study) -> Finding:
         if spreads
         else ""
     )
-    one_sided = (
-        f" Of pairs of which weights A were not trained so, {low_better} of {low_total} weights B "
-        "do better at their own maximum, but A's is the higher one: that tells low from high."
-        if low_total
-        else ""
-    )
+    only_b = f" Of {one_sided} more only weights B were trained." if one_sided else ""
     if not total:
         return Finding(
-            f"Of no pair were both weights trained at both maximum LRs.{one_sided}{order}",
-            UNDECIDED,
+            f"Of no pair were both weights trained at both maximum LRs.{only_b}{order}", UNDECIDED
         )
     interval = share_interval(better, total)
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"{better} of {total} weights reach a higher validation accuracy at their own maximum LR "
-        f"than at the other's.{one_sided}{order} Interval: the share.{missing}", verdict, interval,
+        f"In {better} of {total} pairs both weights together reach a higher validation accuracy at "
+        f"their own maximum LR than at each other's, by {np.median(gains) / 2:+.3f} in the median."
+        f"{only_b}{order} Interval: the share of pairs.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -495,7 +516,7 @@ def torch_is_lower(study: Study) -> Finding:
     minimum and for the maximum LR a two-sided Mann-Whitney test gives p < 0.05 and fastai's is the
     lower; does not hold if for one of them it gives p < 0.05 and fastai's is the higher. The
     interval is of the ratio of the median maximum LRs, fastai's over Keras's, by resampling runs in
-    log10, from at least 6 runs of each."""
+    log10, from at least {MINIMUM_RUNS} runs of each."""
     ours, theirs = study.ranges("weights", FASTAI), study.ranges("weights", KERAS)
     if min(len(ours), len(theirs)) < 2:
         return Finding("Weights sweeps of both home cases are needed.", UNDECIDED)
@@ -538,8 +559,9 @@ def torch_is_lower(study: Study) -> Finding:
 
 @claim("The finder recommends a maximum LR of 2.0, where the usual value is around 0.1.")
 def two_against_a_tenth(study: Study) -> Finding:
-    """At the post's scale, from at least 6 runs of (keras, blog_keras): holds if the interval of
-    the median maximum LR of the weights sweep lies above 0.1; does not hold if below."""
+    """At the post's scale, from at least {MINIMUM_RUNS} runs of (keras, blog_keras): holds if the
+    interval of the median maximum LR of the weights sweep lies above {USUAL_LR}; does not hold if
+    below."""
     values = study.ranges("weights", KERAS)["max_lr"]
     if not len(values):
         return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)
@@ -563,10 +585,11 @@ def two_against_a_tenth(study: Study) -> Finding:
 
 @claim("Seen without smoothing, LRs as large as the suggested maximum are not safe.")
 def unsafe_without_smoothing(study: Study) -> Finding:
-    """Unsafe: at the suggested maximum LR the raw loss (running median of five) has already risen
-    by 10 % from its lowest at smaller LRs. Holds if in every home case the interval of the share
-    of weights-sweep runs lies above one half; does not hold if it lies below in a case. The same
-    of the validation loss (likewise) in the validation sweeps is shown beside it."""
+    """The post says it of Keras's maximum. Unsafe: at the suggested maximum LR the raw loss
+    (running median of five) has already risen by {RISE:.0%} from its lowest at smaller LRs. Holds
+    if the interval of the share of the weights sweep's runs of (keras, blog_keras) lies above one
+    half; does not hold if below. The other home cases, and the same of the validation loss
+    (likewise) in the validation sweeps, are shown beside it."""
 
     def risen(lr: np.ndarray, loss: np.ndarray, maximum: float) -> bool:
         last = max(int(np.searchsorted(lr, maximum * (1 + 1e-9))) - 1, 0)
@@ -576,8 +599,8 @@ def unsafe_without_smoothing(study: Study) -> Finding:
     found: dict[Case, list[bool]] = defaultdict(list)
     for trace, row in _with_range(study):
         found[trace.case].append(risen(trace.trained_lr, trace.steady, row["max_lr"]))
-    if not found:
-        return MISSING_RUNS
+    if KERAS not in found:
+        return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)
     validated = []
     for sweep in ("validation", "validation_batch"):
         traces = [t for t in study.traces(sweep) if t.val_loss is not None]
@@ -591,11 +614,11 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         if validated
         else "no range test was validated"
     )
-    verdict, interval = _worst_share(found)
+    verdict, interval = _worst_share({KERAS: found[KERAS]})
     return Finding(
         f"By the suggested maximum LR the raw training loss has risen by {RISE:.0%} from its "
-        f"lowest in {_listed(found)} range tests; {beside_it}. Interval: the share, in the case "
-        "where it is lowest.", verdict, interval,
+        f"lowest in {_listed(found)} range tests; {beside_it}. Interval: the share of "
+        f"{case_name(KERAS)}.", verdict, interval,
     )  # fmt: skip
 
 
@@ -604,11 +627,11 @@ def validation_cost(study: Study) -> Finding:
     """Ratio of wall-clock times as the runs ran, beside others, start-up included: a validated
     range test over the median of those that do not validate and are alike in backend, protocol,
     batch size, steps, device and precision. At the post's scale, holds if all such ratios are at
-    least 10, does not hold if all are below; undecided otherwise, and without kept times. Where
-    those that do not validate are less than two, or spread more than twofold (10 to 90 %), the
-    ratio decides nothing. The interval is from the least ratio to the largest, of those that
-    decide, if any do. Beside it, from counts of images alone, a training step being three times a
-    forward pass."""
+    least {IMPRACTICAL:.0f}, does not hold if all are below; undecided otherwise, and without kept
+    times. Where those that do not validate are less than two, or spread more than {UNSTEADY}-fold
+    (10 to 90 %), the ratio decides nothing. The interval is from the least ratio to the largest, of
+    those that decide, if any do. Beside it, from counts of images alone, a training step being
+    three times a forward pass."""
     config = study.config
     counted_ratio = 1 + config.data.test_images / (3 * config.sweep.batch_size)
     alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]
@@ -654,9 +677,9 @@ def validation_cost(study: Study) -> Finding:
 
 @claim("The minimum LR, at the steepest descent, is safe to train at.")
 def minimum_is_safe(study: Study) -> Finding:
-    """Over all weights, at least 6, that were trained at a minimum LR (of A, of B, or both): holds
-    if the interval of the share of which a training diverges or overfits lies below one third; does
-    not hold if it lies above one tenth."""
+    """Over all weights, at least {MINIMUM_RUNS}, that were trained at a minimum LR (of A, of B, or
+    both): holds if the interval of the share of which a training diverges or overfits lies below
+    {MOSTLY_HARMLESS[1]:.0%}; does not hold if it lies above {MOSTLY_HARMLESS[0]:.0%}."""
     cells = study.cells(lr_kind="min")
     if not len(cells):
         return Finding("No training at a minimum LR.", UNDECIDED)
@@ -676,19 +699,20 @@ def minimum_is_safe(study: Study) -> Finding:
 @claim("For a larger batch size, a higher LR should be picked.")
 def larger_batch(study: Study) -> Finding:
     """Slope of log10 maximum LR against log10 batch size, common to the home cases (each seed of
-    each with its own intercept), in the sweep with a fixed number of steps, else in that over one
-    epoch each: holds if its interval lies above 0; does not hold if below. 1 is linear scaling,
-    0.5 square-root scaling."""
+    each with its own intercept), with a fixed number of steps and over one epoch each: holds if its
+    interval lies above 0 in each of these sweeps that there is; does not hold if below in each; the
+    interval is the first one's. 1 is linear scaling, 0.5 square-root scaling."""
+    fits = {}
     for sweep in ("batch_size", "batch_size_epoch"):
-        fits = {}
-        for quantity in ("max_lr", "min_lr"):
-            cases = [study.ranges(sweep, case) for case in study.home_cases(sweep)]
-            fits[quantity] = common_slope(g for rows in cases for g in by_seed(rows, quantity))
-        if fits["max_lr"] is not None:
-            break
-    else:
+        cases = [study.ranges(sweep, case) for case in study.home_cases(sweep)]
+        fit = common_slope(group for rows in cases for group in by_seed(rows, "max_lr"))
+        if fit is not None:
+            fits[sweep] = fit
+    if not fits:
         return Finding("A sweep with several batch sizes is needed.", UNDECIDED)
-    slope, interval, n = fits["max_lr"]
+    verdicts = {beside(fit[1], 0.0) for fit in fits.values()}
+    verdict = verdicts.pop() if len(verdicts) == 1 else UNDECIDED
+    (slope, interval, n), *_ = fits.values()
     scalings = [
         name for value, name in ((1.0, "linear"), (0.5, "square-root"))
         if interval[0] <= value <= interval[1]
@@ -699,10 +723,9 @@ def larger_batch(study: Study) -> Finding:
         if row.sweep.startswith("batch_size") and (row.backend, row.protocol) in study.home_cases()
     ]
     return Finding(
-        f"Slope of the maximum LR {slope:.2f} (n = {n} runs of sweep {sweep}), of the minimum LR "
-        f"{fits['min_lr'][0]:.2f}; its interval contains "
-        f"{' and '.join(scalings) or 'neither linear nor square-root'} scaling. By case: "
-        f"{'; '.join(others)}.", beside(interval, 0.0), interval,
+        f"Slope of the maximum LR {slope:.2f} (n = {n} runs of sweep {next(iter(fits))}); its "
+        f"interval contains {' and '.join(scalings) or 'neither linear nor square-root'} scaling. "
+        f"By case: {'; '.join(others)}.", verdict, interval,
     )  # fmt: skip
 
 
@@ -785,10 +808,11 @@ def narrower_is_safer(study: Study) -> Finding:
 @claim("Cyclical policies and warm restarts reduce the dependence on the suggested LR.")
 def policies_help(study: Study) -> Finding:
     """Dependence: how far the validation accuracies at A's and at B's maximum LR are apart, on the
-    same weights, after equally many epochs (0 for a training that stopped). Holds if the interval
-    of the share of weights for which most policies have less of it than a constant LR has lies
-    above one half; does not hold if below. A policy that stops at both LRs does not reduce it."""
-    wins: dict[tuple[str, str], dict[str, bool]] = {}  # by pair and weights, by policy
+    same weights, after equally many epochs (0 for a training that stopped). A policy reduces it if
+    it leaves less than {LESS_DEPENDENCE:.0%} of what a constant LR has, unless it stops at both
+    LRs. Holds if the interval of the share of pairs on whose weights, A's and B's together, most
+    policies do lies above one half; does not hold if below."""
+    found_of: dict[str, dict[str, list[list[float]]]] = {}  # by pair, policy and weights
     keys = study.outcomes.loc[study.outcomes["policy"] != "constant", ["pair", "weights", "policy"]]
     for pair, weights, policy in sorted(set(keys.itertuples(index=False, name=None))):
         cells = [
@@ -798,8 +822,11 @@ def policies_help(study: Study) -> Finding:
         if not all(map(len, cells)):
             continue
         found = study.accuracies([cell["training"].iloc[0] for cell in cells])
-        less = abs(found[0] - found[1]) < abs(found[2] - found[3])
-        wins.setdefault((pair, weights), {})[policy] = less and max(found[:2]) > 0
+        found_of.setdefault(pair, {}).setdefault(policy, []).append(found)
+    wins = {
+        pair: {policy: _reduces(*np.transpose(found)) for policy, found in by_policy.items()}
+        for pair, by_policy in found_of.items()
+    }
     if not wins:
         return Finding(
             "No training by another policy than constant (divergence.policies).", UNDECIDED
@@ -813,7 +840,13 @@ def policies_help(study: Study) -> Finding:
         parts.append(f"{policy} {sum(found)} of {len(found)}")
     missing = " More trainings are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"Most policies have less dependence than a constant LR for {helped} of {len(wins)} "
-        f"initial weights; by policy: {', '.join(parts)}. Interval: the share of weights.{missing}",
+        f"Most policies reduce the dependence that a constant LR has in {helped} of {len(wins)} "
+        f"pairs; by policy: {', '.join(parts)}. Interval: the share of pairs.{missing}",
         verdict, interval,
     )  # fmt: skip
+
+
+def _reduces(at_a: np.ndarray, at_b: np.ndarray, flat_a: np.ndarray, flat_b: np.ndarray) -> bool:
+    """Accuracies of weights A and B at A's and at B's max LR, by a policy and by a constant LR."""
+    less = np.abs(at_a - at_b).sum() < LESS_DEPENDENCE * np.abs(flat_a - flat_b).sum()
+    return bool(less and np.maximum(at_a, at_b).all())
