@@ -501,10 +501,10 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
         found = sorted(line.get_xdata()[0] for line in lines(ax, "n = "))
         assert found == pytest.approx(sorted(rows[key]))
     row = data.variance_spread.iloc[0].to_dict() | {"early": 4, "reversed": 1, "sound": 0.5}
-    row |= {"quantity": "min_lr", "sound_low": 0.3, "sound_high": 0.9}
-    assert variance._sound(row).startswith(" (without 4 with min LR in the ramp's first decade")
-    assert variance._sound(row).endswith(" and 1 with min LR above max LR 0.50 [0.30, 0.90])")
-    assert variance._sound(row | {"quantity": "max_lr"}).startswith(" (without 1 with min LR above")
+    row |= {"n": 36, "sound_n": 25, "sound_low": 0.3, "sound_high": 0.9}
+    assert variance._sound(row).startswith(" (in the 25 of 36 runs that are a complete design")
+    assert " without 4 with min LR in the ramp's first decade" in variance._sound(row)
+    assert variance._sound(row).endswith(" and 1 with min LR above max LR, 0.50 [0.30, 0.90])")
     assert variance._odd({"min_lr": row}) == f" Odd runs: min LR{variance._sound(row)}."
     assert variance._odd({"min_lr": row | {"sound": np.nan}}) == ""
     sentences = variance.findings(data)
@@ -513,6 +513,25 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
     text = re.sub(r"\s+", " ", Page(html).text)
     brief = text[: text.index("Range tests with")]
     assert variance.headline(data) in brief and sentences[0] not in brief
+
+
+def test_the_framework_is_told_from_its_device(data):
+    assert attribution_framework.places(data) == ""  # all on one
+    files = {name: ["cuda, tfloat32"] for name in data.places if "torch-" in name}
+    apart = dataclasses.replace(data, places=data.places | files)
+    words = "Keras on cpu, float32, PyTorch on cuda, tfloat32."
+    assert attribution_framework.places(apart).endswith(words)
+    assert words in attribution_framework.caption(apart)
+
+
+def test_the_brief_says_what_became_of_weights_a_and_of_longer_trainings(data):
+    brief = summary._transferred(data)
+    assert "A's is the higher of the two: weights A themselves" in brief
+    assert "went on" not in brief
+    rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4)
+    assert "after 7 epochs" in summary._transferred(dataclasses.replace(data, outcomes=rows))
+    only_b = data.outcomes[data.outcomes["weights"] == "B"]
+    assert "themselves" not in summary._transferred(dataclasses.replace(data, outcomes=only_b))
 
 
 def test_the_headline_names_medians_outside_the_published_bars_and_longer_bars(data):

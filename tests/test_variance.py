@@ -250,8 +250,11 @@ def test_what_hangs_on_one_seed_or_on_early_min_lrs_is_shown():
     assert min_lr["ratio"] > 0.9 and min_lr["sound"] < 0.6 and min_lr["early"] == 4
     assert min_lr["sound_low"] < min_lr["sound"] < min_lr["sound_high"] < 1
     assert np.isnan(max_lr["sound"]) and max_lr["least"] > 0.8
+    assert (min_lr["n"], min_lr["sound_n"], max_lr["sound_n"]) == (50, 32, 0)
     runs = runs.assign(early=False, reversed=runs["early"])
-    assert (spread_table(runs).query("fixed == 'weights'")["sound"] < 0.6).all()  # of both LRs
+    assert spread_table(runs).equals(spread_table(runs).assign(early=0, reversed=4))
+    sound = spread_table(runs).set_index(["quantity", "fixed"])["sound"]
+    assert sound["min_lr", "weights"] == min_lr["sound"] and np.isnan(sound["max_lr", "weights"])
 
 
 def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkeypatch):

@@ -75,6 +75,7 @@ SPREAD_TYPES = (
     | {"fixed": "str"}
     | dict.fromkeys(("all", "left", "ratio", "low", "high", "least", "most"), "float64")
     | dict.fromkeys(("sound", "sound_low", "sound_high"), "float64")
+    | {"sound_n": "int64"}
     | dict.fromkeys(("to_weights", "to_weights_low", "to_weights_high"), "float64")
     | COUNTS
 )
@@ -257,8 +258,9 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
 
 class _Found(NamedTuple):
     """Of one case: the columns :data:`CASE`, factors, :data:`COUNTS`; the values that were used,
-    log10 LR, and their decomposition, or None; and, where there are odd runs (an early min LR, a
-    reversed range), the values without them."""
+    log10 LR, and their decomposition, or None; and, where min LRs are odd (early, or above max
+    LR), what of the design is complete without them. (A max LR below min LR is as good a reading as
+    any: to leave it out would be to choose by the outcome.)"""
 
     case: tuple
     factors: int
@@ -293,7 +295,7 @@ def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
                     reason = "the components of variance add up to nothing: take more levels"
             flagged = (int(group[name].sum()) for name in ("fallback", "early", "reversed"))
             counts = (n, values.size - n, abstained, *flagged, reason)
-            odd = group["reversed"] | (group["early"] & (quantity == "min_lr"))
+            odd = (group["reversed"] | group["early"]) & (quantity == "min_lr")
             kept = group.assign(**{quantity: group[quantity].mask(odd)})
             sound = _used(design(kept, quantity)) if odd.any() else None
             yield _Found((*identity, quantity), values.ndim, counts, used, found, sound)
@@ -349,7 +351,8 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
         ``to_weights``, with 95 % intervals. ``least`` and ``most``: what becomes of the ratio
         where one level of one factor (of more than two) is left out, each in turn, since an
         interval that takes effects as normal does not show what hangs on a single seed; ``sound``:
-        the ratio where early min LRs and reversed ranges count as none, NaN where there are none.
+        the ratio of min LR in the ``sound_n`` runs that are left where early ones and those above
+        max LR count as none (:func:`complete`), NaN where there are none.
         The other columns as in :func:`component_table`.
 
         An effect of the fixed factors alone moves all runs alike; their interactions with the
@@ -364,7 +367,7 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
             without = decompose(sound) if sound is not None else None
         for fixed in terms(factors)[:-1]:
             if found is None:
-                rows.append((*case, name_of(fixed), *[np.nan] * 13, *counts))
+                rows.append((*case, name_of(fixed), *[np.nan] * 10, 0, *_NONE, *counts))
                 continue
             ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
             rows.append((
@@ -373,6 +376,7 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
                 *_ratio(found, fixed, ()),
                 min(ratios, default=np.nan), max(ratios, default=np.nan),
                 *(_ratio(without, fixed, ()) if without else _NONE),
+                0 if sound is None else sound.size,
                 *_ratio(found, fixed, (0,)), *counts,
             ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)

@@ -154,6 +154,14 @@ def _transferred(data: StudyData) -> str:
         )
     if not {"BA", "BB"} <= set(ended):
         return ""
+    transfers = rows[(rows["weights"] == "B") & (rows["lr_of"] == "A")]
+    longer = transfers[transfers["epochs"] > transfers["compared_epochs"]]
+    went_on = (
+        f" The former went on: after {longer['epochs'].max()} epochs "
+        f"{int(transfers['outcome'].isin(HARMED).sum())} of {len(transfers)} do."
+        if len(longer)
+        else ""
+    )
     too_high = (
         f" A's is the higher of the two: weights A themselves diverge or overfit at it in "
         f"{ended['AA']}, and at B's in {ended['AB']}."
@@ -163,7 +171,7 @@ def _transferred(data: StudyData) -> str:
     return (
         f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
         f"weights B diverge or overfit in {ended['BA']}; at the one suggested for B itself, in "
-        f"{ended['BB']}.{too_high}{f' {LAGGING}' if lagging else ''}"
+        f"{ended['BB']}.{went_on}{too_high}{f' {LAGGING}' if lagging else ''}"
     )
 
 

@@ -164,13 +164,14 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "variance_spread", "What is left of the spread with factors fixed",
             "Standard deviation of log10 LR, in decades, with nothing and with the named factors "
-            "fixed; their ratio, the least and most of it with any one seed left out, and without "
-            "odd runs (min LR early, or above max LR); and its ratio to what is left with the "
-            "weights fixed.",
+            "fixed; their ratio, the least and most of it with any one seed left out, and that of "
+            "min LR in what is a complete design without odd ones (early, or above max LR); and "
+            "its ratio to what is left with the weights fixed.",
             data.variance_spread,
             columns("backend", "protocol", "depth", "quantity", "fixed", "all", "left")
             | {"ratio": ("ratio", "low", "high")} | columns("least", "most")
             | {"without odd runs": ("sound", "sound_low", "sound_high"),
+               "n then": ("sound_n",),
                "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
             | columns("n", "reason"),
         ),

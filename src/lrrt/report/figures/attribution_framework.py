@@ -12,6 +12,7 @@ from lrrt.report.figures import _sweep
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
+from lrrt.runs.collect import curves_file
 
 ORDER = 60
 SECTION = "Initial weights and batch order"
@@ -51,6 +52,19 @@ def headline(data: StudyData) -> str:
     )
 
 
+def places(data: StudyData) -> str:
+    """On what each backend ran, as a sentence, where that is not the same."""
+    found = {}
+    for case in data.cases(SWEEP):
+        found.setdefault(case[0], set()).update(data.places.get(curves_file((*case, SWEEP)), []))
+    if len(set(map(frozenset, found.values()))) < 2:
+        return ""
+    listed = ", ".join(
+        f"{style.name(backend)} on {' and '.join(sorted(ran))}" for backend, ran in found.items()
+    )
+    return f" The framework's effect is that of device and precision, too: {listed}."
+
+
 def _told(row: dict) -> str:
     return style.effect(row) + ("" if told(row) else " (not told from none)")
 
@@ -65,7 +79,7 @@ def caption(data: StudyData) -> str:
     effects = "" if not len(data.framework) else (
         " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
         "their 95 % t intervals. "
-        f"{headline(data)}"
+        f"{headline(data)}{places(data)}"
     )  # fmt: skip
     return (
         "Suggested min and max LR of every run with new weights and batch order, each protocol on "

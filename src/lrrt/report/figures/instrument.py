@@ -53,9 +53,10 @@ def findings(data: StudyData) -> list[str]:
                 f"its EMA puts the steepest descent {low:+.2f} and the lowest loss {high:+.2f} "
                 f"decades from where a spline through the same curve does"
             )
-            if "mean of runs" in lag.index:
-                low, high = (-lag.loc["mean of runs", name] for name in QUANTITIES)
-                text += f" ({low:+.2f} and {high:+.2f} from the mean of all curves)"
+            for value, words in (("two-sided", "a two-sided"), ("mean of runs", "all curves'")):
+                if value in lag.index:
+                    low, high = (-lag.loc[value, name] for name in QUANTITIES)
+                    text += f" ({low:+.2f} and {high:+.2f} from {words} mean)"
             parts.append(text)
         words = {
             "lowest": "the loss is lowest {} from where the ramp's is",
@@ -78,15 +79,19 @@ def findings(data: StudyData) -> list[str]:
 
 
 def headline(data: StudyData) -> str:
-    """How far the smoothing moves the lowest loss, by protocol."""
-    spline = shown(data).query("value == 'spline' and quantity == 'max_lr'")
-    lags = []
-    for row in spline.dropna(subset="effect").to_dict("records"):
-        lag = {"effect": -row["effect"], "low": -row["high"], "high": -row["low"]}
-        lags.append(f"{style.effect(lag)} decades ({style.name(row['protocol'])}, n = {row['n']})")
-    return "" if not lags else (
-        f"The smoothing alone puts the lowest loss {' and '.join(lags)} from where a spline "
-        "through the same curves does."
+    """How far the EMA moves the lowest loss from where other smoothings have it, by protocol."""
+    others = shown(data).query("setting == 'smoothing' and quantity == 'max_lr'")
+    parts = []
+    for protocol, rows in others.dropna(subset="effect").groupby("protocol", sort=False):
+        lags = []
+        for row in rows.to_dict("records"):
+            lag = {"effect": -row["effect"], "low": -row["high"], "high": -row["low"]}
+            lags.append(f"{style.effect(lag)} ({row['value']})")
+        n = rows["n"].max()
+        parts.append(f"{', '.join(lags)} decades ({style.name(protocol)}, n = {n})")
+    return "" if not parts else (
+        "The EMA puts the lowest loss away from where other smoothings of the same curves do, by "
+        f"{'; by '.join(parts)}."
     )  # fmt: skip
 
 

@@ -50,11 +50,12 @@ def findings(data: StudyData) -> list[str]:
 
 
 def headline(data: StudyData) -> str:
-    """How far the turn of the loss is from where steps pass the stability bound, by protocol."""
+    """How far the turn of the loss is from where steps pass the stability bound, by each protocol
+    as it is."""
     parts = []
-    for protocol, runs in data.turns.groupby("protocol", sort=False):
+    for (protocol, clipped), runs in data.turns.groupby(["protocol", "clipped"], sort=False):
         gaps = np.log10(runs["turn"] / runs["crossing"]).dropna()
-        if len(gaps):
+        if len(gaps) and clipped == (data.config.protocols[protocol].gradient_clip is not None):
             parts.append(
                 f"{gaps.min():+.2f} to {gaps.max():+.2f} decades by {style.name(protocol)} "
                 f"({len(gaps)} of {len(runs)} ramps)"

@@ -90,11 +90,10 @@ def _sound(row: dict) -> str:
     """What the odd runs do to a ratio, where there are any."""
     if not np.isfinite(row["sound"]):
         return ""
-    listed = ODD if row["quantity"] == "min_lr" else {"reversed": ODD["reversed"]}
-    odd = [f"{row[name]} with {words}" for name, words in listed.items() if row[name]]
+    odd = [f"{row[name]} with {words}" for name, words in ODD.items() if row[name]]
     return (
-        f" (without {_listed(odd)} {number(row['sound'])} "
-        f"{interval(row['sound_low'], row['sound_high'])})"
+        f" (in the {row['sound_n']} of {row['n']} runs that are a complete design without "
+        f"{_listed(odd)}, {number(row['sound'])} {interval(row['sound_low'], row['sound_high'])})"
     )
 
 
