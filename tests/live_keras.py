@@ -342,7 +342,6 @@ BAD = {
     "too large batches": (compiled, {"batch_size": 97}, "batch_size: 97"),
     "batch size of batches": (compiled, {"data": [(x, y)] * 2}, "batch_size: 16"),
     "empty": (compiled, {"data": [], "batch_size": None}, "data: 'no batch'"),
-    "one batch": (compiled, {"data": [(x, y)], "batch_size": None}, "data: 'one batch'"),
     "short generator": (
         compiled,
         {"data": iter([(x, y)] * 7), "batch_size": None},

@@ -20,7 +20,7 @@ from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
 from lrrt.finder.curve import NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
-from lrrt.finder.data import ArrayBatches, endless
+from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended, lr_to_train_at
 
@@ -269,11 +269,39 @@ def test_batches_of_arrays_are_whole_shuffled_and_repeatable():
     assert len({v for a, _ in passes[0] for v in a}) == 8
 
 
+def test_arrays_to_validate_on_are_read_to_the_end_in_their_order():
+    x = np.arange(10)
+    for size, lengths in ((4, [4, 4, 2]), (5, [5, 5]), (16, [10])):
+        batches = ArrayBatches((x, x), size, shuffle=False)
+        assert [len(a) for a, _ in batches] == lengths and len(batches) == len(lengths)
+        assert np.array_equal(np.concatenate([a for a, _ in batches]), x)
+    with pytest.raises(InputError, match="batch_size: 16"):
+        ArrayBatches((x, x), 16)
+
+
+def test_the_length_of_a_batch_is_that_of_its_first_array():
+    x = np.zeros((4, 2))
+    for batch in ((x, x[:, 0]), {"id": ["a", "b", "c", "d"], "x": x}, {"id": None, "x": [x]}):
+        assert batch_length(batch) == 4
+    assert batch_length(np.float32(3)) == batch_length({"id": ["a", "b"]}) == 1
+
+
+def test_what_counts_as_arrays():
+    x = np.zeros((4, 2))
+    for arrays in ((x,), (x, x), (x, x, x), ({"a": x, "b": [x]}, x), ({"a": x},)):
+        assert is_arrays(arrays)
+    for batches in (x, [x, x], ((x, x),), (x, 3), (np.float32(3),), ()):
+        assert not is_arrays(batches)
+
+
 def test_a_source_is_read_again_when_it_runs_out():
     data = [1, 2, 3]
-    taken = endless(data, 7)
-    assert [next(taken) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1]
-    once = endless(iter(data), 3)
+    notes = []
+    taken = endless(data, 7, notes)
+    assert [next(taken) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1] and notes == []
+    alone = endless([5], 3, notes)
+    assert [next(alone) for _ in range(3)] == [5, 5, 5] and notes == [ONE_BATCH]
+    once = endless(iter(data), 3, notes)
     assert [next(once) for _ in range(3)] == data
     with pytest.raises(InputError, match="3 batches, to be read once"):
         next(once)

@@ -2,13 +2,15 @@
 
 import copy
 import random
+from collections import UserDict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lrrt
 from lrrt.errors import InputError
@@ -183,7 +185,8 @@ def test_put_back_after_an_error(error):
 
 
 class Stateful(nn.Module):
-    """State that no state dict holds: a counter, a tensor, a generator, buffers of two kinds."""
+    """State that no state dict holds: counters, a tensor, a generator, buffers of two kinds,
+    containers that are bound anew."""
 
     def __init__(self):
         super().__init__()
@@ -194,9 +197,14 @@ class Stateful(nn.Module):
         self.count, self.noise = 0, np.random.default_rng(0)
         self.source = torch.Generator().manual_seed(0)
         self.memory = torch.zeros(CLASSES)
+        self.means, self.losses, self.numpy = (torch.zeros(CLASSES),), [0.0], np.int64(3)
 
     def forward(self, x):
         self.count += 1
+        self.numpy = self.numpy + 1
+        self.losses = [*self.losses, 1.0]
+        self.means = (0.9 * self.means[0] + 1,)
+        self.seen = (self.count,)
         self.calls += 1
         self.replaced = self.replaced + 1
         self.last = x
@@ -213,6 +221,8 @@ def test_state_outside_the_state_dict_is_put_back():
     source, noise = model.source.get_state(), model.noise.bit_generator.state
     lrrt.range_test(model, LOSS, tensors(), optimizer, batch_size=16, steps=12)
     assert model.count == 0 and model.calls == 0 and not hasattr(model, "last")
+    assert model.numpy == 3 and model.losses == [0.0] and not hasattr(model, "seen")
+    assert same(model.means, (torch.zeros(CLASSES),))
     assert torch.equal(model.replaced, torch.zeros(2))
     assert torch.equal(model.memory, torch.zeros(CLASSES))
     assert torch.equal(model.weight, torch.ones(FEATURES, CLASSES))
@@ -221,6 +231,70 @@ def test_state_outside_the_state_dict_is_put_back():
     }
     assert torch.equal(model.source.get_state(), source)
     assert model.noise.bit_generator.state == noise
+
+
+def test_extra_state_is_put_back_and_tensors_stay_in_place():
+    class Logged(nn.Linear):
+        def __init__(self):
+            super().__init__(FEATURES, CLASSES)
+            self.log, self.total = [0.0], torch.zeros(())
+
+        def forward(self, x):
+            self.log.append(1.0)
+            self.total += 1
+            return super().forward(x)
+
+        def get_extra_state(self):
+            return {"log": self.log, "total": self.total}
+
+        def set_extra_state(self, state):
+            self.log, self.total = state["log"], state["total"]
+
+    model = Logged()
+    total = model.total
+    lrrt.range_test(model, LOSS, loader(), sgd(model), steps=12)
+    assert model.log == [0.0] and model.total is total and total == 0
+
+
+@pytest.mark.parametrize("trace", [False, True], ids=["scripted", "traced"])
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_a_torchscript_model_trains_on_as_without_the_test(trace):
+    x, y = tensors(32)
+
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+            self.register_buffer("replaced", torch.zeros(2))
+            self.count, self.memory = 0, [0.0]
+
+        def forward(self, x):
+            self.count += 1
+            self.memory.append(1.0)
+            self.replaced = self.replaced + 1
+            return self.inner(x)
+
+    def trained(test):
+        torch.manual_seed(0)
+        model = torch.jit.trace(network().eval(), x) if trace else torch.jit.script(Counted())
+        model.train()
+        optimizer, losses = torch.optim.Adam(model.parameters()), []
+        for step in range(6):
+            if test and step == 3:
+                model.eval()
+                curve = lrrt.range_test(model, LOSS, loader(), optimizer, steps=12)
+                assert len(curve) == 12 and not any(m.training for m in model.modules())
+                model.train()
+            optimizer.zero_grad()
+            loss = LOSS(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        if not trace:
+            assert model.count == 6 and len(model.memory) == 7
+        return losses, dict(model.state_dict())
+
+    assert same(trained(False), trained(True))
 
 
 def test_keep_puts_back_what_the_data_use():
@@ -476,6 +550,71 @@ def test_validation_values_are_those_of_the_whole_source():
     assert curve.val_accuracy == pytest.approx([right] * 10)
 
 
+def test_arrays_to_validate_on_are_evaluated_whole():
+    (x, y), model = tensors(), nn.Linear(FEATURES, CLASSES)
+    for count in (50, 10):  # a batch and a half, and less than one
+        part = x[:count], y[:count]
+        curve = lrrt.range_test(
+            model, LOSS, (x, y), sgd(model), start=1e-12, end=1e-11, steps=10, batch_size=32,
+            validation=part,
+        )  # fmt: skip
+        assert curve.val_loss == pytest.approx([LOSS(model(part[0]), part[1]).item()] * 10)
+
+
+class LowRank(nn.Linear):
+    """As loralib's: its weights are one while it is evaluated, two parts while it trains."""
+
+    def __init__(self):
+        super().__init__(FEATURES, CLASSES)
+        self.weight.requires_grad_(False)
+        self.a = nn.Parameter(torch.randn(2, FEATURES))
+        self.b = nn.Parameter(torch.zeros(CLASSES, 2))
+        self.merged = False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += (-1 if mode else 1) * (self.b @ self.a).data
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        outputs = super().forward(x)
+        return outputs if self.merged else outputs + x @ self.a.T @ self.b.T
+
+
+def test_validation_leaves_a_model_that_changes_between_modes_alone():
+    torch.manual_seed(0)
+    model = nn.Sequential(LowRank(), nn.BatchNorm1d(CLASSES), nn.Dropout(0))
+    model[1].eval()  # frozen
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    seen, options = set(), {"start": 1e-3, "end": 1.0, "steps": 20, "batch_size": 16}
+
+    def loss(model, batch):
+        if torch.is_grad_enabled():
+            seen.add((model[0].merged, *(m.training for m in model.modules())))
+        return LOSS(model(batch[0]), batch[1])
+
+    options |= {"data": tensors(), "optimizer": optimizer, "batch_loss": loss}
+    plain = lrrt.range_test(model, **options)
+    validated = lrrt.range_test(model, validation=tensors(), **options)
+    assert seen == {(False, True, True, False, True)}
+    assert validated.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert plain.loss[-1] < 0.9 * plain.loss[0]
+    assert model.training and not model[1].training and not model[0].merged
+
+
+def test_one_logit_has_no_accuracy():
+    x, model = tensors()[0], nn.Linear(FEATURES, 1)
+
+    def loss(outputs, targets):
+        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
+
+    data = x, (x[:, 0] > 0).long()
+    curve = lrrt.range_test(model, loss, data, sgd(model), batch_size=16, steps=12, validation=data)
+    assert np.isfinite(curve.val_loss).all() and curve.val_accuracy is None
+
+
 class Broken(nn.Linear):
     """Not a number whenever it is evaluated."""
 
@@ -527,6 +666,75 @@ def test_models_that_return_their_loss_and_batches_of_any_kind():
     assert np.array_equal(whole.loss, again.loss)
 
 
+def test_batches_that_move_themselves_arrive_as_they_are():
+    class Encoding(UserDict):
+        """As Hugging Face's BatchEncoding: attributes, moved in place."""
+
+        def __getattr__(self, name):
+            if name == "data" or name not in self.data:
+                raise AttributeError(name)
+            return self.data[name]
+
+        def to(self, device):
+            self.data = {name: tensor.to(device) for name, tensor in self.data.items()}
+            return self
+
+    (x, y), model = tensors(), network()
+    data = [Encoding(input=x[i::3], labels=y[i::3]) for i in range(3)]
+    held = [batch.data for batch in data]
+    options = {"data": data, "optimizer": sgd(model), "steps": 10}
+    curve = lrrt.range_test(
+        model, batch_loss=lambda m, batch: LOSS(m(batch.input), batch.labels), **options
+    )
+    assert len(curve) == 10 and curve.about["batch_size"] == 32
+    assert all(batch.data is before for batch, before in zip(data, held, strict=True))
+    options["data"] = [(Encoding(input=x[i::3]), y[i::3]) for i in range(3)]
+    assert len(lrrt.range_test(model, LOSS, **options)) == 10
+    options["data"] = Encoding(input=x), y  # arrays
+    assert len(lrrt.range_test(model, LOSS, **options, batch_size=16)) == 10
+
+
+def test_packed_sequences_are_one_input():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.last = nn.GRU(FEATURES, 8), nn.Linear(8, CLASSES)
+
+        def forward(self, packed):
+            return self.last(self.recurrent(packed)[1][0])
+
+    x, y = tensors()
+    data = [
+        (pack_sequence([x[i : i + 5], x[i + 5 : i + 8], x[i + 8 : i + 10]]), y[i : i + 3])
+        for i in range(0, 80, 10)
+    ]
+    model = Recurrent()
+    options = {"data": data, "optimizer": sgd(model), "steps": 10}
+    torch.manual_seed(0)
+    curve = lrrt.range_test(model, LOSS, **options)
+    own = lrrt.range_test(model, batch_loss=lambda m, b: LOSS(m(b[0]), b[1]), **options)
+    assert len(curve) == 10 and np.array_equal(curve.loss, own.loss)
+    assert curve.about["batch_size"] == 3
+    other = lrrt.range_test(model, LOSS, **(options | {"data": data[1:]}))
+    assert curve.about["first_batch"] != other.about["first_batch"]
+
+
+def test_one_batch_and_arrays_without_targets():
+    (x, y), model = tensors(), network()[0]
+    whole = lrrt.range_test(model, lambda o, _: o.square().mean(), [(x, y)], sgd(model), steps=10)
+    assert len(whole) == 10 and "one batch" in whole.notes[0]
+    torch.manual_seed(0)
+    alone = lrrt.range_test(
+        model, data=(x,), optimizer=sgd(model), steps=10, batch_size=SAMPLES,
+        batch_loss=lambda m, batch: m(*batch).square().mean(),
+    )  # fmt: skip
+    assert alone.notes == whole.notes and alone.loss == pytest.approx(whole.loss)
+    model = nn.Linear(FEATURES, FEATURES)
+    with pytest.raises(InputError, match=r"data: 'tuple of \(16, 6\)'.*\(x, x\) for an autoenc"):
+        lrrt.range_test(model, nn.MSELoss(), (x,), sgd(model), batch_size=16)
+    assert lrrt.range_test(model, nn.MSELoss(), (x, x), sgd(model), batch_size=16).loss[0] > 0
+
+
 def test_frozen_batch_norm_stays_frozen_and_an_evaluated_model_trains():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -554,6 +762,12 @@ def test_gradients_that_wait_for_a_step_are_still_there():
     lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
     assert same(values, gradients)
+    scale = torch.zeros(1, requires_grad=True)  # no nn.Parameter, no module's
+    optimizer = torch.optim.SGD([*model.parameters(), scale], lr=0.1)
+    (3 * scale).sum().backward()
+    waiting = scale.grad
+    lrrt.range_test(model, lambda o, t: LOSS(o * scale.exp(), t), loader(), optimizer, steps=10)
+    assert scale.grad is waiting and waiting == 3 and scale == 0
 
 
 def test_learning_rate_held_as_a_tensor_stays_in_place():
@@ -584,7 +798,28 @@ BAD = {
     "a data set": (lambda m: (m, LOSS, TensorDataset(*tensors()), sgd(m)), "data.*DataLoader"),
     "empty": (lambda m: (m, LOSS, [], sgd(m)), "data: 'no batch'"),
     "empty generator": (lambda m: (m, LOSS, iter(()), sgd(m)), "data: 'no batch'"),
-    "one batch": (lambda m: (m, LOSS, [tensors()], sgd(m)), "data: 'one batch'"),
+    "a stream of samples": (
+        lambda m: (m, LOSS, Stream(), sgd(m)),
+        "data: 'Stream'.*a DataLoader of it.*batch_size=None",
+    ),
+    "samples": (
+        lambda m: (m, LOSS, list(zip(*tensors(), strict=True)), sgd(m)),
+        r"data: 'tuple of \(6,\), \(\)'.*no single samples",
+    ),
+    "numpy samples": (
+        lambda m: (m, LOSS, list(zip(*(t.numpy() for t in tensors()), strict=True)), sgd(m)),
+        "data:.*no single samples",
+    ),
+    "no rate": (lambda m: (m, LOSS, loader(), Rateless(m.parameters(), {})), "Rateless.*lr"),
+    "rate of None": (
+        lambda m: (m, LOSS, loader(), Rateless(m.parameters(), {"lr": None})),
+        "optimizer: 'Rateless'.*relative_step=False",
+    ),
+    "meta": (lambda m: (n := network().to("meta"), LOSS, loader(), sgd(n)), "model.*meta device"),
+    "inference": (
+        lambda m: (n := made_in_inference_mode(), LOSS, loader(), sgd(n)),
+        "model.*outside torch.inference_mode",
+    ),
     "short generator": (
         lambda m: (m, LOSS, iter(loader()), sgd(m)),
         "data: '6 batches, to be read once'.*at least 100",
@@ -616,6 +851,23 @@ BAD = {
         "batch_size|data.*one length",
     ),
 }
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return zip(*tensors(), strict=True)
+
+
+class Rateless(torch.optim.Optimizer):
+    """It finds its own rate."""
+
+    def step(self, closure=None):
+        raise AssertionError("no step")
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return network()
 
 
 def sgd(model):

@@ -15,29 +15,40 @@ ACCEPTED = (
     "or arrays as a tuple (x, y), of NumPy, the framework or pandas, with batch_size"
 )
 READ_ONCE = "The data can be read once: a training will not see what the test has read."
+ONE_BATCH = (
+    "The data are one batch, given at each step: unless you train so, too, the loss shows how fast "
+    "it is memorised."
+)
 VALIDATION_LIMIT = 10_000  # batches; a validation source that goes on is endless
 
 
 def leaves(structure: Any) -> Iterator[Any]:
-    """The arrays of nested tuples, lists and mappings, in order; None is left out."""
+    """The arrays of nested tuples, lists and mappings, in order; None is left out, a
+    PackedSequence is one."""
     if isinstance(structure, Mapping):
         for value in structure.values():
             yield from leaves(value)
-    elif isinstance(structure, tuple | list):
+    elif isinstance(structure, tuple | list) and not hasattr(structure, "batch_sizes"):
         for value in structure:
             yield from leaves(value)
     elif structure is not None:
         yield structure
 
 
-def mapped(function, structure: Any) -> Any:
-    """``function`` of each array of nested tuples, lists and mappings; None stays None."""
+def mapped(function, structure: Any, whole: bool = False) -> Any:
+    """``function`` of each array of nested tuples, lists and mappings; None stays None.
+
+    ``whole`` counts a container with a method ``to`` as one array: PyTorch's PackedSequence,
+    Hugging Face's BatchEncoding.
+    """
+    if whole and hasattr(structure, "to"):
+        return function(structure)
     if isinstance(structure, Mapping):
-        return {key: mapped(function, value) for key, value in structure.items()}
+        return {key: mapped(function, value, whole) for key, value in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*(mapped(function, value) for value in structure))
+        return type(structure)(*(mapped(function, value, whole) for value in structure))
     if isinstance(structure, tuple | list):
-        return type(structure)(mapped(function, value) for value in structure)
+        return type(structure)(mapped(function, value, whole) for value in structure)
     return None if structure is None else function(structure)
 
 
@@ -51,10 +62,11 @@ def sample_shapes(batch: Batch) -> list[tuple[int, ...] | str]:
 
 
 def batch_length(batch: Batch) -> int:
-    """Samples in ``batch``, by its first array; 1 where that has no length."""
+    """Samples in ``batch``, by its first array with a shape; 1 where that has no length."""
     for leaf in leaves(batch):
-        shape = getattr(leaf, "shape", ())
-        return int(shape[0]) if len(shape) else 1
+        shape = getattr(leaf, "shape", None)
+        if shape is not None:
+            return int(shape[0]) if len(shape) else 1
     return 1
 
 
@@ -62,6 +74,7 @@ def digest(structure: Any) -> str:
     """SHA-256 of the values of the arrays of ``structure``, its first 16 hexadecimal digits."""
     found = hashlib.sha256()
     for leaf in leaves(structure):
+        leaf = leaf.data if isinstance(leaf, tuple) else leaf
         if hasattr(leaf, "detach"):
             leaf = leaf.detach().cpu()
             leaf = leaf.float() if leaf.is_floating_point() else leaf
@@ -74,15 +87,19 @@ def digest(structure: Any) -> str:
 
 
 def is_arrays(data: Any) -> bool:
-    """Whether ``data`` is arrays ``(x, y)`` or ``(x, y, sample weights)``, x perhaps nested."""
-    if not isinstance(data, tuple) or len(data) not in (2, 3):
+    """Whether ``data`` is arrays ``(x, y)``, ``(x,)`` or ``(x, y, sample weights)``, x perhaps
+    nested."""
+    if not isinstance(data, tuple) or len(data) not in (1, 2, 3):
+        return False
+    if len(data) == 1 and isinstance(data[0], tuple | list):  # one batch
         return False
     arrays = list(leaves(data))
     return all(hasattr(a, "__array__") and len(getattr(a, "shape", ())) > 0 for a in arrays)
 
 
 class ArrayBatches:
-    """Whole batches of arrays, in a new order at each pass, drawn from ``seed`` alone."""
+    """Whole batches of arrays, in a new order at each pass, drawn from ``seed`` alone; without
+    ``shuffle`` all in their own order, the last batch maybe smaller."""
 
     def __init__(self, arrays: tuple, batch_size: int, seed: int = 0, shuffle: bool = True):
         # A framework's own tensors stay as they are, where they are.
@@ -93,13 +110,14 @@ class ArrayBatches:
         self.count = lengths.pop()
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
             raise InputError("batch_size", batch_size, "an integer, the batch size of the training")
-        if not 1 <= batch_size <= max(self.count, 1):
+        if batch_size < 1 or (shuffle and batch_size > max(self.count, 1)):
             raise InputError("batch_size", batch_size, f"from 1 to the {self.count} samples")
         self.batch_size = int(batch_size)
         self.shuffle, self.random = shuffle, np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return self.count // self.batch_size
+        count = self.count if self.shuffle else self.count + self.batch_size - 1
+        return count // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.arange(self.count)
@@ -159,14 +177,15 @@ def as_batches(
     return data
 
 
-def endless(data: Iterable[Batch], needed: int) -> Iterator[Batch]:
-    """Batch after batch; ``data`` is read again whenever it runs out.
+def endless(data: Iterable[Batch], needed: int, notes: list[str]) -> Iterator[Batch]:
+    """Batch after batch; ``data`` is read again whenever it runs out. ``notes`` is told if it is
+    one batch.
 
     Raises
     ------
     InputError
-        While running: if there is no batch, or only one; or if ``data`` can be read once only (a
-        generator) and runs out before ``needed`` batches.
+        While running: if there is no batch; or if ``data`` can be read once only (a generator) and
+        runs out before ``needed`` batches.
     """
     given = 0
     once = hasattr(data, "__next__")
@@ -176,7 +195,7 @@ def endless(data: Iterable[Batch], needed: int) -> Iterator[Batch]:
             given += 1
             yield batch
         if given == 0:
-            raise InputError("data", "no batch", "at least two batches")
+            raise InputError("data", "no batch", "at least one batch")
         if once or given == before:
             raise InputError(
                 "data", f"{given} batches, to be read once",
@@ -184,11 +203,7 @@ def endless(data: Iterable[Batch], needed: int) -> Iterator[Batch]:
                 "(a list, a DataLoader)",
             )  # fmt: skip
         if given == 1:
-            raise InputError(
-                "data", "one batch",
-                "at least two: on one alone the loss shows how fast it is memorised (if that is "
-                "how you train, give it twice: data=[batch, batch])",
-            )  # fmt: skip
+            notes.append(ONE_BATCH)
 
 
 def validation_batches(data: Iterable[Batch]) -> Iterable[Batch]:

@@ -76,7 +76,8 @@ def range_test(
     data : DataLoader, tf.data.Dataset, iterable of (inputs, targets), or arrays (x, y)
         Read again whenever it runs out, so that it may be shorter or longer than the test, or
         endless; a generator must suffice. Arrays need ``batch_size``, and ``seed`` draws their
-        order. Keras also takes ``(x, y, sample weights)``, which ``fit`` makes of class weights:
+        order; an autoencoder's are ``(x, x)``, and ``(x,)`` for a model that returns its loss.
+        Keras also takes ``(x, y, sample weights)``, which ``fit`` makes of class weights:
         ``np.array(class_weights)[y]``. Inputs that are a tuple, list or mapping are given to a
         PyTorch model as arguments.
     optimizer : torch.optim.Optimizer, optional
@@ -268,7 +269,7 @@ def _batches(session: Session, steps: int) -> Iterator["_Batches"]:
     """Within, a model that trains, and its batches; afterwards all as before."""
     session.prepare()
     with session.random_kept():
-        batches = endless(session.data, steps * session.accumulate)
+        batches = endless(session.data, steps * session.accumulate, session.notes)
         first = next(batches)
         with session.model_kept(), contextlib.closing(batches):
             source = itertools.chain([first], batches)

@@ -71,9 +71,12 @@ def open_session(
         raise InputError("autocast", autocast, "a type: torch.bfloat16 or torch.float16")
     check_above("clip_norm", clip_norm, 0)
     for key, source in (("data", data), ("validation", validation)):
-        if isinstance(source, torch.utils.data.Dataset) and not isinstance(
-            source, torch.utils.data.IterableDataset
-        ):
+        if isinstance(source, torch.utils.data.IterableDataset):
+            raise InputError(
+                key, type(source).__name__,
+                "a DataLoader of it; with batch_size=None, if it yields batches",
+            )  # fmt: skip
+        if isinstance(source, torch.utils.data.Dataset):
             raise InputError(key, type(source).__name__, "a DataLoader of that data set")
     check_batching(batch_size, seed, data, validation)
     if validation is not None:
@@ -108,8 +111,13 @@ def _check_model(model: nn.Module, optimizer: Any) -> None:
     parameters = list(model.parameters())
     if not parameters:
         raise InputError("model", name, "a model with parameters")
-    if any(torch.nn.parameter.is_lazy(t) for t in (*parameters, *model.buffers())):
+    tensors = (*parameters, *model.buffers())
+    if any(torch.nn.parameter.is_lazy(t) for t in tensors):
         raise InputError("model", name, "a model whose lazy layers have seen a batch")
+    if any(t.is_meta for t in tensors):
+        raise InputError("model", name, "a model with values; some of it is on the meta device")
+    if any(t.is_inference() for t in tensors):
+        raise InputError("model", name, "a model made outside torch.inference_mode()")
     if not any(parameter.requires_grad for parameter in parameters):
         raise InputError("model", name, "one with a parameter to train; all are frozen")
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
@@ -126,6 +134,12 @@ def _check_model(model: nn.Module, optimizer: Any) -> None:
         raise InputError(
             "optimizer", type(optimizer).__name__,
             "one that holds a parameter to train; all that it holds are frozen",
+        )  # fmt: skip
+    if any(group.get("lr") is None for group in optimizer.param_groups):
+        raise InputError(
+            "optimizer", type(optimizer).__name__,
+            "one whose parameter groups all have an lr, which the test raises (Adafactor: lr=1e-3, "
+            "relative_step=False)",
         )  # fmt: skip
 
 
@@ -264,7 +278,7 @@ class TorchSession:
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Any, Any]:
         """Loss of a batch, model output and targets (None where unknown)."""
-        batch = mapped(self._placed, batch)
+        batch = mapped(self._placed, batch, whole=True)
         with self._autocast():
             outputs = targets = None
             if self.batch_loss is not None:
@@ -286,10 +300,16 @@ class TorchSession:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise InputError(
                         "data", _described(batch),
-                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size; for "
-                        "other batches give batch_loss(model, batch)",
+                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size, "
+                        "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
                     )  # fmt: skip
                 inputs, targets = batch
+                if getattr(targets, "shape", None) == ():
+                    raise InputError(
+                        "data", _described(batch),
+                        "batches, whose targets have a first axis, no single samples: a DataLoader "
+                        "of them, or arrays as a tuple (x, y) with batch_size",
+                    )  # fmt: skip
                 outputs = _called(self.model, inputs)
                 loss = self.loss(outputs, targets)
         return _scalar(loss), outputs, targets
@@ -302,6 +322,8 @@ class TorchSession:
                 array = array.to(self.dtype)
             elif array.dtype in (torch.int16, torch.int32):
                 array = array.long()
+        if isinstance(array, Mapping):
+            array = copy.copy(array)  # Hugging Face's moves itself, in place
         return array.to(self.device) if hasattr(array, "to") else array
 
     def _autocast(self) -> contextlib.AbstractContextManager:
@@ -325,8 +347,10 @@ class TorchSession:
                         correct += right.sum().item()
                         judged += right.numel()
             finally:
-                for module, training in modes.items():
-                    module.training = training
+                for module, training in modes.items():  # a parent before its children
+                    if module.training != training:
+                        module.train(training)  # its own may do more: LoRA's splits the weights
+                        module.training = training
         return total / count, correct / judged if judged else math.nan
 
     def about(self) -> dict[str, Any]:
@@ -345,7 +369,7 @@ class TorchSession:
 def _called(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    if isinstance(inputs, tuple | list):
+    if isinstance(inputs, tuple | list) and not isinstance(inputs, nn.utils.rnn.PackedSequence):
         return model(*inputs)
     return model(inputs)
 
@@ -382,6 +406,8 @@ def _right(outputs: Any, targets: Any) -> Tensor | None:
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
         return None
     if outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point():
+        return None
+    if outputs.shape[1] < 2:  # of one logit the largest says nothing
         return None
     return outputs.argmax(1) == targets
 

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import inspect
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from lrrt.errors import InputError
 from lrrt.finder.session import Later, keep_generator, keep_python_random
 
-SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 
 
 @contextlib.contextmanager
@@ -112,8 +111,10 @@ class _Copies:
             copied = tensor.detach().to("cpu", copy=True)
             self.kept[id(tensor)] = tensor, copied
 
-    def parameters(self) -> list[nn.Parameter]:
-        return [tensor for tensor, _ in self.kept.values() if isinstance(tensor, nn.Parameter)]
+    def parameters(self) -> list[Tensor]:
+        """Those that can have a gradient: plain tensors of an optimiser, too."""
+        tensors = [tensor for tensor, _ in self.kept.values()]
+        return [t for t in tensors if isinstance(t, nn.Parameter) or t.is_leaf and t.requires_grad]
 
     @torch.no_grad()
     def put_back(self) -> None:
@@ -130,39 +131,48 @@ def _unique(things: Iterable[Any]) -> list[Any]:
 
 
 def _keep_module(module: nn.Module, tensors: _Copies, later: Later) -> None:
-    """Parameters and buffers (also those that no state dict holds) by name and value; plain
-    attributes: the training mode, counters, tensors and generators kept by hand."""
-    for members in (module._parameters, module._buffers):
+    """Parameters and buffers (also those that no state dict holds) by name and value; attributes:
+    the training mode, counters, tensors and generators kept by hand. Containers are bound again;
+    what has been filled into them stays."""
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    if scripted:
+        _keep_scripted(module, tensors, later)
+    for members in () if scripted else (module._parameters, module._buffers):
         later(lambda kept=dict(members), members=members: _refill(members, kept))
         for tensor in members.values():
             if tensor is not None:
                 tensors.add(tensor)
     attributes = vars(module)
-    plain = {name: value for name, value in attributes.items() if _is_plain(value)}
-    for value in plain.values():
+    before, in_place = dict(attributes), {}
+    for name, value in before.items():
         if isinstance(value, Tensor):
             tensors.add(value)
         elif isinstance(value, torch.Generator):
             _keep_torch_generator(value, later)
-        else:
-            keep_generator(value, later)
-    before = set(attributes)
+        elif not keep_generator(value, later):
+            continue
+        in_place[name] = value
+    has_extra = type(module).get_extra_state is not nn.Module.get_extra_state
+    extra = copy.deepcopy(module.get_extra_state()) if has_extra else None
 
     def put_back() -> None:
-        for name in set(attributes) - before:
-            if _is_plain(attributes[name]):
-                del attributes[name]
-        attributes.update(plain)
+        for name in attributes.keys() - before.keys():
+            del attributes[name]
+        attributes.update(before)
+        if has_extra:
+            module.set_extra_state(extra)  # it may bind copies
+            attributes.update(in_place)
 
     later(put_back)
-    if type(module).get_extra_state is not nn.Module.get_extra_state:
-        extra = copy.deepcopy(module.get_extra_state())
-        later(lambda: module.set_extra_state(extra))
 
 
-def _is_plain(value: Any) -> bool:
-    generators = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-    return isinstance(value, (*SIMPLE, Tensor, *generators))
+def _keep_scripted(module: torch.jit.ScriptModule, tensors: _Copies, later: Later) -> None:
+    """What TorchScript holds, outside Python: tensors, the training mode, counters, lists."""
+    kept = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
+    for name, value in kept.items():
+        if isinstance(value, Tensor):
+            tensors.add(value)
+        later(setattr, module, name, value)
 
 
 def _refill(members: dict, kept: dict) -> None:
