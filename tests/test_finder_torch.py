@@ -806,6 +806,10 @@ BAD = {
         lambda m: (m, LOSS, list(zip(*tensors(), strict=True)), sgd(m)),
         r"data: 'tuple of \(6,\), \(\)'.*no single samples",
     ),
+    "samples with labels of Python": (
+        lambda m: (m, LOSS, list(zip(tensors()[0], tensors()[1].tolist(), strict=True)), sgd(m)),
+        "data:.*no single samples",
+    ),
     "numpy samples": (
         lambda m: (m, LOSS, list(zip(*(t.numpy() for t in tensors()), strict=True)), sgd(m)),
         "data:.*no single samples",

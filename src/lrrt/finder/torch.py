@@ -304,7 +304,7 @@ class TorchSession:
                         "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
                     )  # fmt: skip
                 inputs, targets = batch
-                if getattr(targets, "shape", None) == ():
+                if isinstance(targets, int | float) or getattr(targets, "shape", None) == ():
                     raise InputError(
                         "data", _described(batch),
                         "batches, whose targets have a first axis, no single samples: a DataLoader "
