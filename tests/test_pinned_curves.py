@@ -159,7 +159,7 @@ def curve(kind: str, backend: str) -> dict[str, list[float]]:
 
 
 def products() -> list[int]:
-    """Of a search that converges slowly, and of one that does not: beside 0 no residual is small."""
+    """Of a slow search, and of one in vain: beside an eigenvalue of 0 no residual is small."""
     import torch
 
     from lrrt.backends._torch_curvature import largest_eigenvalue

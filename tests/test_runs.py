@@ -483,6 +483,42 @@ def test_training_goes_on_from_its_checkpoint(dataset, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == [f"{spec.key}.safetensors"]
 
 
+def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
+    dataset, dataset_path, tmp_path, capfd
+):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    store = Store(tmp_path / "store")
+    store.path.mkdir()
+    store.checkpoints.path.symlink_to(tmp_path / "not mounted")
+    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("checkpoint: ")
+    assert f"File exists: '{store.checkpoints.file(spec.key)}'; the training goes on" in error
+    result, whole = store.get(spec.key), execute(spec, dataset)
+    assert all(np.array_equal(result.arrays[name], whole.arrays[name]) for name in whole.arrays)
+
+
+class FullStore(Store):
+    """On a disk with room for one result."""
+
+    puts = 0
+
+    def put(self, spec, result):
+        self.puts += 1
+        if self.puts > 1:
+            raise OSError(28, "No space left on device", str(self.file(spec.key)))
+        super().put(spec, result)
+
+
+def test_after_a_checkpoint_that_cannot_be_written_no_other_is_tried(dataset, tmp_path, capsys):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=4, steps=4)
+    store = FullStore(tmp_path)
+    result, whole = execute(spec, dataset, store), execute(spec, dataset)
+    assert store.puts == 2 and len(store.get(spec.key).arrays["rows"]) == 1
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    assert all(np.array_equal(result.arrays[name], whole.arrays[name]) for name in whole.arrays)
+
+
 def test_checkpoint_of_other_versions_counts_as_none(dataset, tmp_path, monkeypatch):
     spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
     with pytest.raises(KeyboardInterrupt):
