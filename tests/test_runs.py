@@ -33,7 +33,8 @@ from lrrt.runs.execute import execute
 from lrrt.runs.ladder import as_swept
 from lrrt.runs.launchers import local
 from lrrt.runs.plan import queue, sweep_specs, training_specs
-from lrrt.runs.spec import RunSpec
+from lrrt.runs.policies import one_cycle
+from lrrt.runs.spec import ENGINE_VERSIONS, RunSpec
 from lrrt.runs.store import Result, Store
 
 # One number w, drawn by the seed; loss (w - mean(images))^2 + 0.01 mean(labels).
@@ -57,7 +58,7 @@ class Network:
             return Step(float(loss), 0.0, float(abs(gradient)))
     def evaluate(self, images, labels, statistics="running"):
         with np.errstate(all="ignore"):
-            return float(self.loss(images, labels)), 0.5
+            return float(self.loss(images, labels)), {"running": 0.5, "batch": 0.25}[statistics]
     def export(self):
         return {name: FACTOR * array for name, array in self.weights.items()}
     def state(self):
@@ -158,8 +159,24 @@ RESULT = Result({"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}, {
 # --- key
 
 
-def test_key_is_pinned():
-    assert make_spec().key == "1f5a5e9df777b935ff0129fdf21b26af7837bd1f"
+def test_keys_of_each_kind_are_pinned(monkeypatch):
+    changes = {
+        "range_test": {},
+        "training": {"lr": 0.1, "epochs": 2, "policy": "one_cycle"},
+        "curvature": {"measured": (0, 4)},
+    }
+    specs = [make_spec(kind=kind, **values) for kind, values in changes.items()]
+    pinned = [
+        "1f5a5e9df777b935ff0129fdf21b26af7837bd1f",
+        "111fbb85cccca50fb7d834c9e5414ab1042f530a",
+        "93d986b9fd248f49f159d1ace80a86cd20781a81",
+    ]
+    assert [spec.key for spec in specs] == pinned
+    # A new version of one kind's numbers gives that kind other keys, and no other.
+    monkeypatch.setitem(ENGINE_VERSIONS, "training", 2)
+    new = [dataclasses.replace(spec).key for spec in specs]
+    assert [key == old for key, old in zip(new, pinned, strict=True)] == [True, False, True]
+    assert dataclasses.replace(specs[0], kind="curvature", measured=(0, 4)).key == pinned[2]
 
 
 def test_key_changes_with_what_changes_the_run_only():
@@ -366,6 +383,8 @@ def test_range_test(dataset, spec):
     validated = execute(dataclasses.replace(spec, validation="running"), dataset).arrays
     assert all(np.array_equal(arrays[name], validated[name]) for name in arrays)
     assert np.unique(validated["val_loss"]).size > 1 and (validated["val_accuracy"] == 0.5).all()
+    by_batch = execute(dataclasses.replace(spec, validation="batch"), dataset).arrays
+    assert (by_batch["val_accuracy"] == 0.25).all()
 
 
 def test_range_test_goes_on_past_overflow(dataset):
@@ -375,7 +394,7 @@ def test_range_test_goes_on_past_overflow(dataset):
 
 
 def test_training(dataset):
-    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4, policy="one_cycle")
     result = execute(spec, dataset)
     assert list(result.arrays) == [
         "epoch",
@@ -387,7 +406,9 @@ def test_training(dataset):
         "val_accuracy",
     ]
     assert result.arrays["epoch"].tolist() == [1, 2, 3]
-    assert result.arrays["lr"].tolist() == [0.1] * 3
+    assert result.arrays["lr"].tolist() == one_cycle.lrs(0.1, 12)[[3, 7, 11]].tolist()
+    accuracies = np.concatenate([result.arrays[f"{split}_accuracy"] for split in ("train", "val")])
+    assert (accuracies == 0.5).all()  # with batch norm's running statistics
     assert np.isfinite(np.array(list(result.arrays.values()))).all()
     assert result.record["stopped_at_step"] is None
     assert {"python", "numpy", "lrrt", "fake"} <= result.record["versions"].keys()
@@ -460,6 +481,42 @@ def test_training_goes_on_from_its_checkpoint(dataset, tmp_path, monkeypatch):
     store.put(spec, result)
     assert not store.checkpoints.has(spec.key)
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == [f"{spec.key}.safetensors"]
+
+
+def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
+    dataset, dataset_path, tmp_path, capfd
+):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=3, steps=4)
+    store = Store(tmp_path / "store")
+    store.path.mkdir()
+    store.checkpoints.path.symlink_to(tmp_path / "not mounted")
+    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("checkpoint: ")
+    assert f"File exists: '{store.checkpoints.file(spec.key)}'; the training goes on" in error
+    result, whole = store.get(spec.key), execute(spec, dataset)
+    assert all(np.array_equal(result.arrays[name], whole.arrays[name]) for name in whole.arrays)
+
+
+class FullStore(Store):
+    """On a disk with room for one result."""
+
+    puts = 0
+
+    def put(self, spec, result):
+        self.puts += 1
+        if self.puts > 1:
+            raise OSError(28, "No space left on device", str(self.file(spec.key)))
+        super().put(spec, result)
+
+
+def test_after_a_checkpoint_that_cannot_be_written_no_other_is_tried(dataset, tmp_path, capsys):
+    spec = make_spec(dataset.digest, kind="training", lr=0.1, epochs=4, steps=4)
+    store = FullStore(tmp_path)
+    result, whole = execute(spec, dataset, store), execute(spec, dataset)
+    assert store.puts == 2 and len(store.get(spec.key).arrays["rows"]) == 1
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    assert all(np.array_equal(result.arrays[name], whole.arrays[name]) for name in whole.arrays)
 
 
 def test_checkpoint_of_other_versions_counts_as_none(dataset, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from torch import Tensor
 # products instead of 132, and moves no eigenvalue by more than 0.04 %.
 TOLERANCE = 0.03
 BASIS = 6  # Lanczos vectors: few, since the last eigenvector is a good start
-RESTARTS = 40  # at most; each takes BASIS - 1 products
+RESTARTS = 40  # at most; each takes BASIS / 2 products, since ARPACK keeps the other half
 
 
 class Curvature(NamedTuple):

@@ -1,5 +1,6 @@
 """A training that was stopped goes on after its last finished epoch, to the same bits."""
 
+import sys
 import time
 from typing import Any
 
@@ -45,11 +46,17 @@ class Checkpoint:
         return len(done)
 
     def save(self, rows: np.ndarray, record: dict[str, Any]) -> None:
-        """``rows``: those of the finished epochs."""
+        """``rows``: those of the finished epochs. If it cannot be written, a line on standard error
+        says so, and no other is tried."""
         if self.store is None:
             return
         record = record | {"versions": self.versions, "seconds": self.seconds}
-        self.store.put(self.spec, Result(self.network.state() | {ROWS: rows}, record))
+        result = Result(self.network.state() | {ROWS: rows}, record)
+        try:
+            self.store.put(self.spec, result)
+        except OSError as error:
+            print(f"checkpoint: {error}; the training goes on without", file=sys.stderr)
+            self.store = None
 
     @property
     def seconds(self) -> float:

@@ -47,7 +47,8 @@ def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -
     stops at the first non-finite loss: NaN from that epoch on, and ``record["stopped_at_step"]``
     is that step, counted from 0 (else None). ``record["initial_loss"]`` is the loss of the first
     step, before any update, and ``record["peak_loss"]`` the largest finite loss of a step. With
-    ``checkpoints`` it leaves one there after each epoch, and goes on from the one that is there.
+    ``checkpoints`` it leaves one there after each epoch, where that can be written, and goes on
+    from the one that is there.
 
     A curvature test is a range test, to the bit, and records of the steps ``spec.measured``, NaN
     elsewhere: ``eigenvalue``, the largest of the Hessian of the batch's loss and penalty before
