@@ -14,12 +14,13 @@ import pytest
 
 import lrrt
 from lrrt import cli, plugins
+from lrrt.core import rules as core_rules
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
-from lrrt.finder.curve import NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
+from lrrt.finder.curve import CROSSED, NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended, lr_to_train_at
@@ -520,6 +521,17 @@ def test_a_loss_of_zero_or_below_that_a_stop_misreads_is_told(below):
     told = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict
     assert f"In 6 of 6 runs {SIGNED}." in told
     assert curve().suggest().cautions == ()
+
+
+@pytest.mark.parametrize(
+    "pair, told", [((0.2, 0.1), True), ((0.1, 0.1), False), ((0.2, None), False)]
+)
+def test_a_minimum_above_the_maximum_is_told(monkeypatch, pair, told):
+    monkeypatch.setattr(
+        "lrrt.core.rules.fastai_valley.suggest", lambda *_: core_rules.Suggestion(*pair)
+    )
+    found = curve().suggest("fastai_valley")
+    assert found.reversed == told and found.cautions == ((CROSSED,) if told else ())
 
 
 def test_a_fall_that_noise_hides_in_each_run_counts_over_all():

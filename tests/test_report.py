@@ -291,6 +291,15 @@ def test_published_shows_the_medians_of_other_initial_weights(data):
     assert published._others(data, row) == ""
 
 
+def test_a_caption_counts_the_runs_whose_min_lr_is_above_max_lr(data):
+    assert "no range" not in runs.caption(data, FASTAI)
+    suggestions = data.suggestions.copy()
+    row = data.suggested("weights", FASTAI).index[0]
+    suggestions.loc[row, "min_lr"] = 2 * suggestions.loc[row, "max_lr"]
+    told = runs.caption(dataclasses.replace(data, suggestions=suggestions), FASTAI)
+    assert "In 1 of 6 runs min LR is above max LR, which is no range." in told
+
+
 def test_pair_shows_both_ranges(data):
     upper, lower = drawn(pair, data, FASTAI).axes
     chosen = data.pairs["torch-blog_fastai"]

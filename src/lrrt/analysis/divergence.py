@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.ranges import with_range
 from lrrt.runs.collect import TRAINING_TYPES
 
 #: What tells one training of a study from another; the outcome table begins with it.
@@ -83,11 +84,8 @@ OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
 
 
 def gap_decades(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Distance in decades between two LR ranges; negative: the length of their overlap.
-
-    A range whose two ends a rule gave in the wrong order is taken as the interval between them.
-    """
-    (low, high), (other_low, other_high) = sorted(first), sorted(second)
+    """Distance in decades between two LR ranges; negative: the length of their overlap."""
+    (low, high), (other_low, other_high) = first, second
     return math.log10(max(low, other_low)) - math.log10(min(high, other_high))
 
 
@@ -103,8 +101,8 @@ def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
     Parameters
     ----------
     suggestions : DataFrame
-        One rule's, on the runs of one sweep of one backend and protocol. Runs without a suggestion
-        take no part, nor do those whose min LR is above their max LR: theirs is no range.
+        One rule's, on the runs of one sweep of one backend and protocol. Runs without a range
+        (:func:`lrrt.analysis.ranges.with_range`) take no part.
 
     Returns
     -------
@@ -113,12 +111,10 @@ def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
         ``gap_decades`` (negative: an overlap) and ``disjoint`` of the first pair; ``further``, a
         list of the same four of each further pair; ``n`` (runs with a range), ``abstained``
         (runs without one), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
-        Without two suggestions ``A``, ``B`` and ``gap_decades`` are None.
+        Without two ranges ``A``, ``B`` and ``gap_decades`` are None.
     """
-    ranges = suggestions[["min_lr", "max_lr"]].to_numpy(np.float64)
-    ordered = ranges[:, 0] <= ranges[:, 1]
-    kept = suggestions[(np.isfinite(ranges) & (ranges > 0)).all(axis=1) & ordered]
-    kept = kept.sort_values(["weights_seed", "order_seed", "batch_size", "run"], kind="stable")
+    seeds = ["weights_seed", "order_seed", "batch_size", "run"]
+    kept = with_range(suggestions).sort_values(seeds, kind="stable")
     runs = [
         {
             "run": str(row.run),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.analysis.variance import SPREAD_TYPES
@@ -64,7 +65,7 @@ class Trace(NamedTuple):
 class Study:
     """The frames of a study, under the names of its files.
 
-    ``seconds``: wall-clock time by run, where known; range tests only. ``variance_spread``: of
+    ``seconds``: wall-clock time by run, where known. ``variance_spread``: of
     :func:`lrrt.analysis.variance.spread_table`; empty without a crossed design.
     """
 
@@ -96,15 +97,13 @@ class Study:
 
     def ranges(self, sweep: str, case: Case) -> pd.DataFrame:
         """Those of :meth:`suggested` that have both a minimum and a maximum LR above 0."""
-        rows = self.suggested(sweep, case)
-        both = rows[["min_lr", "max_lr"]].to_numpy(np.float64)
-        return rows[(np.isfinite(both) & (both > 0)).all(axis=1)]
+        return both_lrs(self.suggested(sweep, case))
 
     def disjoint(self, case: Case) -> np.ndarray:
-        """Which runs of the weights sweep have ranges that do not overlap, bool (n, n); a range
-        whose min LR is above its max LR is none, and is left out."""
-        ends = self.ranges("weights", case)[["min_lr", "max_lr"]].to_numpy(np.float64)
-        low, high = ends[ends[:, 0] <= ends[:, 1]].T
+        """Which runs of the weights sweep that have a range have ones that do not overlap, bool
+        (n, n)."""
+        rows = with_range(self.suggested("weights", case))
+        low, high = rows[["min_lr", "max_lr"]].to_numpy(np.float64).T
         return (low[:, None] > high) | (low > high[:, None])
 
     @cached_property

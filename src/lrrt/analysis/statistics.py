@@ -19,10 +19,15 @@ MINIMUM_RUNS = 6
 WINDOW = 5  # steps of the running median that takes batch noise, and no more, out of a raw loss
 
 
+def are_usable(values: ArrayLike) -> np.ndarray:
+    """Which of the LRs are finite and positive, bool of the same shape."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.isfinite(values) & (values > 0)
+
+
 def usable(values: ArrayLike) -> np.ndarray:
     """Those of the LRs that are finite and positive, as float64."""
-    values = np.asarray(values, dtype=np.float64)
-    return values[np.isfinite(values) & (values > 0)]
+    return np.asarray(values, dtype=np.float64)[are_usable(values)]
 
 
 def decades(lrs: ArrayLike) -> np.ndarray:

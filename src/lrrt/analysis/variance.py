@@ -213,8 +213,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
             spec.weights_seed, spec.order_seed, spec.augmentation_seed,
             found.min_lr, found.max_lr, found.fallback,
             found.min_lr is not None and found.min_lr < EARLY * spec.protocol.ramp.start,
-            None not in (found.min_lr, found.max_lr) and found.min_lr > found.max_lr,
-            found.reason,
+            found.reversed, found.reason,
         ))  # fmt: skip
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
 

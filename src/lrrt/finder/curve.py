@@ -157,7 +157,7 @@ class Curve(core_curve.Curve):
             found["reason"] += f" ({SIGNED})"
         if found["fallback"]:
             cautions.append(FALLBACK)
-        if None not in (found["min_lr"], found["max_lr"]) and found["min_lr"] > found["max_lr"]:
+        if core_rules.Suggestion(**found).reversed:
             cautions.append(CROSSED)
         return Suggestion(**found, rule=rule, cautions=tuple(cautions))
 

@@ -8,7 +8,7 @@ import pandas as pd
 from lrrt.analysis.dispersion import range_summary
 from lrrt.analysis.divergence import HARMED, LAGGING
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
-from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, usable
+from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import crossing, headlines
 from lrrt.report.study import StudyData, of_case
@@ -109,7 +109,7 @@ def range_points(data: StudyData) -> list[dict]:
             for row in data.suggested(sweep, case).itertuples():
                 for quantity in ("min_lr", "max_lr"):
                     lr = getattr(row, quantity)
-                    if np.isfinite(lr) and lr > 0:
+                    if are_usable(lr):
                         points.append({
                             "case": f"{style.short_label(*case)}, {sweep}",
                             "quantity": style.name(quantity), "lr": _rounded(lr),

@@ -30,6 +30,11 @@ class Suggestion:
     reason: str = ""
     stop_step: int | None = None
 
+    @property
+    def reversed(self) -> bool:
+        """Whether min LR is above max LR, which is no range."""
+        return None not in (self.min_lr, self.max_lr) and self.min_lr > self.max_lr
+
 
 def abstain(reason: str, stop_step: int | None = None) -> Suggestion:
     """No suggestion, because of ``reason``."""

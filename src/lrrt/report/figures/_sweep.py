@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case
-from lrrt.analysis.statistics import log_quantiles, usable
+from lrrt.analysis.ranges import both_lrs, with_range
+from lrrt.analysis.statistics import are_usable, log_quantiles
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -26,7 +27,7 @@ def caption(data: StudyData, sweep: str, what_changes: str, case: Case) -> str:
     fallback = int(rows["fallback"].astype(bool).sum())
     if fallback:
         notes += f" In {fallback} of {len(rows)} runs min LR is the rule's fallback, max LR / 10."
-    wrong = int((rows["min_lr"] > rows["max_lr"]).sum())
+    wrong = len(both_lrs(rows)) - len(with_range(rows))
     if wrong:
         notes += f" In {wrong} of {len(rows)} runs min LR is above max LR, which is no range."
     abstained = int(rows["max_lr"].isna().sum())
@@ -78,7 +79,7 @@ def run_words(run) -> str:
 def ranges(ax: Axes, rows: pd.DataFrame, quantiles: list[float], shades: dict[str, str]) -> None:
     """Min and max LR of each run, one line per quantity: dots, bar of quantiles, median."""
     for position, quantity in enumerate(QUANTITIES):
-        values = rows[rows[quantity].isin(usable(rows[quantity]))]
+        values = rows[are_usable(rows[quantity])]
         low, median, high = log_quantiles(values[quantity], quantiles)
         shade = shades[quantity]
         words = (

@@ -81,8 +81,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
         span = f"{number(run['min_lr'])} to {number(run['max_lr'])}"
         lower.plot([run["min_lr"], run["max_lr"]], [position] * 2, color=shade, linewidth=9,
                    solid_capstyle="butt", gid=style.tip(f"{words}: {span}"))  # fmt: skip
-        right = max(run["min_lr"], run["max_lr"])
-        lower.annotate(span, (right, position), xytext=(6, 0), textcoords="offset points",
+        lower.annotate(span, (run["max_lr"], position), xytext=(6, 0), textcoords="offset points",
                        va="center", fontsize=9)  # fmt: skip
     upper.set_ylabel("training loss (nats)")
     handles, labels = upper.get_legend_handles_labels()

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.rounding import REPEATED
-from lrrt.analysis.statistics import MINIMUM_RUNS
+from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable
 from lrrt.report import style
 from lrrt.report.study import StudyData
 from lrrt.report.style import number
@@ -82,7 +82,7 @@ def draw(data: StudyData) -> Figure | None:
         for case, rows in paired.groupby(["backend", "protocol"], sort=True):
             for row in rows.to_dict("records"):
                 x, y = row[f"{quantity}_rounded"], row[quantity]
-                if not (np.isfinite([x, y]).all() and min(x, y) > 0):
+                if not are_usable([x, y]).all():
                     continue
                 drawn += [x, y]
                 fell = quantity == "min_lr" and (row["fallback"] or row["fallback_rounded"])

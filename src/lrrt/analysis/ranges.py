@@ -1,0 +1,16 @@
+"""Which suggestions are a range, of a table of suggestions."""
+
+import pandas as pd
+
+from lrrt.analysis.statistics import are_usable
+
+
+def both_lrs(suggestions: pd.DataFrame) -> pd.DataFrame:
+    """Those with both a min LR and a max LR that are finite and positive."""
+    return suggestions[are_usable(suggestions[["min_lr", "max_lr"]]).all(axis=1)]
+
+
+def with_range(suggestions: pd.DataFrame) -> pd.DataFrame:
+    """Those of :func:`both_lrs` whose min LR is not above their max LR, which would be no range."""
+    rows = both_lrs(suggestions)
+    return rows[rows["min_lr"] <= rows["max_lr"]]
