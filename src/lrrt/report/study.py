@@ -74,7 +74,7 @@ class StudyData(Study):
         return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
 
     @cached_property
-    def same_weights(self) -> pd.DataFrame:
+    def medians_by_weights(self) -> pd.DataFrame:
         """:func:`lrrt.analysis.variance.by_weights`, at the study's own network and batch size."""
         own = {"depth": self.config.model.depth, "batch_size": self.config.sweep.batch_size}
         runs = self.variance_runs

@@ -10,7 +10,7 @@ from lrrt.analysis.divergence import HARMED, LAGGING
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
 from lrrt.report import style
-from lrrt.report.figures import crossing, headlines
+from lrrt.report.figures import headlines
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.style import number
 
@@ -64,7 +64,7 @@ def _pair(pair: dict) -> dict:
 def _outcomes(data: StudyData) -> dict:
     """By case: outcomes of all trainings, and after equally many epochs of weights A and B at both
     max LRs (where trained)."""
-    crossed = crossing.trainings(data)
+    crossed = data.cells(lr_kind="max")
     found = {}
     for case in dict.fromkeys(
         zip(data.outcomes["backend"], data.outcomes["protocol"], strict=True)
@@ -73,7 +73,7 @@ def _outcomes(data: StudyData) -> dict:
         found["-".join(case)] = {
             "all": _counts(of_case(data.outcomes, case)["outcome"]),
         } | {
-            f"{weights}_at_{lr_of}_max": _counts(side[crossing.OUTCOME])
+            f"{weights}_at_{lr_of}_max": _counts(side["compared_outcome"])
             for (weights, lr_of), side in mine.groupby(["weights", "lr_of"])
         }
     return found
@@ -141,11 +141,11 @@ def _disjoint(data: StudyData) -> str:
 
 
 def _transferred(data: StudyData) -> str:
-    rows = crossing.trainings(data)
+    rows = data.cells(lr_kind="max")
     ended, lagging = {}, 0
     for cell, side in rows.groupby(["weights", "lr_of"]):
-        harmed = int(side[crossing.OUTCOME].isin(HARMED).sum())
-        lag = int(side[crossing.OUTCOME].eq("lags").sum())
+        harmed = int(side["compared_outcome"].isin(HARMED).sum())
+        lag = int(side["compared_outcome"].eq("lags").sum())
         lagging += lag
         best = side["compared_val_accuracy"].fillna(0).median()  # 0: it stopped before
         ended["".join(cell)] = (

@@ -1,7 +1,6 @@
 """What A's max LR does to B's weights, and to A's own, against B's: every pair of a case."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -14,26 +13,17 @@ SECTION = "A's range on B's weights"
 TITLE = "What A's max LR does to B's weights"
 NEEDS = "trainings of weights B at A's and at B's max LR"
 SIDES = {"A": ("at A's max LR", "D"), "B": ("at B's max LR", "o")}
-OUTCOME = "compared_outcome"
 STOPPED = -0.06  # where a training without a last accuracy is drawn
 
 
-def trainings(data: StudyData) -> pd.DataFrame:
-    """Outcome rows of weights B, and A where trained, at both max LRs, constant, same framework."""
-    rows = data.outcomes
-    return rows[
-        (rows["lr_kind"] == "max") & (rows["weights_from"] == "") & (rows["policy"] == "constant")
-    ]
-
-
 def caption(data: StudyData) -> str:
-    rows = trainings(data)
+    rows = data.cells(lr_kind="max")
     parts = []
     for case in _cells.cases(data, rows):
         for weights, mine in of_case(rows, case).groupby("weights", sort=False):
             sides = [mine[mine["lr_of"] == letter] for letter in SIDES]
             counted = ", ".join(
-                f"{words} {_cells.counts(side, OUTCOME)} of {len(side)}"
+                f"{words} {_cells.counts(side, 'compared_outcome')} of {len(side)}"
                 for (words, _), side in zip(SIDES.values(), sides, strict=True)
             )
             parts.append(f"{style.short_label(*case)}, weights {weights} {counted}")
@@ -49,7 +39,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    rows = trainings(data)
+    rows = data.cells(lr_kind="max")
     if not len(rows):
         return None
     lines = [
@@ -71,7 +61,7 @@ def draw(data: StudyData) -> Figure | None:
                     markeredgewidth=0.8, gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
         number = pair.removeprefix("-".join(case)).removeprefix("-") or "1"
         labels.append(f"{style.short_label(*case)}, pair {number}, {mine['weights'].iloc[0]}")
-    present = set(rows[OUTCOME])
+    present = set(rows["compared_outcome"])
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=style.INK, markerfacecolor="white",
                label=f"weights {words}") for words, marker in SIDES.values()

@@ -61,7 +61,7 @@ def _what(row) -> str:
 
 def _initialisations(data: StudyData, row) -> pd.DataFrame:
     """Medians of other initial weights beside the one of a row of the order sweep."""
-    table = data.same_weights
+    table = data.medians_by_weights
     if row.sweep != "order":
         return table[:0]
     case = pd.Series({name: getattr(row, name) for name in ("backend", "protocol", "quantity")})
