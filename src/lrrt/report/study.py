@@ -23,6 +23,7 @@ from lrrt.analysis.variance import COMPONENT_TYPES, RUN_TYPES, SPREAD_TYPES, by_
 from lrrt.config import Config, Scaled
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import InputError
+from lrrt.runs import paths
 from lrrt.runs.collect import TRAINING_TYPES, curves_file, empty_table
 
 
@@ -161,7 +162,7 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
     InputError
         For a file that is missing (unless ``partial``) or cannot be read.
     """
-    folder = root / "data" / config.study.name
+    folder = root / paths.folder(config)
     files: dict[str, str] = {}
     digests, versions, places = [], [], {}
 

@@ -1,22 +1,12 @@
-"""Where a study's files lie, and how its stages carry out runs."""
-
-from pathlib import Path
+"""How the stages of a study open its data set and carry out runs."""
 
 from lrrt import plugins
 from lrrt.config import Config
 from lrrt.datasets import Dataset, open_dataset
 from lrrt.errors import InputError
+from lrrt.runs.paths import dataset_path, folder
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
-
-
-def folder(config: Config) -> Path:
-    """``data/<study>``, relative to the working directory."""
-    return Path("data") / config.study.name
-
-
-def dataset_path(config: Config) -> Path:
-    return folder(config) / "dataset.safetensors"
 
 
 def dataset(config: Config) -> Dataset:

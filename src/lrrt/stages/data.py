@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from lrrt.datasets import Dataset, load, save
 from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
 from lrrt.report.figures.samples import picture
+from lrrt.runs import paths
 
 
 def describe(dataset: Dataset) -> dict:
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         dataset = load(config.data)
         description = {"name": config.data.name, **describe(dataset)}
         samples = picture(dataset)
-        folder = Path("data") / config.study.name
-        save(dataset, folder / "dataset.safetensors")
+        folder = paths.folder(config)
+        save(dataset, paths.dataset_path(config))
         write_whole(folder / "dataset.json", (json.dumps(description, indent=2) + "\n").encode())
         write_whole(folder / "samples.png", samples)
 

@@ -8,6 +8,7 @@ from lrrt import config as configuration
 from lrrt.errors import one_line_errors
 from lrrt.report.build import build, write
 from lrrt.report.study import load
+from lrrt.runs import paths
 from lrrt.runs.collect import kept_seconds
 from lrrt.runs.store import Store
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         config = configuration.load()
         data = load(config)
-        store = Store(Path("data") / config.study.name / "store")
+        store = Store(paths.folder(config) / "store")
         seconds = kept_seconds([*data.curves["run"], *data.trainings["run"]], store)
         write(
             Path("reports") / config.study.name, build(dataclasses.replace(data, seconds=seconds))

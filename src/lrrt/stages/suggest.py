@@ -1,7 +1,6 @@
 """``python -m lrrt.stages.suggest``: every rule replayed on every curve of the study."""
 
 import argparse
-from pathlib import Path
 
 import pandas as pd
 
@@ -9,6 +8,7 @@ from lrrt import config as configuration
 from lrrt.analysis.tables import read_table, suggestion_table
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import one_line_errors
+from lrrt.runs import paths
 from lrrt.runs.collect import curves_file, write_table
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder = Path("data") / config.study.name
+        folder = paths.folder(config)
         curves = [
             read_table(folder / curves_file(case), COLUMNS, "python -m lrrt.stages.sweep")
             for case in config.cases
