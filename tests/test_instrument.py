@@ -13,22 +13,19 @@ from lrrt import plugins
 from lrrt.analysis.instrument import (
     LAG,
     LAST,
-    PERIOD,
     REPLAYED,
     RESTART_TYPES,
     SENSITIVITY_TYPES,
-    before_explosion,
     landmarks,
     replayed,
     restart_effects,
     restarted,
-    spline,
     trained,
-    turn,
     two_sided,
 )
 from lrrt.analysis.mechanism import MECHANISM_TYPES
-from lrrt.analysis.tables import curve_of, read_table
+from lrrt.analysis.tables import read_table, runs_of
+from lrrt.analysis.turning import PERIOD, before_explosion, spline, turn
 from lrrt.core import rules
 from lrrt.core.replay import recorded
 from lrrt.core.rules import blog_fastai, blog_keras
@@ -160,8 +157,8 @@ def test_replays_on_curves_from_formulas(config, curves):
     # By hand, for one.
     runs = curves[curves["protocol"] == "blog_fastai"]
     differences = []
-    for _, run in runs.groupby("run"):
-        read = recorded(curve_of(run), config.protocols["blog_fastai"])
+    for _, curve in runs_of(runs):
+        read = recorded(curve, config.protocols["blog_fastai"])
         pair = [blog_fastai.suggest(*read, **k).max_lr for k in ({}, {"beta": 0.9})]
         differences.append(np.log10(pair[1] / pair[0]))
     row = table[(table["protocol"] == "blog_fastai") & (table["setting"] == "beta")

@@ -6,40 +6,22 @@ unlike medians, add up along a sequence of factors to the whole way.
 
 import itertools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import (
+    Effect,
     decades,
     log_quantiles,
-    mean_interval,
+    paired_effect,
     share_interval,
     usable,
 )
-from lrrt.core import rules
-from lrrt.core.curve import Curve
-from lrrt.core.replay import recorded
+from lrrt.analysis.stored import read
 from lrrt.runs.ladder import ALL, ALONE, SEQUENCE, Rung
-from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Store, kept
-
-
-class Effect(NamedTuple):
-    """Over the ``n`` seeds with a suggestion on both sides (``abstained``: the others): geometric
-    means ``before`` and ``after``; the mean ``effect`` in decades with its 95 % Student t interval
-    ``low``, ``high`` (NaN for fewer than two)."""
-
-    n: int
-    before: float
-    after: float
-    effect: float
-    low: float
-    high: float
-    abstained: int
-
+from lrrt.runs.store import Store
 
 AVERAGED, UNEXPLAINED = "averaged", "unexplained"
 RUNG = {
@@ -97,31 +79,10 @@ WATERFALL_TYPES = {
 }
 
 
-def read(spec: RunSpec, store: Store) -> rules.Suggestion:
-    """What the rule of the specification's own protocol says about the stored curve.
-
-    Raises
-    ------
-    InputError
-        For a run that the store lacks.
-    """
-    return rules.replay(spec.protocol.rule, *as_recorded(spec, store))
-
-
-def as_recorded(spec: RunSpec, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """LR and loss of a stored range test as its protocol's finder records them.
-
-    Raises like :func:`read`.
-    """
-    arrays = kept(store, spec).arrays
-    curve = Curve(**{name: arrays[name] for name in ("lr", "loss", "penalty", "grad_norm")})
-    return recorded(curve, spec.protocol)
-
-
 def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:
     """One row per rung and paired seed, columns and types of :data:`READING_TYPES`.
 
-    NaN where a rule abstains. Raises like :func:`read`.
+    NaN where a rule abstains. Raises like :func:`lrrt.analysis.stored.read`.
     """
     rows = []
     for rung in rungs:
@@ -184,18 +145,6 @@ def _whole_ways(readings: pd.DataFrame) -> pd.DataFrame:
         whole = pd.Series(known, index=found.index[way]).groupby(seeds).transform("all")
         found.loc[whole.index[~whole], sides] = np.nan
     return found
-
-
-def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
-    """From the log10 LRs of paired seeds, NaN where a rule abstained."""
-    paired = np.isfinite(before) & np.isfinite(after)
-    differences = after[paired] - before[paired]
-    middle = start = end = np.nan
-    if len(differences):
-        middle = float(differences.mean())
-        start, end = (float(10 ** side[paired].mean()) for side in (before, after))
-    interval = mean_interval(differences)
-    return Effect(len(differences), start, end, middle, *interval, int((~paired).sum()))
 
 
 def _averaged(readings: pd.DataFrame) -> list[tuple]:

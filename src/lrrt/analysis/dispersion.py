@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.published import published
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import (
     RESAMPLES,
     column_quantiles,
@@ -26,7 +27,6 @@ from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 
 CASE = ["backend", "protocol", "sweep", "batch_size"]
-QUANTITIES = ("min_lr", "max_lr")
 
 
 def loss_bands(

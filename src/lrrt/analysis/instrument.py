@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import make_smoothing_spline
 from scipy.signal import lfilter
 
 from lrrt import plugins
-from lrrt.analysis.attribution import as_recorded, paired_effect
-from lrrt.analysis.dispersion import QUANTITIES
-from lrrt.analysis.statistics import running_median
+from lrrt.analysis.ranges import QUANTITIES
+from lrrt.analysis.statistics import paired_effect
+from lrrt.analysis.stored import as_recorded
 from lrrt.analysis.tables import runs_of
+from lrrt.analysis.turning import SHORTEST, before_explosion, spline
 from lrrt.config import ProtocolConfig
 from lrrt.core import rules
 from lrrt.core.replay import recorded
@@ -33,10 +33,7 @@ REPLAYED = (
     ("stop factor", "none", {"stop_factor": np.inf}),
 )
 LAG = "blog_fastai"  # reads the steepest descent and the lowest loss; the lag of its EMA is shown
-EXPLOSION = 2  # times the best loss: what lies beyond says nothing about where the loss turned
 MEAN_BETA = 0.9  # what is left of the noise of a mean over runs needs less smoothing
-PERIOD = 20
-SHORTEST = 5  # steps of which there is a smoothing spline
 LAST = 5  # steps whose mean is a restart's loss
 
 SENSITIVITY_TYPES = {
@@ -86,31 +83,6 @@ def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:
     return both(loss) / both(np.ones_like(loss))
 
 
-def before_explosion(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The steps before the running median of the loss exceeds ``EXPLOSION`` times its best so far,
-    single losses cut at as many times that median; none of a curve that starts with losses that
-    are not finite."""
-    steady = running_median(loss)
-    if not np.isfinite(steady[0]):
-        return lr[:0], loss[:0]
-    exploded = steady > EXPLOSION * np.minimum.accumulate(steady)
-    stop = int(exploded.argmax()) if exploded.any() else len(lr)
-    lr, loss, top = lr[:stop], loss[:stop], EXPLOSION * steady[:stop]
-    return lr, np.where(np.isfinite(loss), np.minimum(loss, top), top)
-
-
-def spline(loss: np.ndarray) -> np.ndarray:
-    """The cubic smoothing spline over the steps, at least :data:`SHORTEST`, that halves a wave of
-    :data:`PERIOD` steps, shape (steps,).
-
-    It takes a wave of angular frequency w to 1 / (1 + lam w**4) of it (Silverman, 1984). How smooth
-    is not left to cross-validation: that takes the explosion for the signal, and now and then the
-    descent for noise.
-    """
-    steps = np.arange(len(loss), dtype=np.float64)
-    return make_smoothing_spline(steps, loss, lam=(PERIOD / (2 * np.pi)) ** 4)(steps)
-
-
 def landmarks(lr: np.ndarray, smoothed: np.ndarray) -> Pair:
     """What the rule ``LAG`` makes of a smoothed curve: the LR at its steepest descent, trimmed as
     there, and a tenth of that at its lowest point; None for too short a curve."""
@@ -125,13 +97,6 @@ SMOOTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "two-sided": two_sided,
     "spline": spline,
 }
-
-
-def turn(lr: np.ndarray, loss: np.ndarray) -> float:
-    """The LR at the lowest point of the :func:`spline` through the losses before they explode; NaN
-    where those are too few."""
-    lr, loss = before_explosion(lr, loss)
-    return float(lr[spline(loss).argmin()]) if len(lr) >= SHORTEST else np.nan
 
 
 # --- effects

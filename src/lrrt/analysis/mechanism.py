@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.instrument import turn
+from lrrt.analysis.turning import turn
 from lrrt.runs.collect import empty_table
 from lrrt.runs.probes import Probe
 from lrrt.runs.store import Store, kept
@@ -96,7 +96,7 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per run of :func:`mechanism`: ``turn``, the LR at its lowest loss
-        (:func:`lrrt.analysis.instrument.turn`); ``crossing``, the LR at which the effective LR
+        (:func:`lrrt.analysis.turning.turn`); ``crossing``, the LR at which the effective LR
         first exceeds the bound with momentum (:func:`crossing`); ``clipped_share``
         of the gradient that clipping took off in the first step; the ``eigenvalue`` first measured
         and that ``at_turn``, at the measured step whose LR is nearest.

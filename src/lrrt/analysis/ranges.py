@@ -1,13 +1,15 @@
-"""Which suggestions are a range, of a table of suggestions."""
+"""The two LRs of a table of suggestions, and which of its rows are a range."""
 
 import pandas as pd
 
 from lrrt.analysis.statistics import are_usable
 
+QUANTITIES = ("min_lr", "max_lr")
+
 
 def both_lrs(suggestions: pd.DataFrame) -> pd.DataFrame:
     """Those with both a min LR and a max LR that are finite and positive."""
-    return suggestions[are_usable(suggestions[["min_lr", "max_lr"]]).all(axis=1)]
+    return suggestions[are_usable(suggestions[list(QUANTITIES)]).all(axis=1)]
 
 
 def with_range(suggestions: pd.DataFrame) -> pd.DataFrame:

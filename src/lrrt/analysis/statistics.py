@@ -5,6 +5,7 @@ LRs are treated in log10. Every resampling begins with the same seed: same data,
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -98,6 +99,32 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
         return np.nan, np.nan
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+class Effect(NamedTuple):
+    """Over the ``n`` seeds with a suggestion on both sides (``abstained``: the others): geometric
+    means ``before`` and ``after``; the mean ``effect`` in decades with its 95 % Student t interval
+    ``low``, ``high`` (NaN for fewer than two)."""
+
+    n: int
+    before: float
+    after: float
+    effect: float
+    low: float
+    high: float
+    abstained: int
+
+
+def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
+    """From the log10 LRs of paired seeds, NaN where a rule abstained."""
+    paired = np.isfinite(before) & np.isfinite(after)
+    differences = after[paired] - before[paired]
+    middle = start = end = np.nan
+    if len(differences):
+        middle = float(differences.mean())
+        start, end = (float(10 ** side[paired].mean()) for side in (before, after))
+    interval = mean_interval(differences)
+    return Effect(len(differences), start, end, middle, *interval, int((~paired).sum()))
 
 
 def share_interval(count: int, total: int) -> tuple[float, float] | None:

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.attribution import read
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades, log_quantiles, usable
+from lrrt.analysis.stored import read
 from lrrt.errors import InputError
 from lrrt.runs.crossed import Cell
 from lrrt.runs.store import Store

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import FACTOR, PUBLISHED, UNNAMED
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style
 from lrrt.report.figures._factors import told, words
 from lrrt.report.study import StudyData

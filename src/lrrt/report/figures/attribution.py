@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import AVERAGED, UNEXPLAINED, oriented
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style
 from lrrt.report.figures._factors import words
 from lrrt.report.study import StudyData

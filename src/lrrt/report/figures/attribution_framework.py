@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import BACKEND, INTERACTION
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import _sweep

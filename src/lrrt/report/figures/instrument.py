@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import QUANTITIES
 from lrrt.analysis.instrument import LAG, LAST
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import QUANTITIES
+from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.rounding import REPEATED
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable
 from lrrt.report import style
