@@ -20,7 +20,6 @@ from lrrt.analysis.statistics import common_slope, running_median, share_interva
 from lrrt.analysis.tables import (
     SUGGESTION_TYPES,
     by_own_rule,
-    curve_of,
     runs_of,
     suggestion_table,
 )
@@ -114,16 +113,14 @@ def test_abstentions_and_unknown_protocols():
     assert len(empty) == 0 and list(empty.columns) == list(SUGGESTION_TYPES)
 
 
-def test_curve_of_rows():
+def test_curves_of_rows_in_whatever_order():
     rows = curve_rows([curve(), curve(1.0)])
     rows.loc[rows["run"] == "run1", "val_loss"] = 2.0
-    plain, validated = (
-        curve_of(rows[rows["run"] == run].iloc[::-1]) for run in ("run0", "run1")
-    )  # fmt: skip
+    (_, validated), (first, plain) = runs_of(rows.iloc[::-1])
+    assert first["run"] == "run0"
     assert np.array_equal(plain.lr, LRS) and np.array_equal(plain.loss, curve())
     assert plain.val_loss is None and validated.val_accuracy is None
     assert (validated.val_loss == 2).all()
-    assert [identity["run"] for identity, _ in runs_of(rows)] == ["run0", "run1"]
 
 
 # --- dispersion

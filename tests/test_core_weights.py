@@ -1,8 +1,7 @@
-"""The network as data, and its initial weights: counts, laws, streams, files."""
+"""The network as data, and its initial weights: counts, laws, streams."""
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from lrrt.config import ModelConfig
 from lrrt.core import weights
@@ -158,43 +157,3 @@ def test_stream_is_pinned():
 def test_draw_names_what_is_wrong(arguments, key):
     with pytest.raises(InputError, match=f"^{key}: "):
         weights.draw(network(), *arguments)
-
-
-def test_saved_weights_come_back(tmp_path):
-    drawn = weights.draw(network(), "he_uniform", "uniform", 0)
-    weights.save(drawn, tmp_path / "weights.safetensors")
-    loaded = weights.load(tmp_path / "weights.safetensors", network())
-    assert loaded.keys() == drawn.keys()
-    for name, array in drawn.items():
-        np.testing.assert_array_equal(loaded[name], array)
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
-
-
-@pytest.mark.parametrize("other", [{"depth": 14}, {"width": 8}])
-def test_weights_of_another_network_are_refused(tmp_path, other):
-    path = tmp_path / "weights.safetensors"
-    weights.save(weights.draw(network(), "he_uniform", "zero", 0), path)
-    with pytest.raises(InputError, match="of this network"):
-        weights.load(path, network(**other))
-    # And a network with fewer layers, whose arrays are all there.
-    weights.save(weights.draw(network(14), "he_uniform", "zero", 0), path)
-    with pytest.raises(InputError, match="has no stage1_block2_conv1.kernel"):
-        weights.load(path, network())
-
-
-def test_wrong_type_is_refused(tmp_path):
-    drawn = weights.draw(network(), "he_uniform", "zero", 0)
-    drawn["dense.bias"] = drawn["dense.bias"].astype(np.float64)
-    save_file(drawn, tmp_path / "weights.safetensors")
-    with pytest.raises(InputError, match="dense.bias is float32"):
-        weights.load(tmp_path / "weights.safetensors", network())
-
-
-def test_missing_and_cut_files_are_named(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    with pytest.raises(InputError, match="No such file"):
-        weights.load(path)
-    weights.save(weights.draw(network(), "he_uniform", "zero", 0), path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="whole safetensors file"):
-        weights.load(path)

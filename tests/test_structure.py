@@ -59,7 +59,7 @@ def test_only_backends_import_a_framework(graph):
     assert {module for module in importers - live if layer(module) != "backends"} == set()
 
 
-def test_core_imports_numpy_and_safetensors_only(graph):
+def test_core_imports_numpy_only(graph):
     found = {
         imported.split(".")[0]
         for module in graph.modules
@@ -67,7 +67,7 @@ def test_core_imports_numpy_and_safetensors_only(graph):
         for imported in graph.find_modules_directly_imported_by(module)
         if not imported.startswith("lrrt")
     }
-    assert found - sys.stdlib_module_names == {"numpy", "safetensors"}
+    assert found - sys.stdlib_module_names == {"numpy"}
 
 
 def closure(graph, module: str) -> set[str]:

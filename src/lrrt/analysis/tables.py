@@ -68,38 +68,12 @@ def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame
     return table[list(columns)]
 
 
-def curve_of(rows: pd.DataFrame) -> Curve:
-    """The curve of one run from its rows of a curve table, in whatever order they come.
-
-    The validation columns become None where all of their values are null.
-    """
-    rows = rows.sort_values("step")
-    arrays = {
-        name: rows[name].to_numpy(np.float64)
-        for name in ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
-    }
-    return _curve(arrays)
-
-
-def _curve(arrays: Mapping[str, np.ndarray]) -> Curve:
-    optional = {
-        name: None if np.isnan(arrays[name]).all() else arrays[name]
-        for name in ("val_loss", "val_accuracy")
-    }
-    return Curve(
-        lr=arrays["lr"],
-        loss=arrays["loss"],
-        penalty=arrays["penalty"],
-        grad_norm=arrays["grad_norm"],
-        **optional,
-    )
-
-
 def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
     """Each run of a curve table, once per sweep and protocol it is in: its identity and curve.
 
-    The identity has the columns :data:`IDENTITY`; the order is that of first appearance. (Slices
-    of arrays, since a DataFrame per run would cost more than all the rules.)
+    The identity has the columns :data:`IDENTITY`; the order is that of first appearance. The
+    validation of a curve is None where all of its values are null. (Slices of arrays, since a
+    DataFrame per run would cost more than all the rules.)
     """
     if not len(curves):
         return
@@ -110,7 +84,11 @@ def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
     arrays = {name: curves[name].to_numpy(np.float64)[order] for name in numeric}
     identities = curves[list(IDENTITY)].iloc[order[bounds[:-1]]].to_dict("records")
     for identity, start, end in zip(identities, bounds[:-1], bounds[1:], strict=True):
-        yield identity, _curve({name: values[start:end] for name, values in arrays.items()})
+        run = {name: values[start:end] for name, values in arrays.items()}
+        for name in ("val_loss", "val_accuracy"):
+            if np.isnan(run[name]).all():
+                run[name] = None
+        yield identity, Curve(**run)
 
 
 def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:

@@ -1,18 +1,13 @@
-"""Initial weights, drawn with NumPy and kept as safetensors: the same for every framework."""
+"""Initial weights, drawn with NumPy: the same for every framework."""
 
 import math
-from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_arrays
-from safetensors.numpy import save as serialise_arrays
 
 from lrrt.config import CHOICES
 from lrrt.core.network import Node, Parameter, parameters
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
-from lrrt.files import write_whole
 
 CONSTANTS = {"scale": 1.0, "offset": 0.0, "mean": 0.0, "variance": 1.0}  # batch norm
 
@@ -75,51 +70,3 @@ def _draw(parameter: Parameter, scheme: str, dense_bias: str, seed: int) -> np.n
     else:
         bound = math.sqrt(6 / (fan_in + parameter.fan_out))
     return random.uniform(-bound, bound, parameter.shape).astype(np.float32)
-
-
-def save(weights: dict[str, np.ndarray], path: str | Path) -> None:
-    """Write ``weights`` as safetensors, whole or not at all."""
-    content = serialise_arrays({name: np.ascontiguousarray(a) for name, a in weights.items()})
-    write_whole(Path(path), content)
-
-
-def load(path: str | Path, nodes: list[Node] | None = None) -> dict[str, np.ndarray]:
-    """Read weights written by :func:`save`; with ``nodes``, :func:`check` them.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it is cut or no safetensors, or holds another network's weights.
-    """
-    try:
-        weights = parse_arrays(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError("weights", str(path), f"a readable file ({error.strerror})") from None
-    except SafetensorError as error:
-        raise InputError("weights", str(path), f"a whole safetensors file ({error})") from None
-    if nodes is not None:
-        check(weights, nodes, str(path))
-    return weights
-
-
-def check(weights: dict[str, np.ndarray], nodes: list[Node], source: str = "weights") -> None:
-    """Raise :class:`InputError`, naming the first array amiss, unless ``weights`` fit ``nodes``.
-
-    ``source`` says in the message where they come from. They fit when names, shapes and type
-    (float32) are those of the network, no array more, none less.
-    """
-    expected = {p.name: p.shape for p in parameters(nodes)}
-    for name, shape in expected.items():
-        if name not in weights:
-            raise InputError("weights", source, f"weights of this network, which has {name}")
-        found = weights[name]
-        if found.shape != shape or found.dtype != np.float32:
-            raise InputError(
-                "weights",
-                source,
-                f"weights of this network, whose {name} is float32 {shape}, "
-                f"not {found.dtype} {found.shape}",
-            )
-    unknown = sorted(set(weights) - set(expected))
-    if unknown:
-        raise InputError("weights", source, f"weights of this network, which has no {unknown[0]}")

@@ -42,7 +42,7 @@ class RunSpec:
     augmentation_seed: int | None = None  # of shifts and flips; None: order_seed
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, shortest exact floats; the rule is left out of the key."""
+        """Canonical JSON (sorted keys, shortest exact floats) of what decides the run's numbers."""
         values = dataclasses.asdict(self) | {"engine_version": ENGINE_VERSIONS[self.kind]}
         # What only reads the finished curve does not change the run.
         del values["protocol"]["rule"], values["protocol"]["home"]

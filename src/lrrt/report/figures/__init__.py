@@ -12,7 +12,6 @@ section of the configuration asks for at a scale of its own names it: ``RUNS_OF`
 figure of the page.
 """
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,8 +75,3 @@ def drawing(data: "StudyData", name: str, case: tuple | None) -> Drawing:
         figure=figure,
         needs=module.NEEDS,
     )
-
-
-def drawings(data: "StudyData") -> Iterator[Drawing]:
-    """Every figure, in the order of the page."""
-    return (drawing(data, *each) for each in planned(data))

@@ -14,7 +14,7 @@ def cases(data: StudyData, table: pd.DataFrame) -> list[Case]:
 
 
 def of_first_pair(table: pd.DataFrame, case: Case) -> pd.DataFrame:
-    """The rows of the pair furthest apart, which alone has the whole grid of trainings."""
+    """The rows of the pair furthest apart; no other pair of the case has more trainings."""
     return table[table["pair"] == "-".join(case)]
 
 
