@@ -282,7 +282,7 @@ def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
     """The weights-sweep traces whose own rule suggests a range, with that suggestion."""
     found = []
     for case in study.home_cases():
-        rows = study.ranges("weights", case).set_index("run")
+        rows = study.both_lrs("weights", case).set_index("run")
         traces = study.traces("weights", case)
         found += [(trace, rows.loc[trace.run]) for trace in traces if trace.run in rows.index]
     return found
@@ -301,7 +301,7 @@ def weights_change_suggestion(study: Study) -> Finding:
     samples, parts = [], []
     for case in study.home_cases("order"):
         both = [
-            np.log10(study.ranges(sweep, case)["max_lr"].to_numpy(np.float64))
+            np.log10(study.both_lrs(sweep, case)["max_lr"].to_numpy(np.float64))
             for sweep in ("weights", "order")
         ]
         new, same = ("–" if len(s) < 2 else f"{np.std(s, ddof=1):.2f}" for s in both)
@@ -392,7 +392,7 @@ def disjoint_ranges(study: Study) -> Finding:
 def _owed_to_fallbacks(study: Study, case: Case, apart: np.ndarray) -> list[str]:
     """How many of a case's disjoint pairs have a min LR that is only a tenth of the maximum, and
     how many are disjoint with the steepest descent in its place, as a sentence; if any."""
-    rows = study.ranges("weights", case)
+    rows = study.both_lrs("weights", case)
     rows = rows[rows["min_lr"] <= rows["max_lr"]]
     fell = rows["fallback"].to_numpy(bool)
     owed = int((apart & (fell[:, None] | fell)).sum()) // 2
@@ -485,7 +485,7 @@ def same_weights(study: Study) -> Finding:
     better, total = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
     spreads = []
     for case in study.home_cases("order"):
-        rows = study.ranges("order", case)
+        rows = study.both_lrs("order", case)
         if len(rows) > 1:
             low, high = log_quantiles(rows["max_lr"], (0.1, 0.9))
             spreads.append(f"{number(high / low)}-fold for {case_name(case)} (n = {len(rows)})")
@@ -517,7 +517,7 @@ def torch_is_lower(study: Study) -> Finding:
     lower; does not hold if for one of them it gives p < 0.05 and fastai's is the higher. The
     interval is of the ratio of the median maximum LRs, fastai's over Keras's, by resampling runs in
     log10, from at least {MINIMUM_RUNS} runs of each."""
-    ours, theirs = study.ranges("weights", FASTAI), study.ranges("weights", KERAS)
+    ours, theirs = study.both_lrs("weights", FASTAI), study.both_lrs("weights", KERAS)
     if min(len(ours), len(theirs)) < 2:
         return Finding("Weights sweeps of both home cases are needed.", UNDECIDED)
 
@@ -545,7 +545,7 @@ def torch_is_lower(study: Study) -> Finding:
     interval = (10 ** decades[0], 10 ** decades[1]) if enough else None
     crossed = []
     for case in ((FASTAI[0], KERAS[1]), (KERAS[0], FASTAI[1])):
-        rows = study.ranges("weights", case)
+        rows = study.both_lrs("weights", case)
         if len(rows):
             low, high = (number(log_quantiles(rows[q], [0.5])[0]) for q in ("min_lr", "max_lr"))
             crossed.append(f"{case_name(case)} ({low}, {high}), n = {len(rows)}")
@@ -562,7 +562,7 @@ def two_against_a_tenth(study: Study) -> Finding:
     """At the post's scale, from at least {MINIMUM_RUNS} runs of (keras, blog_keras): holds if the
     interval of the median maximum LR of the weights sweep lies above {USUAL_LR}; does not hold if
     below."""
-    values = study.ranges("weights", KERAS)["max_lr"]
+    values = study.both_lrs("weights", KERAS)["max_lr"]
     if not len(values):
         return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)
     interval = median_interval(values, study.config.report.bootstrap_resamples)
@@ -704,7 +704,7 @@ def larger_batch(study: Study) -> Finding:
     interval is the first one's. 1 is linear scaling, 0.5 square-root scaling."""
     fits = {}
     for sweep in ("batch_size", "batch_size_epoch"):
-        cases = [study.ranges(sweep, case) for case in study.home_cases(sweep)]
+        cases = [study.both_lrs(sweep, case) for case in study.home_cases(sweep)]
         fit = common_slope(group for rows in cases for group in by_seed(rows, "max_lr"))
         if fit is not None:
             fits[sweep] = fit

@@ -95,7 +95,7 @@ class Study:
         mine = rows["sweep"].eq(sweep) & rows["backend"].eq(case[0]) & rows["protocol"].eq(case[1])
         return rows[mine].sort_values(["batch_size", "weights_seed", "order_seed"])
 
-    def ranges(self, sweep: str, case: Case) -> pd.DataFrame:
+    def both_lrs(self, sweep: str, case: Case) -> pd.DataFrame:
         """Those of :meth:`suggested` that have both a minimum and a maximum LR above 0."""
         return both_lrs(self.suggested(sweep, case))
 
