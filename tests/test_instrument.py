@@ -338,7 +338,7 @@ def test_findings_name_the_largest_effect(data):
         sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
         words = f"{row['setting']} {row['value']} moves max LR most: {row['effect']:+.2f} ["
         assert words in sentence
-        assert "the loss is lowest" in sentence and "from the mean of all" in sentence
+        assert "the loss is lowest" in sentence and "from all curves' mean" in sentence
     wide = dataclasses.replace(data, instrument=data.instrument.assign(low=-9.0, high=9.0))
     words = " ".join(figure.findings(wide))
     assert "moves most" not in words

@@ -20,6 +20,8 @@ import pandas as pd
 import pytest
 import synthetic_study
 import yaml
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import Bbox
 from omegaconf import OmegaConf
 
 from lrrt import plugins
@@ -522,6 +524,23 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
     text = re.sub(r"\s+", " ", Page(html).text)
     brief = text[: text.index("Range tests with")]
     assert variance.headline(data) in brief and sentences[0] not in brief
+
+
+def test_a_layout_that_differs_in_its_last_bits_gives_the_same_bytes():
+    class Noisy(ConstrainedLayoutEngine):
+        def execute(self, fig):
+            super().execute(fig)
+            for ax in fig.axes:
+                ax.set_position(Bbox(ax.get_position().get_points() + noise))
+
+    found = []
+    for noise in (1e-12, -1e-12):
+        with style.applied():
+            figure, grid = style.axes(1, 1, (3, 2))
+            grid[0, 0].plot([1, 2], [3, 4])
+            figure.set_layout_engine(Noisy())
+            found.append(style.encode(figure, 40))
+    assert found[0] == found[1] and b"clip-path" in found[0]["svg"]
 
 
 def test_the_framework_is_told_from_its_device(data):

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito's colours, told apart under every common colour blindness. PyTorch is blue and
 # Keras is orange; the darker shade is the protocol at home.
@@ -185,8 +186,14 @@ def encode(figure: Figure, dpi: int) -> dict[str, bytes]:
 
     In the SVG each artist marked with :func:`tip` carries its text as ``<title>``.
     """
+    figure.set_dpi(dpi)
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    for ax in figure.axes:
+        # The solver's last bits differ from time to time, and an SVG names clips by all of them.
+        ax.set_position(Bbox(ax.get_position().get_points().round(6)))
     pixels = png(figure, dpi)
-    figure.set_layout_engine("none")  # what has been laid out stays
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     # What matplotlib has escaped as an attribute is also sound as text.
