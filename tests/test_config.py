@@ -10,6 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+import lrrt.runs.launchers
 from lrrt.compose import composed_yaml
 from lrrt.config import from_mapping, load
 from lrrt.errors import InputError
@@ -166,6 +167,17 @@ def test_bad_value_is_one_line_naming_it(override, named, base):
         from_mapping(values)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_launcher_checks_its_options_if_it_can(tmp_path, monkeypatch):
+    paths = [*lrrt.runs.launchers.__path__, str(tmp_path)]
+    monkeypatch.setattr(lrrt.runs.launchers, "__path__", paths)
+    run = "def run(specs, dataset_path, store, launcher): ...\n"
+    (tmp_path / "bare.py").write_text(run)
+    (tmp_path / "strict.py").write_text(f"{run}def validate(launcher): raise OSError('seen')\n")
+    assert compose("launcher.name=bare", "+launcher.options.x=1")["launcher"]["options"] == {"x": 1}
+    with pytest.raises(OSError, match="seen"):
+        compose("launcher.name=strict", "+launcher.options.x=1")
 
 
 def test_bad_compose_exits_2_and_leaves_params_alone(tmp_path):

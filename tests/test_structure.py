@@ -12,7 +12,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ["stages", "finder", "report", "analysis", "runs", "backends", "datasets", "core"]
+LAYERS = "stages finder report analysis runs backends datasets core config".split()
 FRAMEWORKS = {"torch", "keras", "tensorflow"}
 # Modules found by name at run time, so that imports do not show them: whoever looks them up
 # depends on the package.

@@ -195,14 +195,7 @@ def validate_mechanism(config: Config) -> None:
     check_range("mechanism.points", settings.points, 1, 100_000)
 
 
-def validate(config: Config) -> Config:
-    """Check every value against what is possible.
-
-    Raises
-    ------
-    InputError
-        For the first key that is not; nothing has been written by then.
-    """
+def validate_study(config: Config) -> None:
     study = config.study
     if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", study.name):
         raise InputError("study.name", study.name, "1 to 64 letters, digits, '-' (not first), '_'")
@@ -217,7 +210,10 @@ def validate(config: Config) -> Config:
         for name in listed:
             if name not in known:
                 raise InputError(key, name, f"one of: {', '.join(known)}")
-    data, model = config.data, config.model
+
+
+def validate_data(config: Config) -> None:
+    data = config.data
     dataset = plugins.find("lrrt.datasets", data.name, "data.name")
     if data.path is not None and not (data.path.strip() and data.path.isprintable()):
         raise InputError("data.path", data.path, "a path of printable characters, or null")
@@ -226,52 +222,66 @@ def validate(config: Config) -> Config:
     check_range("data.seed", data.seed, 0, 2**63 - 1)
     if hasattr(dataset, "validate"):
         dataset.validate(data)
-    plugins.find("lrrt.core.networks", model.name, "model.name").validate(model)
-    for name, protocol in config.protocols.items():
-        validate_protocol(f"protocols.{name}", protocol)
-    check_range("sweep.runs", config.sweep.runs, 1, 100_000)
-    check_range("sweep.crossed_runs", config.sweep.crossed_runs, 0, 100_000)
-    check_range("sweep.batch_size", config.sweep.batch_size, 1, data.train_images)
-    if config.sweep.steps is not None:
-        check_range("sweep.steps", config.sweep.steps, 10, 100_000)
-    check_range("sweep.seed", config.sweep.seed, 0, 2**62)
-    _check_choices("sweep", config.sweep)
-    _check_devices("sweep.devices", config.sweep.devices)
-    divergence = config.divergence
-    for name, sweep in config.sweeps.items():
-        prefix = f"sweeps.{name}"
-        _check_choices(prefix, sweep)
-        check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
-        check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
-        check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
-        if not sweep.batch_sizes:
-            raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
-        for size in sweep.batch_sizes:
-            limit = data.train_images if name in study.sweeps else math.inf
-            check_range(f"{prefix}.batch_sizes", size, 1, limit)
-            for protocol_name in study.protocols if name in study.sweeps else []:
-                fixed = sweep.steps or config.protocols[protocol_name].ramp.steps
-                if (sweep.whole_epoch or not fixed) and data.train_images // size < 10:
-                    raise InputError(
-                        f"{prefix}.batch_sizes",
-                        size,
-                        f"at most {data.train_images // 10}: an epoch must have 10 whole batches",
-                    )
-        if sweep.steps is not None:
-            check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
-            if sweep.whole_epoch:
-                raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
-        if sweep.backends is not None:
-            _check_listed(f"{prefix}.backends", sweep.backends)
-            for backend in sweep.backends:
-                plugins.check("lrrt.backends", backend, f"{prefix}.backends")
-        _check_limits(f"{prefix}.limits", sweep.limits, config.protocols)
-        _check_devices(f"{prefix}.devices", sweep.devices)
-    for name in study.sweeps:
-        listed = config.sweeps[name].backends
-        if not any(case[2] == name for case in config.cases):
-            words = f"one of study.backends = {study.backends}, or null for all"
-            raise InputError(f"sweeps.{name}.backends", listed, words)
+
+
+def validate_model(config: Config) -> None:
+    plugins.find("lrrt.core.networks", config.model.name, "model.name").validate(config.model)
+
+
+def validate_defaults(config: Config) -> None:
+    """The section ``sweep``."""
+    sweep, prefix = config.sweep, "sweep"
+    check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
+    check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
+    check_range(f"{prefix}.batch_size", sweep.batch_size, 1, config.data.train_images)
+    if sweep.steps is not None:
+        check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+    check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
+    _check_choices(prefix, sweep)
+    _check_devices(f"{prefix}.devices", sweep.devices)
+
+
+def validate_sweep(config: Config, name: str) -> None:
+    sweep, prefix = config.sweeps[name], f"sweeps.{name}"
+    _check_choices(prefix, sweep)
+    check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
+    check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
+    check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
+    if not sweep.batch_sizes:
+        raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
+    limit = config.data.train_images if name in config.study.sweeps else math.inf
+    for size in sweep.batch_sizes:
+        check_range(f"{prefix}.batch_sizes", size, 1, limit)
+    if sweep.steps is not None:
+        check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
+        if sweep.whole_epoch:
+            raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
+    if sweep.backends is not None:
+        _check_listed(f"{prefix}.backends", sweep.backends)
+        for backend in sweep.backends:
+            plugins.check("lrrt.backends", backend, f"{prefix}.backends")
+    _check_limits(f"{prefix}.limits", sweep.limits, config.protocols)
+    _check_devices(f"{prefix}.devices", sweep.devices)
+    if name in config.study.sweeps:
+        _check_planned(config, name)
+
+
+def _check_planned(config: Config, name: str) -> None:
+    """A sweep that the study has: its epochs and its backends."""
+    study, sweep, prefix = config.study, config.sweeps[name], f"sweeps.{name}"
+    ramps = [config.protocols[protocol].ramp for protocol in study.protocols]
+    fixed = not sweep.whole_epoch and all(sweep.steps or ramp.steps for ramp in ramps)
+    largest, images = max(sweep.batch_sizes), config.data.train_images
+    if not fixed and images // largest < 10:
+        words = f"at most {images // 10}: an epoch must have 10 whole batches"
+        raise InputError(f"{prefix}.batch_sizes", largest, words)
+    if not any(case[2] == name for case in config.cases):
+        words = f"one of study.backends = {study.backends}, or null for all"
+        raise InputError(f"{prefix}.backends", sweep.backends, words)
+
+
+def validate_divergence(config: Config) -> None:
+    study, divergence = config.study, config.divergence
     _check_choices("divergence", divergence)
     _check_devices("divergence.devices", divergence.devices)
     _check_limits("divergence.limits", divergence.limits, config.protocols)
@@ -309,28 +319,55 @@ def validate(config: Config) -> Config:
         if runs * len(weights.batch_sizes) < 2:
             words = f"at least 2, or divergence.pairs without {[backend, protocol]}"
             raise InputError(f"sweeps.weights.{name}", runs, words)
+
+
+def validate_report(config: Config) -> None:
+    report = config.report
+    for name, text in (("title", report.title), ("note", report.note)):
+        if text is not None and not (text.strip() and text.isprintable()):
+            raise InputError(f"report.{name}", text, "a line of printable characters")
+    low, high = (report.loss_quantiles + [math.nan] * 2)[:2]
+    if len(report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
+        words = "two numbers, 0 <= low < high <= 1"
+        raise InputError("report.loss_quantiles", report.loss_quantiles, words)
+    check_range("report.dpi", report.dpi, 20, 1200)
+    check_range("report.bootstrap_resamples", report.bootstrap_resamples, 100, 1_000_000)
+
+
+def validate_launcher(config: Config) -> None:
+    launcher = config.launcher
+    if launcher.workers is not None:
+        check_range("launcher.workers", launcher.workers, 1, 4096)
+    check_range("launcher.threads", launcher.threads, 1, 1024)
+    _check_choices("launcher", launcher)
+    plugins.check("lrrt.runs.launchers", launcher.name, "launcher.name")
+    if launcher.options:
+        module = plugins.find("lrrt.runs.launchers", launcher.name, "launcher.name")
+        if hasattr(module, "validate"):
+            module.validate(launcher)
+
+
+def validate(config: Config) -> Config:
+    """Check every value against what is possible.
+
+    Raises
+    ------
+    InputError
+        For the first key that is not; nothing has been written by then.
+    """
+    validate_study(config)
+    validate_data(config)
+    validate_model(config)
+    for name, protocol in config.protocols.items():
+        validate_protocol(f"protocols.{name}", protocol)
+    validate_defaults(config)
+    for name in config.sweeps:
+        validate_sweep(config, name)
+    validate_divergence(config)
     validate_attribution(config)
     validate_variance(config)
     validate_instrument(config)
     validate_mechanism(config)
-    for name, text in (("title", config.report.title), ("note", config.report.note)):
-        if text is not None and not (text.strip() and text.isprintable()):
-            raise InputError(f"report.{name}", text, "a line of printable characters")
-    low, high = (config.report.loss_quantiles + [math.nan] * 2)[:2]
-    if len(config.report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
-        raise InputError(
-            "report.loss_quantiles",
-            config.report.loss_quantiles,
-            "two numbers, 0 <= low < high <= 1",
-        )
-    check_range("report.dpi", config.report.dpi, 20, 1200)
-    check_range("report.bootstrap_resamples", config.report.bootstrap_resamples, 100, 1_000_000)
-    if config.launcher.workers is not None:
-        check_range("launcher.workers", config.launcher.workers, 1, 4096)
-    check_range("launcher.threads", config.launcher.threads, 1, 1024)
-    _check_choices("launcher", config.launcher)
-    plugins.check("lrrt.runs.launchers", config.launcher.name, "launcher.name")
-    if config.launcher.options:
-        launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
-        launcher.validate(config.launcher)
+    validate_report(config)
+    validate_launcher(config)
     return config
