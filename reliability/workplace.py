@@ -35,7 +35,7 @@ def params(backend: str, **launcher: Any) -> dict:
         "data": {"train_images": 400, "test_images": 50},
         "model": {"depth": 8, "width": 8},
         "protocols": {"p": protocol, "q": {**protocol, "momentum_form": "lr_inside"}},
-        "sweep": {"batch_size": 16},
+        "sweep": {"batch_size": 16, "steps": 30},
         "sweeps": {"weights": {"runs": 4, "batch_sizes": [16], "steps": 30}},
         "attribution": {
             "backend": backend, "start": "p", "end": "q", "factors": ["momentum_form"], "runs": 2,

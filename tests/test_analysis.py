@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from scipy import stats
 
 from lrrt import plugins
@@ -265,8 +266,11 @@ def config(**changes) -> Config:
 
 
 def posts_config() -> Config:
-    found = config()
+    ramp = RampConfig(steps=100)
+    fastai = dataclasses.replace(PROTOCOLS["blog_fastai"], ramp=ramp)
+    found = config(protocols=PROTOCOLS | {"blog_fastai": fastai})
     found.model.depth, found.sweep.batch_size = 56, 512
+    found.sweeps["weights"].batch_sizes = found.sweeps["validation"].batch_sizes = [512]
     found.data.name, found.data.train_images, found.data.test_images = "cifar10", 50000, 10000
     return found
 
@@ -277,6 +281,26 @@ def study(config_: Config | None = None, **frames) -> Study:
         for name, value in frames.items()
     }
     return Study(**(EMPTY | lists), config=config_ or config())
+
+
+@pytest.mark.parametrize("change, expected", [
+    ({}, True),
+    ({"model.depth": 20}, False),
+    ({"data.name": "digits"}, False),
+    ({"sweep.batch_size": 256}, False),
+    ({"sweep.steps": 97}, False),  # of fastai's, too
+    ({"sweep.steps": 97, "study.protocols": ["blog_keras"]}, True),
+    ({"protocols.blog_keras.ramp.steps": 50}, False),
+    ({"protocols.blog_keras.ramp.steps": 97}, True),
+    ({"protocols.blog_fastai.ramp.steps": None}, False),
+    ({"protocols.blog_fastai.ramp.steps": None, "study.protocols": ["blog_keras"]}, True),
+])  # fmt: skip
+def test_the_scale_of_the_post(change, expected):
+    values = OmegaConf.load(Path(__file__).parents[1] / "reports" / "blog" / "params.yaml")
+    for key, value in change.items():
+        OmegaConf.update(values, key, value)
+    found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    assert study(found).at_the_posts_scale == expected
 
 
 def trained(*cells: dict) -> dict[str, pd.DataFrame]:
@@ -730,7 +754,7 @@ def folder(tmp_path, monkeypatch):
         "study": {"name": "t", "backends": ["torch"], "protocols": ["blog_fastai"],
                   "sweeps": ["weights", "order"]},
         "protocols": {"blog_fastai": {"rule": "blog_fastai"}},
-        "sweeps": {"weights": {}, "order": {}},
+        "sweeps": {"weights": {}, "order": {"new_weights": False}},
         "divergence": {"pairs": []},
     }  # fmt: skip
     Path("params.yaml").write_text(json.dumps(params))

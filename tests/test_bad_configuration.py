@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from lrrt import cli
 from lrrt.compose import composed_yaml
-from lrrt.config import Config, DataConfig, from_mapping, load
+from lrrt.config import Config, DataConfig, SweepConfig, from_mapping, load
 from lrrt.core import ramp
 from lrrt.datasets import Dataset
 from lrrt.datasets import load as load_dataset
@@ -182,10 +182,74 @@ def test_impossible_values_are_named_in_one_line(path, value, part):
     assert part in refusal(changed((path, value)))
 
 
-def test_divergence_needs_the_weights_sweep():
-    values = changed((("sweeps", "order"), {}), (("study", "sweeps"), ["order"]))
-    assert "which divergence needs" in refusal(values)
-    from_mapping(values | {"divergence": {"pairs": []}})
+@pytest.mark.parametrize("section, settings", [
+    ("divergence", BASE["divergence"]),
+    ("attribution", {"start": "p", "end": "q", "runs": 1}),
+    ("variance", {"protocols": ["p"], "weights": 2}),
+    ("instrument", {"protocols": ["p"], "runs": 1}),
+    ("mechanism", {"protocols": ["p"], "runs": 1}),
+])  # fmt: skip
+@pytest.mark.parametrize("sweeps", [{"other": {}}, {"other": {}, "weights": {"runs": 2}}])
+def test_a_section_with_runs_needs_the_weights_sweep(section, settings, sweeps):
+    values = changed((("study", "sweeps"), ["other"]), (("protocols", "q"), {"flip": False}))
+    values |= {"sweeps": sweeps, "divergence": {"pairs": []}}
+    from_mapping(values)
+    message = refusal(values | {section: settings})
+    assert (
+        message.startswith("study.sweeps: ['other']") and f"'weights', which {section}" in message
+    )
+
+
+SCALE = {"batch_sizes": [64], "steps": 50, "seed": 100}
+SWEEPS = {  # what the report says of a sweep by its name
+    "weights": SCALE,
+    "order": {"new_weights": False} | SCALE,
+    "rounding": SCALE,
+    "rounding_order": {"new_weights": False} | SCALE,
+    "validation": {"validation": "running"} | SCALE,
+    "validation_batch": {"validation": "batch"} | SCALE,
+    "batch_size": {"batch_sizes": [64, 128], "steps": 60},
+    "batch_size_epoch": {"batch_sizes": [64, 128], "whole_epoch": True},
+}
+OTHERWISE = {
+    "new_weights": [False, True], "new_order": [False], "whole_epoch": [True, False],
+    "validation": ["none", "running", "batch"], "batch_sizes": [[32], [64, 128], [64, 64]],
+    "steps": [40, None], "seed": [0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_of_a_known_name_is_what_the_report_says_of_it(name):
+    scale = {"batch_size": 64, "steps": 50, "seed": 100}
+    listed = list(dict.fromkeys(["weights", name]))
+    values = changed((("sweep",), scale), (("study", "sweeps"), listed))
+    right = {"runs": 2} | SWEEPS[name]
+    values["sweeps"] = {"weights": {"runs": 2} | SCALE} | {name: right}
+    planned(from_mapping(values))
+    free = SCALE if name.startswith("batch_size") else ()
+    for key in OTHERWISE.keys() - free:
+        for value in OTHERWISE[key]:
+            if value == getattr(SweepConfig(**right), key):
+                continue
+            wrong = right | {key: value}
+            if wrong.get("whole_epoch"):
+                wrong["steps"] = None  # both are refused under any name
+            message = refusal(values | {"sweeps": values["sweeps"] | {name: wrong}})
+            assert message.startswith(f"sweeps.{name}.{key}: {value!r} ")
+            assert f"conf/sweep/{name}.yaml" in message
+            sweeps = values["sweeps"] | {"mine": wrong}
+            study = values["study"] | {"sweeps": ["weights", "mine"]}
+            planned(from_mapping(values | {"study": study, "sweeps": sweeps}))
+
+
+def test_steps_that_are_the_same_at_all_batch_sizes_are_a_number():
+    values = changed((("study", "sweeps"), ["weights", "batch_size"]))
+    sizes = {"batch_sizes": [64, 128]}
+    values["sweeps"]["batch_size"] = sizes
+    assert refusal(values).startswith("sweeps.batch_size.steps: None")
+    for fixed in ({"batch_sizes": [64]}, sizes | {"steps": 20}):
+        planned(from_mapping(values | {"sweeps": values["sweeps"] | {"batch_size": fixed}}))
+    planned(from_mapping(values | {"protocols": {"p": {"ramp": {"steps": 20}}}}))
 
 
 @pytest.mark.parametrize("values", [None, 1, "words", [], [1], b"x", object()])
@@ -459,6 +523,7 @@ def test_odd_but_allowed_values_run(dataset):
     for name, protocol in ODD.items():
         values = changed((("protocols", "p"), {"augmentation": "none", "flip": False, **protocol}))
         values["data"] = {"train_images": 200, "test_images": 10}
+        values["sweep"] = {"batch_size": 16, "steps": 10}
         values["sweeps"]["weights"] = {"runs": 1, "batch_sizes": [16], "steps": 10}
         values["divergence"] = {"pairs": []}
         (spec,) = sweep_specs(from_mapping(values), dataset.digest, "torch", "p", "weights")

@@ -41,6 +41,8 @@ def test_blog_study_is_at_the_scale_of_the_post():
     config = from_mapping(compose("study=blog"))
     assert (config.model.depth, config.data.name, config.sweep.batch_size) == (56, "cifar10", 512)
     assert config.sweeps["weights"].runs == 20
+    for folder in ("blog", "resnet20"):  # what the reports were made of
+        assert load(ROOT / "reports" / folder / "params.yaml").study.name == folder
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,13 @@ BAD = [
     ("sweep.steps=9", "sweep.steps"),
     ("sweeps.weights.validation=full", "running"),
     ("sweeps.weights.precision=float8", "bfloat16"),
+    ("sweeps.weights.batch_sizes=[128]", "[64], as conf/sweep/weights.yaml and the section sweep"),
+    ("sweeps.weights.batch_sizes=[64,128]", "sweeps.weights.batch_sizes"),
+    ("sweeps.weights.steps=50", "100, as conf/sweep/weights.yaml"),
+    ("sweeps.weights.seed=100", "sweeps.weights.seed"),
+    ("sweeps.order.new_weights=true", "False, as conf/sweep/order.yaml"),
+    ("sweeps.validation.validation=none", "running, as conf/sweep/validation.yaml"),
+    ("sweeps.batch_size.steps=null", "the same steps at all batch sizes"),
     ("sweeps.batch_size.batch_sizes=[]", "batch_sizes"),
     ("sweeps.batch_size.whole_epoch=true", "whole_epoch"),
     ("protocols.blog_keras.ramp.start=0", "ramp.start"),

@@ -324,6 +324,7 @@ def study(tmp_path, monkeypatch):
         "study": {"name": "t", "backends": ["torch"], "protocols": ["p"], "sweeps": ["weights"]},
         "data": {"train_images": 640, "test_images": 10},
         "protocols": {"p": {}},
+        "sweep": {"batch_size": 64},
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
         "divergence": {"pairs": [["torch", "p"]], "pairs_per_case": 2, "epochs": 2},
     }
@@ -437,14 +438,14 @@ def test_stage_without_two_suggestions_writes_empty_tables(study):
     assert json.loads(OUTPUTS[2].read_text())["torch-p"]["A"] is None
 
 
-def test_configuration_of_pairs_and_policies():
+@pytest.mark.parametrize("settings, match", [
+    ({"policies": ["cosine"]}, "divergence.policies.*triangular"),
+    ({"pairs_per_case": 0}, "divergence.pairs_per_case"),
+])  # fmt: skip
+def test_configuration_of_pairs_and_policies(settings, match):
     from lrrt.config import from_mapping
 
-    with pytest.raises(InputError, match="divergence.policies.*triangular"):
-        from_mapping({"protocols": {"blog_keras": {}, "blog_fastai": {}},
-                      "sweeps": dict.fromkeys(("weights", "order", "batch_size", "validation"), {}),
-                      "divergence": {"policies": ["cosine"]}})  # fmt: skip
-    with pytest.raises(InputError, match="divergence.pairs_per_case"):
-        from_mapping({"protocols": {"blog_keras": {}, "blog_fastai": {}},
-                      "sweeps": dict.fromkeys(("weights", "order", "batch_size", "validation"), {}),
-                      "divergence": {"pairs_per_case": 0}})  # fmt: skip
+    with pytest.raises(InputError, match=match):
+        from_mapping({"study": {"sweeps": ["weights"]}, "sweeps": {"weights": {}},
+                      "protocols": {"blog_keras": {}, "blog_fastai": {}},
+                      "divergence": settings})  # fmt: skip

@@ -167,9 +167,11 @@ def test_replays_on_curves_from_formulas(config, curves):
     assert len(replayed(curves.iloc[:0], config.protocols)) == 0
 
 
-@pytest.mark.parametrize("setting", ["precision=bfloat16", "steps=50", "seed=7"])
+@pytest.mark.parametrize(
+    "setting", ["sweeps.weights.precision=bfloat16", "sweep.steps=50", "sweep.seed=7"]
+)
 def test_the_default_is_the_weights_sweep_also_where_that_is_another(setting):
-    config = synthetic_study.config(*SETTINGS, f"sweeps.weights.{setting}")
+    config = synthetic_study.config(*SETTINGS, setting)
     default = variants(config, DIGEST)[0]
     sweep = sweep_specs(config, DIGEST, "torch", default.protocol, "weights")
     assert [spec.key for spec in default.specs] == [spec.key for spec in sweep[:3]]

@@ -730,6 +730,7 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
         "data": {"train_images": 220, "test_images": 40},
         "model": {"depth": 8, "width": 8},
         "protocols": {"p": {"home": "fake"}},
+        "sweep": {"batch_size": 20},
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [20]}},
         "divergence": {"pairs": [["fake", "p"]]},
         "launcher": {"workers": 1},

@@ -13,12 +13,14 @@ from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.analysis.variance import SPREAD_TYPES
-from lrrt.config import Config, Scaled
+from lrrt.config import Config, Scaled, SweepConfig
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.runs.collect import empty_table
+from lrrt.runs.plan import ramp_steps
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
+POSTS_STEPS = {"blog_keras": 97, "blog_fastai": 100}  # an epoch at batch size 512; fastai's default
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
 
 Case = tuple[str, str]  # backend, protocol
@@ -159,12 +161,18 @@ class Study:
 
     @property
     def at_the_posts_scale(self) -> bool:
-        """Whether network, data, batch size and the number of steps are the post's."""
+        """Whether network, data, batch size and the steps of each protocol are the post's."""
         model, data, sweep = self.config.model, self.config.data, self.config.sweep
+        swept, whole_batches = SweepConfig(steps=sweep.steps), data.train_images // sweep.batch_size
+        steps = {
+            name: ramp_steps(swept, self.config.protocols[name], whole_batches)
+            for name in POSTS_STEPS.keys() & self.config.study.protocols
+        }
         return (
             (model.name, model.depth, model.width) == ("resnet", 56, 16)
             and (data.name, data.train_images, data.test_images) == ("cifar10", 50000, 10000)
-            and (sweep.batch_size, sweep.steps) == (512, None)
+            and sweep.batch_size == 512
+            and steps.items() <= POSTS_STEPS.items()
         )
 
 

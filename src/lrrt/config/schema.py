@@ -208,8 +208,8 @@ class AttributionConfig:
 
     Each alone, from both ends, and all of them one after the other in as many random ``orders``
     (the first being the listed one; 0: none). ``runs``: paired seeds of each (0: no attribution).
-    Steps and first seed are those of ``sweep``; so are ``batch_size`` and the network's ``depth``
-    where they are null, and then a protocol as it is shares its runs with the weights sweep.
+    Steps, precision and first seed are those of the weights sweep; so are ``batch_size`` and the
+    network's ``depth`` where they are null, and then a protocol as it is shares its runs with it.
     ``confirmed``: factors that are exchanged one after the other, as listed and in reverse, in
     ``confirmed_runs`` paired seeds of the study's own network and batch size, too.
     """
@@ -251,7 +251,7 @@ class InstrumentConfig:
     Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
     them changed at a time. ``restarts``: so many constant LRs between 0.001 and 10, each trained at
     for ``restart_steps`` from the same weights (0: none). What acts on a finished curve is replayed
-    on those of the weights sweep, as far as the study has them. ``batch_size``, ``depth``: as in
+    on those of the weights sweep, of protocols that the study has. ``batch_size``, ``depth``: as in
     :class:`AttributionConfig`.
     """
 

@@ -14,6 +14,22 @@ from lrrt.errors import InputError
 # frameworks compute in.
 SMALLEST, LARGEST = 1e-30, 1e30
 
+# What the analysis and the report say of a sweep by its name (the rest of it is in conf/sweep/):
+# those of batch sizes apart, all are at the batch size, steps and first seed of the section sweep.
+_NEW = {"new_weights": True, "new_order": True, "whole_epoch": False, "validation": "none"}
+_SAME_WEIGHTS = _NEW | {"new_weights": False}
+KINDS = {
+    "weights": _NEW,
+    "order": _SAME_WEIGHTS,
+    "rounding": _NEW,
+    "rounding_order": _SAME_WEIGHTS,
+    "validation": _NEW | {"validation": "running"},
+    "validation_batch": _NEW | {"validation": "batch"},
+    "batch_size": _NEW,
+    "batch_size_epoch": _NEW | {"whole_epoch": True},
+}
+OF_BATCH_SIZES = ("batch_size", "batch_size_epoch")
+
 
 def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise :class:`InputError` unless ``low <= value <= high`` (NaN is never in range)."""
@@ -125,12 +141,15 @@ def _check_listed(key: str, names: list[str]) -> None:
 
 
 def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
-    """A protocol at the batch size and steps of ``sweep``; ``runs``: the key that asks for it."""
+    """A protocol at the scale of the weights sweep; ``runs``: the key that asks for it."""
+    section, name = runs.split(".")
+    if "weights" not in config.study.sweeps:
+        words = f"a list with 'weights', which {section} needs"
+        raise InputError("study.sweeps", config.study.sweeps, words)
     if protocol not in config.protocols:
         raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
     whole = config.data.train_images // config.sweep.batch_size
     if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
-        section, name = runs.split(".")
         raise InputError(
             runs, getattr(getattr(config, section), name),
             "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
@@ -267,7 +286,7 @@ def validate_sweep(config: Config, name: str) -> None:
 
 
 def _check_planned(config: Config, name: str) -> None:
-    """A sweep that the study has: its epochs and its backends."""
+    """A sweep that the study has: its epochs, its backends, and that it is what it is called."""
     study, sweep, prefix = config.study, config.sweeps[name], f"sweeps.{name}"
     ramps = [config.protocols[protocol].ramp for protocol in study.protocols]
     fixed = not sweep.whole_epoch and all(sweep.steps or ramp.steps for ramp in ramps)
@@ -278,6 +297,17 @@ def _check_planned(config: Config, name: str) -> None:
     if not any(case[2] == name for case in config.cases):
         words = f"one of study.backends = {study.backends}, or null for all"
         raise InputError(f"{prefix}.backends", sweep.backends, words)
+    wanted = dict(KINDS.get(name, {}))
+    if wanted and name not in OF_BATCH_SIZES:
+        scale = config.sweep
+        wanted |= {"batch_sizes": [scale.batch_size], "steps": scale.steps, "seed": scale.seed}
+    for key, value in wanted.items():
+        if getattr(sweep, key) != value:
+            words = f"{value}, as conf/sweep/{name}.yaml and the section sweep say, or another name"
+            raise InputError(f"{prefix}.{key}", getattr(sweep, key), words)
+    if name == "batch_size" and not fixed and len(set(sweep.batch_sizes)) > 1:
+        words = "a number, the same steps at all batch sizes (batch_size_epoch: an epoch each)"
+        raise InputError(f"{prefix}.steps", sweep.steps, words)
 
 
 def validate_divergence(config: Config) -> None:

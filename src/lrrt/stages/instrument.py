@@ -45,7 +45,7 @@ def swept(config: configuration.Config) -> list[tuple[str, str, str]]:
     """The weights sweep of each protocol that the study has, at home or on the first backend that
     runs it."""
     settings, study = config.instrument, config.study
-    if not settings.runs or "weights" not in study.sweeps:
+    if not settings.runs:
         return []
     names = [name for name in settings.protocols if name in study.protocols]
     homes = [config.protocols[name].home for name in names]
