@@ -14,7 +14,7 @@ import test_moving_over  # noqa: E402
 
 import lrrt  # noqa: E402
 from lrrt.errors import InputError  # noqa: E402
-from lrrt.finder.keras import RangeTestCallback  # noqa: E402
+from lrrt.finder.keras import RangeTestCallback, _accuracies  # noqa: E402
 
 FEATURES, CLASSES, SAMPLES, BATCH = 6, 3, 96, 16
 layers = keras.layers
@@ -180,6 +180,49 @@ def test_which_accuracy_was_taken_is_noted():
         assert all(map(str.startswith, curve.notes, notes))
 
 
+def test_a_loss_or_an_error_is_no_accuracy():
+    inputs = keras.Input((FEATURES,))
+    model = keras.Model(
+        inputs, {name: layers.Dense(1, name=name)(inputs) for name in ("accel", "v")}
+    )
+    model.compile("sgd", "mse", metrics={"accel": ["mae"]}, run_eagerly=True)
+    data = x, {"accel": x[:, :1], "v": x[:, 1:2]}
+    curve = lrrt.range_test(model, data=data, batch_size=BATCH, steps=10, validation=data)
+    assert np.isfinite(curve.val_loss).all() and curve.val_accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("logs", "found"),
+    [
+        ("loss accuracy", "accuracy"), ("loss my_acc acc", "acc my_acc"), ("acc_loss loss", ""),
+        ("sparse_top_k_categorical_accuracy binary_accuracy", "binary_accuracy sparse_top_k_"
+         "categorical_accuracy"),
+        ("p_accuracy q_accuracy_1 accelerate_mae inaccuracy", "p_accuracy q_accuracy_1"),
+    ],
+)  # fmt: skip
+def test_accuracies_are_told_by_their_names(logs, found):
+    assert _accuracies(logs.split()) == found.split()
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_states_of_recurrent_layers_are_put_back(inputs):
+    steps = x.astype("float32").reshape(SAMPLES, 2, 3)
+
+    def trained(test):
+        keras.utils.set_random_seed(0)
+        rnn = layers.Bidirectional(layers.SimpleRNN(2, stateful=True))
+        first = [keras.Input(batch_shape=(BATCH, 2, 3))] * inputs
+        model = keras.Sequential([*first, rnn, layers.Dense(CLASSES)])
+        compiled(model=model, run_eagerly=True)
+        before = [model.train_on_batch(steps[:BATCH], y[:BATCH])] if inputs else []
+        if test:
+            data = [(steps[:BATCH], y[:BATCH])] * 2
+            lrrt.range_test(model, data=data, steps=10, validation=data, validate_every=10)
+        return before + [model.train_on_batch(steps[:BATCH], y[:BATCH]) for _ in range(2)]
+
+    assert trained(False) == trained(True)
+
+
 def test_metrics_of_a_loop_by_hand_are_those_without_it():
     def trained(test):
         keras.utils.set_random_seed(0)
@@ -241,6 +284,27 @@ def test_custom_training_steps_and_data_by_index():
     # Batch losses, no running mean: at no LR to speak of, the four batches' own, again and again.
     assert curve.loss[:4] == pytest.approx(curve.loss[4:8], rel=1e-4)
     assert len(set(curve.loss[:4].round(6))) == 4
+
+    class Endless(Indexed):
+        num_batches = None  # as Keras has it
+
+        def __getitem__(self, index):
+            return super().__getitem__(index % 4)
+
+    assert np.array_equal(lrrt.range_test(model, data=Endless(), steps=20).loss, curve.loss)
+    with pytest.raises(InputError, match="validation: 'an endless source'.*num_batches"):
+        lrrt.range_test(model, data=Indexed(), validation=Endless())
+
+
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_a_step_that_returns_no_loss_is_named(kind):
+    class Lossless(keras.Sequential):
+        pass
+
+    setattr(Lossless, f"{kind}_step", lambda self, data: {"mae": tf.constant(1.0)})
+    model = compiled(model=Lossless(small().layers), run_eagerly=True)
+    with pytest.raises(InputError, match=f"'mae'.*one whose {kind}_step returns a 'loss'"):
+        lrrt.range_test(model, data=(x, y), batch_size=BATCH, validation=(x, y))
 
 
 def test_augmenting_layers_are_put_back_by_keep():

@@ -6,6 +6,7 @@ Needs no TensorFlow where Keras runs on another backend.
 import contextlib
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,6 +82,8 @@ def open_session(
     check_batching(batch_size, seed, data, validation)
     notes: list[str] = []
     if validation is not None:
+        if isinstance(validation, keras.utils.PyDataset) and validation.num_batches is None:
+            raise InputError("validation", "an endless source", "one whose num_batches is a number")
         wanted = _batches(validation, "validation", batch_size, 0, False, notes)
         validation = validation_batches(wanted)
     return KerasSession(
@@ -117,7 +120,8 @@ class _Indexed:
     data: keras.utils.PyDataset
 
     def __iter__(self) -> Iterator[Batch]:
-        for index in range(self.data.num_batches):
+        count = self.data.num_batches
+        for index in itertools.count() if count is None else range(count):  # None: no end
             yield self.data[index]
 
 
@@ -159,6 +163,8 @@ class KerasSession:
                 self.data = itertools.chain([first], batches)
         if first is not None:
             self.model(self._unpacked(first)[0])
+            for layer in _stateful(self.model):
+                layer.reset_state()
 
     @contextlib.contextmanager
     def model_kept(self) -> Iterator[None]:
@@ -170,7 +176,7 @@ class KerasSession:
             later = stack.callback
             _keep_attributes(model, later)
             metrics = model.metrics_variables
-            for variable in [*model.variables, *model.optimizer.variables, *metrics]:
+            for variable in [*_variables(model), *model.optimizer.variables, *metrics]:
                 _keep_variable(variable, later)
             for name in ("_compile_loss", "_compile_metrics"):
                 _keep_unbuilt(getattr(model, name, None), later)
@@ -183,10 +189,7 @@ class KerasSession:
         total = penalties = 0.0
         for batch in batches:
             penalty = self._penalty()
-            logs = self._run("train", batch)
-            if "loss" not in logs:
-                raise InputError("model", sorted(logs), "one whose train_step returns a 'loss'")
-            total += _number(logs["loss"])
+            total += _number(self._run("train", batch)["loss"])
             penalties += penalty
         count = len(batches)
         return Step((total - penalties) / count, penalties / count, math.nan)
@@ -201,6 +204,12 @@ class KerasSession:
     def _run(self, kind: str, batch: Batch) -> dict[str, Any]:
         """Logs of one ``train`` or ``test`` step: of this batch alone, since Keras's are running
         means."""
+        logs = self._logs(kind, batch)
+        if "loss" not in logs:
+            raise InputError("model", sorted(logs), f"one whose {kind}_step returns a 'loss'")
+        return logs
+
+    def _logs(self, kind: str, batch: Batch) -> dict[str, Any]:
         model = self.model
         model.reset_metrics()
         if ON_TENSORFLOW:  # the very function that fit calls, with the batch just as it comes
@@ -215,14 +224,14 @@ class KerasSession:
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
         with self.random_kept(), contextlib.ExitStack() as stack:
-            for variable in [*self.model.variables, *self.model.metrics_variables]:
+            for variable in [*_variables(self.model), *self.model.metrics_variables]:
                 _keep_variable(variable, stack.callback)
             penalty = self._penalty()
             for batch in limited(self.validation):
                 logs = {name: _number(value) for name, value in self._run("test", batch).items()}
                 size = batch_length(self._unpacked(batch)[0])
                 loss += (logs["loss"] - penalty) * size
-                accuracies = [name for name in logs if "acc" in name]
+                accuracies = _accuracies(logs)
                 right += (logs[accuracies[0]] if accuracies else math.nan) * size
                 count += size
         if len(accuracies) > 1:
@@ -241,6 +250,25 @@ class KerasSession:
 
 def _number(value: Any) -> float:
     return float(np.sum(keras.ops.convert_to_numpy(value)))
+
+
+def _accuracies(logs: Iterable[str]) -> list[str]:
+    """The names of accuracies: of the whole first, those of the top few classes last. An output's
+    name comes before (``p_accuracy``); ``accel_loss`` and ``accel_mae`` are none."""
+    found = [name for name in logs if re.fullmatch(r"(.*[^a-z])?acc(uracy)?[^a-z]*", name.lower())]
+    return sorted(found, key=lambda name: (name not in ("accuracy", "acc"), "top" in name))
+
+
+def _stateful(layer: keras.Layer) -> list[keras.layers.RNN]:
+    """Recurrent layers, it or within, whose state lasts from batch to batch."""
+    rnns = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.RNN)]
+    return [rnn for rnn in rnns if rnn.stateful]
+
+
+def _variables(layer: keras.Layer) -> list[keras.Variable]:
+    """All variables, and the states of recurrent layers, which Keras keeps apart."""
+    states = keras.tree.flatten([rnn.states for rnn in _stateful(layer)])
+    return [*layer.variables, *(state for state in states if state is not None)]
 
 
 def _inner(optimizer: Any) -> Any:
