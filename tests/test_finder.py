@@ -20,7 +20,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
-from lrrt.finder.curve import CROSSED, NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
+from lrrt.finder.curve import CROSSED, CUT, NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended, lr_to_train_at
@@ -165,6 +165,17 @@ def test_smoothing_that_was_none_is_noted(tmp_path):
     assert "below zero" in load(path, "fastai").notes[0]
     exact = write(tmp_path / "own.csv", ["lr", "loss"], [LR, ema(losses())])
     assert load(exact, "fastai").notes == ()
+
+
+def test_a_missing_loss_is_noted(tmp_path, capsys):
+    lacking = np.where(np.arange(STEPS) == 40, np.nan, losses())
+    path = write(tmp_path / "own.csv", ["lr", "loss", "grad_norm"], [LR, lacking, LR])
+    note = "Row 41 has no loss; rules see what is before it."
+    assert load(path).notes == (note,)
+    for command in ("suggest", "compare"):
+        cli.main([command, str(path)])
+        captured = capsys.readouterr()
+        assert captured.err == f"{path}: {note}\n" and "before it fell" in captured.out
 
 
 def test_bad_curves_and_names(tmp_path):
@@ -407,9 +418,13 @@ def test_more_bad_files(tmp_path):
         load(short, steps=5)
 
 
-def test_headers_and_suffixes_in_any_case(tmp_path):
+def test_headers_and_suffixes_in_any_case_after_blank_lines(tmp_path):
     path = write(tmp_path / "own.csv", ["LR", "Loss"], [LR, losses()])
     assert "taken as raw" in load(path).notes[0]
+    path.write_text(f"\n  \n\tlr\tloss\n1\t{LR[0]}\t2,5\n2\t{LR[1]}\t2".replace(",", "."))
+    assert load(path).loss.tolist() == [2.5, 2]  # the delimiter is that of the first line with any
+    path.write_text("\n\nlr,loss\n1,2\n3,4\n")
+    assert load(path).loss.tolist() == [2, 4]
     kept = curve(stopped="so it was").save(tmp_path / "curve.JSON")
     assert load(kept).stopped == "so it was"
 
@@ -508,7 +523,24 @@ def test_a_loss_that_says_nothing_is_told(case):
     found = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6)))
     assert (f"Do not trust it: {flaw}." == found.verdict[0]) == bool(flaw)
     assert curve(loss, steps=5, stopped="it exploded").flaw == NEVER_FELL
-    assert curve(np.append(np.nan, loss[1:])).flaw == NEVER_FELL
+
+
+@pytest.mark.parametrize("rule", [n for n in rules.names() if not rules.reads_accuracy(n)])
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_before_it_fell_is_told(rule, lost):
+    for step in (3, 44):
+        found = Curve.from_dict(curve(np.where(np.arange(STEPS) == step, lost, losses())).to_dict())
+        words = f"the loss was {lost} at step {step}, LR {LR[step]:.2g}, before it fell"
+        assert found.flaw == words and words in str(found.suggest(rule))
+    assert curve(np.where(np.arange(STEPS) == 80, lost, losses())).flaw == ""
+
+
+def test_runs_that_were_cut_are_told_together():
+    cut = [np.where(np.arange(STEPS) == 30 + run, np.nan, losses(run)) for run in range(6)]
+    for many, sentence in ((6, f"Do not trust it: {CUT}."), (2, f"In 2 of 6 runs {CUT}.")):
+        curves = tuple(map(curve, [*cut[:many], *map(losses, range(many, 6))]))
+        told = Audit(curves, tuple(range(6)), tuple(range(6))).verdict
+        assert [s for s in told if "finite" in s] == [sentence]
 
 
 @pytest.mark.parametrize("below", [-3.0, -1.5])  # at once, on the way down

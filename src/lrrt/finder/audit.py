@@ -20,7 +20,15 @@ from lrrt.analysis.statistics import median_interval
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
-from lrrt.finder.curve import DEFAULT_RULE, FLAWS, NEVER_FELL, Curve, Suggestion, flaw_of
+from lrrt.finder.curve import (
+    DEFAULT_RULE,
+    FLAWS,
+    NEVER_FELL,
+    Curve,
+    Suggestion,
+    flaw_of,
+    general,
+)
 from lrrt.finder.data import is_arrays
 from lrrt.finder.range_test import check_options, check_validated, range_test, trial
 from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
@@ -291,7 +299,7 @@ def summarise(rule: str, suggestions: Any) -> Summary:
         high=high,
         spread=float(np.ptp(logs)) if values else math.nan,
         factor=float(10 ** np.quantile(abs(logs - median), USUAL_SHARE)) if values else math.nan,
-        cautions=dict(Counter(caution for s in suggestions for caution in s.cautions)),
+        cautions=dict(Counter(general(caution) for s in suggestions for caution in s.cautions)),
     )
 
 

@@ -25,13 +25,15 @@ DEFAULT_RULE = "fastai_valley"
 
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
-# What speaks against a suggestion; the first two against any of the same curve.
+# What speaks against a suggestion; the first three against any of the same curve.
 NEVER_FELL = (
     "the loss never fell by more than its noise: too few steps, a range that misses the useful "
     "rates, or nothing trains"
 )
 STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
-FLAWS = (NEVER_FELL, STILL_FALLING)
+BEFORE = ", before it fell"
+CUT = f"a loss was not finite{BEFORE}"  # a curve of its own says which, and where
+FLAWS = (NEVER_FELL, STILL_FALLING, CUT)
 FALLBACK = "the rule failed half-way and answered something else"
 SIGNED = (
     "a loss was zero or below before the rule's stop, which is a multiple of the best loss: add a "
@@ -151,8 +153,11 @@ class Curve(core_curve.Curve):
                     "in PyTorch no batch_loss, in Keras metrics=['accuracy']"
                 )
             return Suggestion(None, None, reason=reason, rule=rule)
-        if found["min_lr"] is None and found["max_lr"] is None and self.stopped:
-            found["reason"] += f" (the test ended early: {self.stopped})"
+        if found["min_lr"] is None and found["max_lr"] is None:
+            if self.stopped:
+                found["reason"] += f" (the test ended early: {self.stopped})"
+            elif CUT in map(general, cautions):
+                found["reason"] += f" ({self.flaw})"
         if found["reason"] and SIGNED in cautions:
             found["reason"] += f" ({SIGNED})"
         if found["fallback"]:
@@ -164,7 +169,12 @@ class Curve(core_curve.Curve):
     @cached_property
     def flaw(self) -> str:
         """Why its loss says nothing of learning rates; empty if it does."""
-        return flaw_of(self.loss, len(self) if self.planned_lr is None else len(self.planned_lr))
+        planned = len(self) if self.planned_lr is None else len(self.planned_lr)
+        found = flaw_of(self.loss, planned)
+        if found != CUT:
+            return found
+        step = int(np.isfinite(self.loss).argmin())
+        return f"the loss was {self.loss[step]} at step {step}, LR {self.lr[step]:.2g}{BEFORE}"
 
     def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
         """What each rule says, by its name."""
@@ -273,6 +283,11 @@ class Curve(core_curve.Curve):
         return f"<Curve of {len(self)} steps, LR {self.lr[0]:.2g} to {self.lr[-1]:.2g}{end}>"
 
 
+def general(caution: str) -> str:
+    """A caution without what it says of one curve alone: one of ``FLAWS`` if it is a flaw."""
+    return CUT if caution.endswith(BEFORE) else caution
+
+
 def flaw_of(loss: np.ndarray, planned: int) -> str:
     """Why the losses of a test of ``planned`` steps say nothing of learning rates, one of
     ``FLAWS``; empty if they do.
@@ -282,18 +297,19 @@ def flaw_of(loss: np.ndarray, planned: int) -> str:
     """
     width = max(3, planned // 10)
     finite = int(np.append(np.isfinite(loss), False).argmin())
+    unfallen = NEVER_FELL if finite == len(loss) else CUT
     if finite <= width:
-        return NEVER_FELL
+        return unfallen
     means = np.convolve(loss[:finite], np.full(width, 1 / width), "valid")
     lowest = int(means.argmin())
     if lowest == 0:
-        return NEVER_FELL
+        return unfallen
     changes = np.abs(np.diff(loss[: lowest + width]))
     noise = np.median(changes) / 0.6745 / math.sqrt(2)  # robust: of a normal distribution
     before = loss[:lowest].mean()
     chance = OF_NOISE * noise * math.sqrt(1 / width + 1 / lowest)
     if before - means[lowest] <= max(chance, 1e-6 * abs(before)):
-        return NEVER_FELL
+        return unfallen
     return STILL_FALLING if finite == planned and lowest == len(means) - 1 else ""
 
 

@@ -113,6 +113,9 @@ def load(
             "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
             "them, they are smoothed: name it as the source."
         )
+    missing = np.isnan(values["loss"])
+    if missing.any():
+        notes.append(f"Row {missing.argmax() + 1} has no loss; rules see what is before it.")
     if (raw < 0).any() and not (values["loss"] < 0).any():
         notes.append(
             f"Without the smoothing of {source} some losses are below zero: the record is rounded, "
@@ -163,6 +166,7 @@ def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dic
 
 
 def _csv(path: Path, text: str) -> dict[str, list]:
+    text = re.sub(r"\A\s*\n", "", text)  # blank lines
     first = text.split("\n", 1)[0]
     delimiter = max("\t;,", key=first.count)
     try:
