@@ -1,5 +1,8 @@
 """Curves, other tools' files, audits and commands: everything of the finder but a live model."""
 
+import inspect
+import io
+import itertools
 import json
 import math
 import os
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
 from lrrt.finder.curve import CROSSED, CUT, NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
 from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
-from lrrt.finder.range_test import Ended, lr_to_train_at
+from lrrt.finder.range_test import Ended, check_options, lr_to_train_at
 
 STEPS = 100
 LR = np.geomspace(1e-7, 10, STEPS)
@@ -268,6 +272,23 @@ def test_a_loss_below_zero_ends_when_it_has_risen_as_far():
     falling = list(np.linspace(1, -3, 40))
     assert ends(falling) is None and ends(falling + [-2.5] * 20) is None
     assert ends(falling + [1e3] * 5) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("num_iter", "steps"), ("num_it", "steps"), ("start_lr", "start"), ("end_lr", "end"),
+        ("val_loader", "validation"), ("step_mode", "shape"), ("diverge_th", "stop"),
+        ("criterion", "loss"), ("accumulation_steps", "accumulate"),
+    ],
+)  # fmt: skip
+def test_what_other_finders_call_a_parameter_is_answered_with_ours(name, nearest):
+    words = f"option: '{name}' .* a parameter of lrrt.range_test.*; the nearest is {nearest}$"
+    with pytest.raises(InputError, match=words):
+        lrrt.range_test(None, **{name: 1})
+    with pytest.raises(InputError, match=words):
+        check_options([name], inspect.signature(lrrt.audit).parameters)
+    assert nearest in inspect.signature(lrrt.range_test).parameters
 
 
 def test_batches_of_arrays_are_whole_shuffled_and_repeatable():
@@ -698,7 +719,8 @@ def user(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    sys.modules.pop("user_module", None)
+    for name in ("user_module", "failing", "stopped"):
+        sys.modules.pop(name, None)
 
 
 def run(capsys, *arguments):
@@ -892,13 +914,13 @@ def test_errors_of_audit_are_one_line(user, capsys):
     (user / "d.html").mkdir()
     for path in ("d.html", "user_module.py/a.html", "user_module.py/b/a.html"):
         assert "can be written" in fails(capsys, "audit", model, "--report", path)
-    assert "--save" in fails(capsys, "audit", model, "--save", "user_module.py/a.json")
+    for path in ("user_module.py/a.json", "a.csv"):
+        assert "save: " in fails(capsys, "audit", model, "--save", path)
     assert "left out" in fails(capsys, "audit", model, "--config", "a.yaml")
     assert "an existing file" in fails(capsys, "audit", "--config", "none.yaml")
     config = user / "a.yaml"
     for text, words in (
         ("a: [", "YAML"), ("3", "YAML"), ("[3]", "mapping"), ("data: 3", "model: None"),
-        ("model: {_target_: user_module.nothing}\ndata: {_target_: user_module.empty}", "_target_"),
         ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
          "speed: 3", "speed"),
         ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
@@ -916,6 +938,86 @@ def test_errors_of_audit_are_one_line(user, capsys):
     assert sorted(p.suffix for p in user.iterdir() if p.is_file()) == [".py", ".yaml"]
 
 
+def test_why_a_target_cannot_be_had_is_told(user, capsys):
+    (user / "lacking.py").write_text("import no_such_package")
+    (user / "broken.py").write_text("def f(:")
+    for target, words in (
+        ("user_module.nothing", "AttributeError: module 'user_module' has no attribute 'nothing'"),
+        ("no_such_module.f", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("lacking.f", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("broken.f", "SyntaxError: invalid syntax (broken.py, line 1)"),
+        ("user_module", "Expected a callable target"),
+    ):
+        text = f"model: {{_target_: {target}}}\ndata: {{_target_: user_module.empty}}"
+        (user / "a.yaml").write_text(text)
+        told = fails(capsys, "audit", "--config", "a.yaml")
+        assert f"model._target_: '{target}'" in told and f"({words}" in told
+        assert "HYDRA" not in told
+
+
+def test_a_function_that_fails_is_named_below_its_own_traceback(user):
+    (user / "failing.py").write_text(
+        "from user_module import make_data, make_model\n\ndef lost(): raise RuntimeError('of it')"
+    )
+    for named in ("make_model", "make_data"):
+        functions = {name: name for name in ("make_model", "make_data")} | {named: "lost"}
+        with pytest.raises(RuntimeError) as caught:
+            cli.main(["audit", *(f"failing:{name}" for name in functions.values())])
+        told = traceback.format_exception(caught.value)
+        assert told[-1].startswith(f"{named} failed") and told[-2] == "RuntimeError: of it\n"
+        assert "in lost" in told[-3]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of the model"), KeyboardInterrupt()])
+def test_runs_that_are_finished_outlive_one_that_fails(user, error):
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    def failing(call):
+        calls = itertools.count(1)
+
+        def make():
+            if next(calls) == call:
+                raise error
+            return make_model()
+
+        return make
+
+    options = {"steps": 30, "rule": "fastai_minimum", "train_steps": 10}
+    whole = lrrt.audit(make_model, make_data, runs=2, save="whole.json", **options)
+    assert Audit.load("whole.json").to_dict() == whole.to_dict() and len(whole.trials) == 6
+    for call, tried in ((3, 0), (7, 3)):  # the second run's trainings are of calls 6 to 8
+        with pytest.raises(type(error)) as caught:
+            lrrt.audit(failing(call), make_data, runs=2, save="some.json", **options)
+        found = Audit.load("some.json")
+        assert found.trials == whole.trials[:tried]
+        assert [c.to_dict() for c in found.curves] == [c.to_dict() for c in whole.curves]
+        told = f"finished: 2 of 2 runs, {tried // 3} with short trainings; they are in some.json"
+        assert caught.value.__notes__[-1] == told
+    found.report("some.html")
+    with pytest.raises(type(error)) as caught:
+        lrrt.audit(failing(2), make_data, runs=5, save="one.json", steps=30)
+    assert Audit.load("one.json").weights_seeds == (0,)
+    assert caught.value.__notes__[-1] == "finished: 1 of 5 runs; they are in one.json"
+
+
+def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):
+    (user / "stopped.py").write_text(textwrap.dedent("""
+        from user_module import make_data, make_model as made
+
+        def make_model(seed):
+            if seed == 1:
+                raise KeyboardInterrupt
+            return made()
+    """))  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit", "stopped:make_model", "--save", "a.json", "--steps", "20"])
+    told = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 130 and "SIGINT" in told[0]
+    assert told[1:] == ["finished: 1 of 10 runs; they are in a.json"]
+    assert len(Audit.load("a.json").curves) == 1
+
+
 def test_an_audit_outlives_a_report_that_fails(user, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "a.html")
@@ -929,7 +1031,7 @@ def test_an_audit_outlives_a_report_that_fails(user, capsys, monkeypatch):
     assert str(Audit.load("a.json")).strip() == captured.out.strip()
 
 
-def test_suggest_and_compare_commands(tmp_path, capsys):
+def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):
     one, two = curve().save(tmp_path / "one.csv"), curve(losses(1)).save(tmp_path / "two.json")
     assert run(capsys, "suggest", str(one)).strip() == str(curve().suggest())
     both = run(capsys, "suggest", str(one), str(two), "--rule", "fastai1", "--rule", "ignite")
@@ -946,6 +1048,9 @@ def test_suggest_and_compare_commands(tmp_path, capsys):
         assert run(capsys, "compare", *map(str, files)).count(NEVER_FELL) == 1
     found = json.loads(run(capsys, "compare", str(two), "--json"))[str(two)]
     assert found["fastai1"]["min_lr"] == curve(losses(1)).suggest("fastai1").min_lr
+    for path in (one, two):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + path.read_text()))
+        assert run(capsys, "suggest", "-") == run(capsys, "suggest", str(path))
     assert "No such file" in fails(capsys, "suggest", str(tmp_path / "none.csv"))
     assert "rule: 'x'" in fails(capsys, "suggest", str(one), "--rule", "x")
     assert "from: 'x'" in fails(capsys, "compare", str(one), "--from", "x")

@@ -35,16 +35,16 @@ def one_line_errors() -> Iterator[None]:
 
     With status 1 for a disk that is full, cannot be written or read, a folder in the place of a
     file and the like; with 130 for Ctrl-C; with 141, silently, if whoever reads standard output has
-    gone (``| head -1``).
+    gone (``| head -1``). The notes of an error follow it, a line each.
     """
     try:
         yield
         print(end="", flush=True)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}", error)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("stopped by SIGINT: files are written whole or not at all", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        _tell("stopped by SIGINT: files are written whole or not at all", error)
         raise SystemExit(130) from None
     except BrokenPipeError:
         if not _stdout_is_broken():
@@ -55,8 +55,12 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}", error)
         raise SystemExit(1) from None
+
+
+def _tell(line: str, error: BaseException) -> None:
+    print(line, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
 
 
 def _stdout_is_broken() -> bool:

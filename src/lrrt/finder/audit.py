@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,13 @@ from lrrt.finder.curve import (
 )
 from lrrt.finder.data import is_arrays
 from lrrt.finder.range_test import check_options, check_validated, range_test, trial
-from lrrt.finder.session import check_count, framework_of, keep_all_random, seed_all
+from lrrt.finder.session import (
+    check_count,
+    check_target,
+    framework_of,
+    keep_all_random,
+    seed_all,
+)
 
 #: What varies from run to run.
 VARIED = {
@@ -200,8 +206,9 @@ class Audit:
         if made.vary not in tuple(VARIED):
             raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
         factors = [trial.factor for trial in made.trials]
-        whole = factors == [*FACTORS] * len(made.curves) and "train_steps" in made.about
-        if factors and not whole:
+        tried = len(factors) // len(FACTORS)  # runs; all of them once the audit has ended
+        whole = factors == [*FACTORS] * tried and tried <= len(made.curves)
+        if factors and not (whole and "train_steps" in made.about):
             raise InputError(
                 "audit.trials", f"{len(factors)} trials",
                 f"{len(FACTORS)} of each run, and about.train_steps, or none",
@@ -406,6 +413,7 @@ def audit(
     seed: int = 0,
     train_steps: int = 0,
     progress: bool | None = None,
+    save: str | Path | None = None,
     **options: Any,
 ) -> Audit:
     """Repeat the range test over weights and orders, and say how far to trust its answer.
@@ -434,6 +442,9 @@ def audit(
         suggestion, at a tenth of it and at ten times it, at a constant learning rate.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
+    save : path, optional
+        A ``.json`` to write the audit so far to after each run, as :meth:`Audit.save` does: what is
+        finished outlives Ctrl-C or a run that fails, whose message says so.
     **options
         As of :func:`lrrt.range_test`, for all runs.
 
@@ -442,6 +453,8 @@ def audit(
     InputError
         As :func:`lrrt.range_test`.
     """
+    if save is not None:
+        check_target("save", save, ".json")
     check_count("runs", runs)
     check_count("train_steps", train_steps, low=0)
     if 0 < train_steps < LEAST_TRAIN_STEPS:
@@ -459,28 +472,55 @@ def audit(
     shown = sys.stderr.isatty() if progress is None else progress
     total = runs * (1 + len(FACTORS) * bool(train_steps))
     bar = tqdm(total=total, desc="audit", unit="run", disable=not shown, leave=False)
+    saved = None
     with bar, contextlib.ExitStack() as stack:
         keep_all_random(stack.callback)
-        curves, model = [], None
-        for weights_seed, order_seed in zip(weights_seeds, order_seeds, strict=True):
-            made = _made(make_model, make_data, weights_seed, order_seed, options)
-            if made["model"] is model and vary != "order":
-                raise InputError("make_model", "the same model again", "a new one from each call")
-            model = made["model"]
-            check_validated(rule, made.get("validation"))
-            curves.append(range_test(**made))
-            bar.update()
+        seeds = list(zip(weights_seeds, order_seeds, strict=True))
+        try:
+            for found in _growing(make_model, make_data, seeds, rule, vary, train_steps, options):
+                if save is not None:
+                    found.save(save)
+                    saved = found
+                bar.update(len(found.curves) + len(found.trials) - bar.n)
+        except BaseException as error:
+            if saved is not None:
+                tried = f", {len(saved.trials) // len(FACTORS)} with short trainings"
+                done = f"{len(saved.curves)} of {runs} runs{tried * bool(train_steps)}"
+                error.add_note(f"finished: {done}; they are in {save}")
+            raise
+    return found
+
+
+def _growing(
+    make_model: Callable,
+    make_data: Callable,
+    seeds: Sequence[tuple[int, int]],
+    rule: str,
+    vary: str,
+    train_steps: int,
+    options: Mapping,
+) -> Iterator[Audit]:
+    """The audit so far: after each run, then after the short trainings of each."""
+    curves, model = [], None
+    for run, pair in enumerate(seeds):
+        made = _made(make_model, make_data, *pair, options)
+        if made["model"] is model and vary != "order":
+            raise InputError("make_model", "the same model again", "a new one from each call")
+        model = made["model"]
+        check_validated(rule, made.get("validation"))
+        curves.append(range_test(**made))
         about = {"lrrt": __version__} | _common([curve.about for curve in curves])
-        result = Audit(tuple(curves), weights_seeds, order_seeds, rule, vary, about=about)
-        if not train_steps or result.lr is None:
-            return result
-        trials = []
-        for run, seeds in enumerate(zip(weights_seeds, order_seeds, strict=True)):
-            for factor in FACTORS:
-                made = _made(make_model, make_data, *seeds, options)
-                trials.append(_trial(run, factor, result.lr * factor, train_steps, made))
-                bar.update()
-    return replace(result, trials=tuple(trials), about=about | {"train_steps": train_steps})
+        found = Audit(tuple(curves), *zip(*seeds[: run + 1], strict=True), rule, vary, about=about)
+        yield found
+    if not train_steps or found.lr is None:
+        return
+    trials = []
+    for run, pair in enumerate(seeds):
+        for factor in FACTORS:
+            made = _made(make_model, make_data, *pair, options)
+            trials.append(_trial(run, factor, found.lr * factor, train_steps, made))
+        about = found.about | {"train_steps": train_steps}
+        yield replace(found, trials=tuple(trials), about=about)
 
 
 def _made(
@@ -525,8 +565,12 @@ def _called(key: str, make: Callable, seed: int) -> Any:
             key, f"of {signature}", f"a function that needs at most a seed ({error})"
         ) from None
     loaded = seed_all(seed)
-    made = make(**arguments)
-    return made if seed_all(seed) == loaded else make(**arguments)
+    try:
+        made = make(**arguments)
+        return made if seed_all(seed) == loaded else make(**arguments)
+    except Exception as error:
+        error.add_note(f"{key} failed, called with random states of seed {seed}")
+        raise
 
 
 def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any]) -> Trial:

@@ -130,7 +130,7 @@ def trials_figure(audit: Audit):
     finite = losses[np.isfinite(losses)]
     top = float(finite.max() + 0.1 * (np.ptp(finite) or abs(finite.max()))) if len(finite) else 1.0
     lrs = [trial.lr for trial in audit.trials[: len(FACTORS)]]
-    for values, text in zip(losses, _tips(audit), strict=True):
+    for values, text in zip(losses, _tips(audit)[: len(losses)], strict=True):
         told = ", ".join(style.number(value) for value in values)
         ax.plot(lrs, np.where(np.isfinite(values), values, top), marker="o", markersize=5,
                 color=style.TRAIN_COLOUR, linewidth=1, alpha=0.7,

@@ -6,7 +6,6 @@ Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is
 import argparse
 import inspect
 import json
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,7 +60,9 @@ def add(commands: Any) -> None:
         help="also train for N steps at the suggestion, a tenth of it and ten times it",
     )  # fmt: skip
     auditing.add_argument("--report", metavar="FILE", help="write a page, FILE.html")
-    auditing.add_argument("--save", metavar="FILE", help="write everything, FILE.json")
+    auditing.add_argument(
+        "--save", metavar="FILE", help="write everything, FILE.json; after each run what there is"
+    )
     suggesting = commands.add_parser(
         "suggest", help="what a rule says about curves recorded elsewhere",
         description="Apply a rule to recorded curves: CSV, TSV or JSON with a learning rate and a "
@@ -73,7 +74,7 @@ def add(commands: Any) -> None:
         description="Apply every rule to one or more recorded curves.",
     )  # fmt: skip
     for parser in (suggesting, comparing):
-        parser.add_argument("files", nargs="+", metavar="FILE")
+        parser.add_argument("files", nargs="+", metavar="FILE", help="- for standard input")
         parser.add_argument(
             "--from", dest="source", default="raw", metavar="TOOL",
             help="who recorded it, to undo its smoothing: fastai, torch_lr_finder, ignite, "
@@ -192,11 +193,11 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
+    from lrrt.finder.session import check_target
+
     arguments = _audit_arguments(options)
-    for key, suffix in (("report", ".html"), ("save", ".json")):
-        path = getattr(options, key)
-        if path is not None:
-            _check_target(f"--{key}", path, suffix)
+    if options.report is not None:
+        check_target("--report", options.report, ".html")
     for package in ("jinja2", "matplotlib") if options.report is not None else ():
         if find_spec(package) is None:
             raise InputError("--report", options.report, "left out: `pip install 'lrrt[report]'`")
@@ -207,25 +208,13 @@ def _audit(options: argparse.Namespace) -> None:
         _print_json(found.to_dict())
     else:
         print(found, flush=True)
-    if options.save is not None:
-        found.save(options.save)
     if options.report is not None:
         found.report(options.report)
         if not options.json:
             print(f"report: {options.report}")
 
 
-def _check_target(key: str, path: str, suffix: str) -> None:
-    """A file to be written after minutes of work can be."""
-    target = Path(path).absolute()
-    if target.suffix.lower() != suffix:
-        raise InputError(key, path, f"a file name that ends in {suffix}")
-    folder = next(parent for parent in target.parents if parent.exists())
-    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(key, path, "a file that can be written")
-
-
-GIVEN = ("runs", "rule", "vary", "seed", "start", "end", "steps", "train_steps")
+GIVEN = ("runs", "rule", "vary", "seed", "start", "end", "steps", "train_steps", "save")
 
 
 def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -300,13 +289,25 @@ def _configured(path: Path) -> dict[str, Any]:
             inspect.signature(make.func).bind_partial(*make.args, **make.keywords)
         except HydraException as error:
             raise InputError(
-                f"{key}._target_", target["_target_"], str(error).splitlines()[0]
-            ) from None
+                f"{key}._target_", target["_target_"],
+                f"a function that can be imported ({_innermost(error)})",
+            ) from None  # fmt: skip
         except TypeError as error:
             raise InputError(key, target, f"parameters of its function ({error})") from None
     for name, value in plain.items():
         try:
             arguments[name] = instantiate(value) if isinstance(value, dict) else value
         except HydraException as error:
-            raise InputError(name, value, str(error).splitlines()[0]) from None
+            raise InputError(name, value, f"what can be made ({_innermost(error)})") from None
     return arguments
+
+
+def _innermost(error: BaseException) -> str:
+    """In a line, what an error of Hydra's comes from."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    while isinstance(cause.__context__, AttributeError):
+        cause = cause.__context__  # a name that a module lacks, then sought as a module within
+    line = " ".join(str(cause).split())
+    return line if cause is error else f"{type(cause).__name__}: {line}"

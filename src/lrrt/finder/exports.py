@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def load(
     loss: str | None = None,
     steps: int | None = None,
 ) -> Curve:
-    """Read a curve from ``.csv``, ``.tsv`` or ``.json``.
+    """Read a curve from ``.csv``, ``.tsv`` or ``.json``, or such text from standard input (``-``).
 
     A JSON file that :meth:`Curve.save` wrote comes back whole; so do the columns of a CSV, which
     has no more: if the test ended early, give ``steps``. Otherwise the columns are found by their
@@ -90,11 +91,12 @@ def load(
         raise InputError("from", source, f"one of: {', '.join(TOOLS)}")
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise InputError("file", str(path), f"a readable file ({reason})") from None
-    is_json = path.suffix.lower() == ".json"
+    text = text.removeprefix("\ufeff")
+    is_json = path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "["))
     table = _json(path, text) if is_json else _csv(path, text)
     if is_json and "planned_lr" in table and "about" in table:
         return Curve.from_dict(table)

@@ -2,11 +2,12 @@
 
 import contextlib
 import difflib
+import functools
 import inspect
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,8 +32,29 @@ from lrrt.finder.session import (
 
 STOP_SMOOTHING = 0.98
 LEAST_STEPS = 10
+#: What other finders call a parameter, where its nearest name here would be another or none.
+OF_OTHERS = {
+    "num_iter": "steps", "num_it": "steps", "num_training": "steps", "iterations": "steps",
+    "min_lr": "start", "max_lr": "end", "step_mode": "shape", "mode": "shape",
+    "diverge_th": "stop", "early_stop_threshold": "stop",
+    "train_loader": "data", "dataloader": "data", "train_dataloader": "data",
+    "val_loader": "validation", "val_data": "validation", "val_dataloader": "validation",
+    "criterion": "loss", "bs": "batch_size",
+}  # fmt: skip
 
 
+def _hinting(test: Callable[..., Curve]) -> Callable[..., Curve]:
+    """An unknown parameter is answered with the one that it may be (:func:`check_options`)."""
+
+    @functools.wraps(test)
+    def hinted(*args: Any, **options: Any) -> Curve:
+        check_options(options)
+        return test(*args, **options)
+
+    return hinted
+
+
+@_hinting
 def range_test(
     model: Any,
     loss: Any = None,
@@ -142,6 +164,7 @@ def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:
     known = set(inspect.signature(range_test).parameters)
     for name in sorted(set(given) - known):
         nearest = difflib.get_close_matches(name, sorted(known | set(others)), 1)
+        nearest = [OF_OTHERS[name]] if name in OF_OTHERS else nearest
         homes = "lrrt.range_test" + " or lrrt.audit" * bool(others)
         hint = f"; the nearest is {nearest[0]}" if nearest else ""
         raise InputError("option", name, f"a parameter of {homes}{hint}")

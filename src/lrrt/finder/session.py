@@ -2,10 +2,12 @@
 
 import importlib
 import math
+import os
 import random
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -148,3 +150,14 @@ def check_count(key: str, value: Any, low: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
         raise InputError(key, value, f"an integer of at least {low}")
     return int(value)
+
+
+def check_target(key: str, path: str | Path, suffix: str) -> None:
+    """Raise :class:`InputError` unless a file that ends in ``suffix`` can be written there: it is
+    to be after minutes of work."""
+    target = Path(path).absolute()
+    if target.suffix.lower() != suffix:
+        raise InputError(key, str(path), f"a file name that ends in {suffix}")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(key, str(path), "a file that can be written")
