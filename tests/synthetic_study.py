@@ -29,11 +29,9 @@ from lrrt.runs.store import Result
 CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
-PAIRS = (
-    "{case: keras-blog_keras, pairs: 2, grids: 1}, {case: torch-blog_fastai, pairs: 2, grids: 1}"
-)
 SMALL = (
-    "sweep.runs=6", "sweep.crossed_runs=3", "sweep.steps=60", f"divergence.cases=[{PAIRS}]",
+    "sweep.runs=6", "sweep.crossed_runs=3", "sweep.steps=60",
+    "divergence.cases.0.pairs=2", "divergence.cases.1.pairs=2",
 )  # fmt: skip
 
 

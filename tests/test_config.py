@@ -76,6 +76,21 @@ def test_a_sweep_can_be_one_backends():
         compose("sweeps.weights.backends=[torch]")  # of which Keras's pair is to be chosen
 
 
+def test_a_study_trains_pairs_of_its_own_cases_only():
+    def counts(*overrides: str) -> dict[str, tuple[int, ...]]:
+        cases = compose(*overrides)["divergence"]["cases"]
+        return {asked.pop("case"): tuple(asked.values()) for asked in cases}
+
+    blog = {"keras-blog_keras": (1, 1, 0), "torch-blog_keras": (3, 0, 0)}
+    assert counts("study=blog") == blog | {"torch-blog_fastai": (2, 0, 0)}
+    assert counts("study=blog", "divergence.cases.2.pairs=1")["torch-blog_fastai"] == (1, 0, 0)
+    assert list(counts("study=resnet20")) == ["torch-blog_fastai", "torch-blog_keras"]
+    one = counts("study=blog", "divergence.cases=[{case: torch-blog_keras}]")
+    assert one == {"torch-blog_keras": (1, 1, 0)}
+    with pytest.raises(InputError, match="divergence.cases.0..case"):
+        compose("divergence.cases=[{pairs: 2}]")
+
+
 # What Hydra itself refuses: its grammar, groups, keys and types.
 BAD_FOR_HYDRA = [
     ("modl.depth=8", "modl"),

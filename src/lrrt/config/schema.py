@@ -164,7 +164,7 @@ class PairsConfig:
     """How many pairs of runs A, B of ``case``, named ``<backend>-<protocol>``, are trained.
 
     Weights B of each of its ``pairs`` at the maximum LRs of A and B; of the first ``swaps`` weights
-    A as well; of the first ``grids`` (which need no swap beside) both weights at all LRs.
+    A as well; of the first ``grids`` both weights at all LRs, which has the swap in it.
     """
 
     case: str
