@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lrrt.analysis.attribution import effects, readings
-from lrrt.analysis.divergence import choose_pairs, outcome_table, pairs_of
+from lrrt.analysis.divergence import outcome_table, planned
 from lrrt.analysis.instrument import replayed, restart_effects, restarted, trained
 from lrrt.analysis.mechanism import mechanism
-from lrrt.analysis.tables import by_own_rule, suggestion_table
+from lrrt.analysis.tables import suggestion_table
 from lrrt.analysis.variance import component_table, run_table, spread_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
@@ -21,7 +21,7 @@ from lrrt.core.ramp import training_lrs
 from lrrt.runs.collect import curve_table, training_table
 from lrrt.runs.crossed import cells
 from lrrt.runs.ladder import rungs, specs_of
-from lrrt.runs.plan import sweep_specs, training_specs
+from lrrt.runs.plan import sweep_specs, training_queue
 from lrrt.runs.probes import probes, restarts, variants
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
@@ -29,7 +29,10 @@ from lrrt.runs.store import Result
 CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
-SMALL = ("sweep.runs=6", "sweep.crossed_runs=3", "sweep.steps=60", "divergence.pairs_per_case=2")
+SMALL = (
+    "sweep.runs=6", "sweep.crossed_runs=3", "sweep.steps=60",
+    "divergence.cases.0.pairs=2", "divergence.cases.1.pairs=2",
+)  # fmt: skip
 
 
 def config(*overrides: str, name: str = "synthetic") -> Config:
@@ -126,25 +129,8 @@ def frames(config: Config) -> dict:
     suggestions = suggestion_table(
         pd.concat(list(curves.values()), ignore_index=True), config.protocols
     )
-    own = by_own_rule(suggestions, config.protocols)
-    chosen, planned = {}, []
-    for backend, protocol in config.divergence.pairs:
-        name = f"{backend}-{protocol}"
-        rows = own[(own["backend"] == backend) & (own["protocol"] == protocol)]
-        count = config.divergence.count(backend, protocol)
-        chosen[name] = choose_pairs(rows[rows["sweep"] == "weights"], count)
-        for pair_name, pair in pairs_of(name, chosen[name]).items():
-            planned += training_specs(
-                config,
-                DIGEST,
-                backend,
-                protocol,
-                pair_name,
-                pair,
-                swap=False,
-                grid=pair_name == name,
-            )
-    trainings = training_table(planned, Formulas([plan.spec for plan in planned]))
+    chosen, asked = planned(config, DIGEST, suggestions)
+    trainings = training_table(asked, Formulas(training_queue(asked)))
     ladder = rungs(config, DIGEST)
     attribution = effects(readings(ladder, Formulas(specs_of(ladder))))
     crossed = cells(config, DIGEST)

@@ -755,7 +755,7 @@ def folder(tmp_path, monkeypatch):
                   "sweeps": ["weights", "order"]},
         "protocols": {"blog_fastai": {"rule": "blog_fastai"}},
         "sweeps": {"weights": {}, "order": {"new_weights": False}},
-        "divergence": {"pairs": []},
+        "divergence": {"cases": []},
     }  # fmt: skip
     Path("params.yaml").write_text(json.dumps(params))
     Path("data/t/curves").mkdir(parents=True)

@@ -38,7 +38,7 @@ BASE = {
     "model": {"depth": 8, "width": 8},
     "protocols": {"p": {}},
     "sweeps": {"weights": {"runs": 2}},
-    "divergence": {"pairs": [["torch", "p"]]},
+    "divergence": {"cases": [{"case": "torch-p", "grids": 1}]},
 }
 NAN, INF = float("nan"), float("inf")
 tried = partial(
@@ -159,12 +159,20 @@ DEEP = [
     (("protocols", "p", "momentum"), 1, "from 0 to 0.9999"),
     (("protocols", "p", "batch_norm_momentum"), 1.01, "from 0 to 1"),
     (("protocols", "p", "gradient_clip"), 0, "from 1e-30 to 1e+30"),
-    (("divergence", "pairs"), [["torch", "p"], ["torch", "p"]], "each pair once"),
-    (("divergence", "pairs"), [["torch"]], "pairs [backend, protocol]"),
-    (("divergence", "pairs"), [["keras", "p"]], "of study.backends"),
+    (("divergence", "cases"), [{}], "divergence.cases[0]: {} is not allowed; a section that has"),
+    (("divergence", "cases"), [["torch", "p"]], "a section with the keys case, pairs, swaps"),
+    (("divergence", "cases"), [{"case": "torch-p"}] * 2, "cases[1].case: 'torch-p' is not allowed"),
+    (("divergence", "cases"), [{"case": "keras-p"}], "<protocol>, none twice, of: torch-p"),
+    (("divergence", "cases"), [{"case": "torch-q"}], "cases[0].case: 'torch-q' is not allowed"),
+    (("divergence", "cases"), [{"case": "torch-p", "pairs": 0}], "cases[0].pairs: 0 is not"),
+    (("divergence", "cases"), [{"case": "torch-p", "swaps": 2}], "to divergence.cases[0].pairs ="),
+    (("divergence", "cases"), [{"case": "torch-p", "pairs": 2, "grids": 3}], "cases[0].pairs = 2"),
+    (("divergence", "cases"), [{"case": "torch-p", "grids": -1}], "cases[0].grids: -1"),
     (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: 1"),
-    (("protocols", "p", "home"), "keras", "divergence.pairs without ['torch', 'p']"),
+    (("protocols", "p", "home"), "keras", "divergence.cases without torch-p"),
     (("divergence", "policies"), ["os"], "one_cycle"),
+    (("divergence", "policies"), ["constant"], "constant is trained in any case"),
+    (("divergence", "policies"), ["one_cycle", "one_cycle"], "none twice"),
     (("divergence", "reference_lr"), 0, "divergence.reference_lr: 0.0"),
     (("instrument", "steps"), [50, 60, 50], "each once (these are: 50, 60, 50)"),
     (("instrument", "shapes"), ["linear", "linear"], "each once (these are: linear, linear)"),
@@ -192,7 +200,7 @@ def test_impossible_values_are_named_in_one_line(path, value, part):
 @pytest.mark.parametrize("sweeps", [{"other": {}}, {"other": {}, "weights": {"runs": 2}}])
 def test_a_section_with_runs_needs_the_weights_sweep(section, settings, sweeps):
     values = changed((("study", "sweeps"), ["other"]), (("protocols", "q"), {"flip": False}))
-    values |= {"sweeps": sweeps, "divergence": {"pairs": []}}
+    values |= {"sweeps": sweeps, "divergence": {"cases": []}}
     from_mapping(values)
     message = refusal(values | {section: settings})
     assert (
@@ -252,6 +260,15 @@ def test_steps_that_are_the_same_at_all_batch_sizes_are_a_number():
     planned(from_mapping(values | {"protocols": {"p": {"ramp": {"steps": 20}}}}))
 
 
+def test_policies_without_a_grid_are_refused_unless_nothing_is_trained():
+    without = (("divergence", "cases"), [{"case": "torch-p"}])
+    policies = (("divergence", "policies"), ["one_cycle"])
+    assert "divergence.policies: ['one_cycle'] is not" in refusal(changed(without, policies))
+    for cases in ([], [{"case": "torch-p", "grids": 1}]):
+        values = changed((("divergence", "cases"), cases), policies)
+        assert from_mapping(values).divergence.policies == ["one_cycle"]
+
+
 @pytest.mark.parametrize("values", [None, 1, "words", [], [1], b"x", object()])
 def test_what_is_no_mapping(values):
     if values is not None:
@@ -289,8 +306,8 @@ def planned(config: Config) -> None:
             assert grid.shape == (spec.steps,) and grid[0] == spec.protocol.ramp.start
             assert np.isfinite(grid).all() and (np.diff(grid) >= 0).all() and spec.steps >= 10
     run = {"weights_seed": 0, "order_seed": 0, "batch_size": 10, "min_lr": 0.1, "max_lr": 1.0}
-    for backend, protocol in config.divergence.pairs:
-        trainings = training_specs(config, "0" * 64, backend, protocol, "x", {"A": run, "B": run})
+    for asked in config.divergence.cases:
+        trainings = training_specs(config, "0" * 64, *asked.names, "x", {"A": run, "B": run})
         assert len({training.spec.key for training in trainings}) > 1
 
 
@@ -314,7 +331,7 @@ def near(kind: Any, path: tuple[str, ...]) -> st.SearchStrategy:
         float: st.sampled_from([1e-30, 1e-12, 1e-5, 0.1, 0.5, 0.9999, 1.0, 10.0, 1e6, 1e30]),
         bool: st.booleans(),
         str: st.sampled_from(CHOSEN.get(path[-1], ["p"])),
-    }.get(kind, st.sampled_from([[1], [0.1, 0.9], [12800], ["weights"], [["torch", "p"]], []]))
+    }.get(kind, st.sampled_from([[1], [0.1, 0.9], [12800], ["weights"], [{"case": "torch-p"}], []]))
     return found | st.none() if others else found
 
 
@@ -525,7 +542,7 @@ def test_odd_but_allowed_values_run(dataset):
         values["data"] = {"train_images": 200, "test_images": 10}
         values["sweep"] = {"batch_size": 16, "steps": 10}
         values["sweeps"]["weights"] = {"runs": 1, "batch_sizes": [16], "steps": 10}
-        values["divergence"] = {"pairs": []}
+        values["divergence"] = {"cases": []}
         (spec,) = sweep_specs(from_mapping(values), dataset.digest, "torch", "p", "weights")
         curve = execute(spec, dataset).arrays
         assert all(array.shape == (10,) for array in curve.values())

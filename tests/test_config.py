@@ -59,7 +59,7 @@ def test_blog_study_is_at_the_scale_of_the_post():
     ],
 )
 def test_overrides_reach_what_they_name(override, key, value):
-    extra = ["divergence.pairs=[[torch,blog_fastai]]"] if "backends" in override else []
+    extra = ["divergence.cases=[{case: torch-blog_fastai}]"] if "backends" in override else []
     found = compose(override, *extra)
     for part in key:
         found = found[part]
@@ -71,9 +71,24 @@ def test_a_sweep_can_be_one_backends():
     assert {case[0] for case in cases if case[2] == "order"} == {"torch"}
     assert {case[0] for case in cases if case[2] == "weights"} == {"keras", "torch"}
     with pytest.raises(InputError, match="sweeps.order.backends"):
-        compose("sweeps.order.backends=[torch]", "study.backends=[keras]", "divergence.pairs=[]")
+        compose("sweeps.order.backends=[torch]", "study.backends=[keras]", "divergence.cases=[]")
     with pytest.raises(InputError, match="sweeps.weights.backends"):
         compose("sweeps.weights.backends=[torch]")  # of which Keras's pair is to be chosen
+
+
+def test_a_study_trains_pairs_of_its_own_cases_only():
+    def counts(*overrides: str) -> dict[str, tuple[int, ...]]:
+        cases = compose(*overrides)["divergence"]["cases"]
+        return {asked.pop("case"): tuple(asked.values()) for asked in cases}
+
+    blog = {"keras-blog_keras": (1, 1, 0), "torch-blog_keras": (3, 0, 0)}
+    assert counts("study=blog") == blog | {"torch-blog_fastai": (2, 0, 0)}
+    assert counts("study=blog", "divergence.cases.2.pairs=1")["torch-blog_fastai"] == (1, 0, 0)
+    assert list(counts("study=resnet20")) == ["torch-blog_fastai", "torch-blog_keras"]
+    one = counts("study=blog", "divergence.cases=[{case: torch-blog_keras}]")
+    assert one == {"torch-blog_keras": (1, 1, 0)}
+    with pytest.raises(InputError, match="divergence.cases.0..case"):
+        compose("divergence.cases=[{pairs: 2}]")
 
 
 # What Hydra itself refuses: its grammar, groups, keys and types.
@@ -133,7 +148,8 @@ BAD = [
     ("protocols.blog_keras.weight_decay.kind=l1", "decoupled"),
     ("protocols.blog_keras.weight_decay.value=-1", "weight_decay.value"),
     ("divergence.epochs=0", "divergence.epochs"),
-    ("divergence.pairs=[[torch]]", "divergence.pairs"),
+    ("divergence.cases=[{case: torch}]", "<backend>-<protocol>"),
+    ("divergence.cases=[{pairs: 2}]", "divergence.cases[0]"),
     ("divergence.reference_lr=0", "divergence.reference_lr"),
     ("report.loss_quantiles=[0.9,0.1]", "loss_quantiles"),
     ("report.dpi=1", "report.dpi"),
@@ -143,8 +159,6 @@ BAD = [
     ("sweeps.order.limits={jax-blog_keras: 3}", "keras, torch"),
     ("sweeps.order.limits={keras: 3}", "<backend>-<protocol>"),
     ("sweeps.order.limits={keras-blog_keras: 0}", "sweeps.order.limits.keras-blog_keras"),
-    ("divergence.limits={torch-blog_keras: 0}", "divergence.limits.torch-blog_keras"),
-    ("divergence.limits={torch: 1}", "<backend>-<protocol>"),
     ("sweeps.weights.limits={keras-blog_keras: 1}", "sweeps.weights.limits.keras-blog_keras"),
     ("sweeps.order.backends=[jax]", "keras, torch"),
     ("sweeps.order.backends=[]", "sweeps.order.backends"),

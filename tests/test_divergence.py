@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from lrrt.analysis.divergence import (
     outcome,
     outcome_table,
     pairs_of,
+    planned,
 )
 from lrrt.analysis.tables import SUGGESTION_TYPES
-from lrrt.config import Config, DivergenceConfig, ProtocolConfig, SweepConfig
+from lrrt.config import Config, DivergenceConfig, PairsConfig, ProtocolConfig, SweepConfig
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.collect import TRAINING_TYPES, kept_seconds, training_table
-from lrrt.runs.plan import training_specs
+from lrrt.runs.plan import training_queue, training_specs
 from lrrt.runs.policies import constant, one_cycle, triangular, warm_restarts
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
@@ -241,7 +243,7 @@ def test_training_specs_of_the_first_pair():
 
 
 def test_training_specs_with_policies_and_of_further_pairs():
-    config = plan_config(policies=["constant", "triangular", "triangular"], steps_per_epoch=7)
+    config = plan_config(policies=["triangular"], steps_per_epoch=7)
     found = training_specs(config, "d", "torch", "p", "torch-p", PAIR)
     by_policy = [t for t in found if t.spec.policy != "constant"]
     assert [(t.weights, t.lr_of, t.lr_kind) for t in by_policy] == [
@@ -311,6 +313,52 @@ def test_kept_seconds(tmp_path):
     assert kept_seconds([spec.key[:12], "0" * 12], store) == {spec.key[:12]: 1.5}
 
 
+# --- the pairs that a study asks for, and their trainings
+
+
+FOUR = suggestions((1e-4, 1e-2), (1e-3, 1e-1), (1e-1, 1.0), (1e-5, 1e-3))
+
+
+def two_cases(*cases: PairsConfig) -> tuple[dict, list]:
+    """What is planned where protocols p and q have the same four suggestions."""
+    config = plan_config(cases=list(cases))
+    config.protocols["q"] = ProtocolConfig()
+    not_meant = [
+        suggestions((1e-9, 1e-8), **labels)
+        for labels in ({"rule": "blog_keras"}, {"sweep": "order"}, {"backend": "keras"})
+    ]
+    return planned(config, "d", pd.concat([FOUR, FOUR.assign(protocol="q"), *not_meant]))
+
+
+@pytest.mark.parametrize("swaps, grids, counts", [
+    (0, 0, [2, 2]), (1, 0, [4, 2]), (0, 2, [15, 15]), (2, 1, [15, 4]),
+])  # fmt: skip
+def test_as_many_pairs_of_a_case_are_swapped_and_in_a_grid_as_asked(swaps, grids, counts):
+    _, trainings = two_cases(PairsConfig("torch-p", 2, swaps, grids))
+    assert list(Counter(training.pair for training in trainings).values()) == counts
+
+
+def test_each_cases_first_pair_comes_before_any_second():
+    pairs, trainings = two_cases(PairsConfig("torch-q", 2, grids=1), PairsConfig("torch-p", 1, 0))
+    assert list(pairs) == ["torch-q", "torch-p"]
+    assert [len(pairs[case]["further"]) for case in pairs] == [1, 0]
+    assert Counter(t.pair for t in trainings) == {"torch-q": 15, "torch-p": 2, "torch-q-2": 2}
+    assert list(dict.fromkeys(t.pair for t in trainings)) == ["torch-q", "torch-p", "torch-q-2"]
+    assert {(t.pair, t.protocol) for t in trainings} == {
+        ("torch-q", "q"), ("torch-p", "p"), ("torch-q-2", "q"),
+    }  # fmt: skip
+    for pair, seeds in (("torch-q", {2, 3}), ("torch-p", {3}), ("torch-q-2", {0})):
+        assert {t.spec.weights_seed for t in trainings if t.pair == pair} == seeds
+
+
+def test_what_matters_most_of_every_pair_is_trained_first():
+    _, trainings = two_cases(PairsConfig("torch-q", 2, grids=1), PairsConfig("torch-p", 1, 0))
+    specs = [training.spec for training in trainings]
+    q, p, second = specs[:15], specs[15:17], specs[17:]
+    expected = [q[0], p[0], second[0], q[1], p[1], second[1], *q[2:]]
+    assert training_queue(trainings) == expected and training_queue([]) == []
+
+
 # --- the stage
 
 
@@ -326,7 +374,7 @@ def study(tmp_path, monkeypatch):
         "protocols": {"p": {}},
         "sweep": {"batch_size": 64},
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
-        "divergence": {"pairs": [["torch", "p"]], "pairs_per_case": 2, "epochs": 2},
+        "divergence": {"cases": [{"case": "torch-p", "pairs": 2, "grids": 1}], "epochs": 2},
     }
     Path("params.yaml").write_text(json.dumps(params))
     random = np.random.default_rng(0)
@@ -336,10 +384,9 @@ def study(tmp_path, monkeypatch):
         tuple("0123456789"), "random",
     )  # fmt: skip
     save(dataset, Path("data/t/dataset.safetensors"))
-    rows = suggestions((1e-4, 1e-2), (1e-3, 1e-1), (1e-1, 1.0), (1e-5, 1e-3))
     other_rule = suggestions((1e-9, 1e-8), rule="blog_keras")
     other_sweep = suggestions((1e-9, 1e-8), sweep="order")
-    pd.concat([rows, other_rule, other_sweep]).to_parquet("data/t/suggestions.parquet")
+    pd.concat([FOUR, other_rule, other_sweep]).to_parquet("data/t/suggestions.parquet")
     launched = []
 
     def run(specs, dataset_path, store, launcher):
@@ -373,45 +420,6 @@ def test_stage(study):
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
-@pytest.mark.parametrize("swap_pairs, grid_pairs, counts", [
-    (0, 0, [2, 2]), (1, 0, [4, 2]), (0, 2, [14, 14]), (2, 1, [14, 4]),
-])  # fmt: skip
-def test_swap_and_grid_are_trained_of_as_many_pairs_as_asked(study, swap_pairs, grid_pairs, counts):
-    from lrrt.stages import divergence as stage
-
-    params = json.loads(Path("params.yaml").read_text())
-    params["divergence"] |= {"swap_pairs": swap_pairs, "grid_pairs": grid_pairs}
-    Path("params.yaml").write_text(json.dumps(params))
-    stage.main([])
-    outcomes = pd.read_parquet(OUTPUTS[1])
-    assert outcomes.groupby("pair").size().tolist() == counts
-
-
-def test_the_first_pair_of_each_case_has_its_grid_before_the_second_of_any(study):
-    from lrrt.stages import divergence as stage
-
-    params = json.loads(Path("params.yaml").read_text())
-    params["protocols"]["q"] = params["protocols"]["p"]
-    params["study"]["protocols"] = ["p", "q"]
-    params["divergence"] |= {"pairs": [["torch", "q"], ["torch", "p"]], "grid_pairs": 3}
-    rows = pd.read_parquet("data/t/suggestions.parquet")
-    pd.concat([rows, rows.assign(protocol="q")]).to_parquet("data/t/suggestions.parquet")
-    Path("params.yaml").write_text(json.dumps(params))
-    stage.main([])
-    counts = pd.read_parquet(OUTPUTS[1]).groupby("pair").size().to_dict()
-    assert counts == {"torch-p": 14, "torch-p-2": 2, "torch-q": 14, "torch-q-2": 14}
-
-
-def test_a_case_may_have_fewer_pairs_than_the_others(study):
-    from lrrt.stages import divergence as stage
-
-    params = json.loads(Path("params.yaml").read_text())
-    params["divergence"]["limits"] = {"torch-p": 1}
-    Path("params.yaml").write_text(json.dumps(params))
-    stage.main([])
-    assert set(pd.read_parquet(OUTPUTS[1])["pair"]) == {"torch-p"}
-
-
 @pytest.mark.parametrize("break_it, named", [
     (lambda: Path("data/t/dataset.safetensors").unlink(), "lrrt.stages.data"),
     (lambda: Path("data/t/suggestions.parquet").unlink(), "lrrt.stages.suggest"),
@@ -436,16 +444,3 @@ def test_stage_without_two_suggestions_writes_empty_tables(study):
     stage.main([])
     assert [len(pd.read_parquet(path)) for path in OUTPUTS[:2]] == [0, 0]
     assert json.loads(OUTPUTS[2].read_text())["torch-p"]["A"] is None
-
-
-@pytest.mark.parametrize("settings, match", [
-    ({"policies": ["cosine"]}, "divergence.policies.*triangular"),
-    ({"pairs_per_case": 0}, "divergence.pairs_per_case"),
-])  # fmt: skip
-def test_configuration_of_pairs_and_policies(settings, match):
-    from lrrt.config import from_mapping
-
-    with pytest.raises(InputError, match=match):
-        from_mapping({"study": {"sweeps": ["weights"]}, "sweeps": {"weights": {}},
-                      "protocols": {"blog_keras": {}, "blog_fastai": {}},
-                      "divergence": settings})  # fmt: skip

@@ -75,7 +75,7 @@ def config() -> Config:
     return synthetic_study.config(
         "study.sweeps=[weights,order,batch_size,validation,validation_batch]",
         "sweeps.order.crossed_runs=0", "sweeps.validation.crossed_runs=0",
-        "sweeps.batch_size.crossed_runs=0", "divergence.policies=[constant,one_cycle]",
+        "sweeps.batch_size.crossed_runs=0", "divergence.policies=[one_cycle]",
         "report.dpi=50", "report.bootstrap_resamples=100",
         "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
         "attribution.confirmed=[gradient_clip,weight_decay]", "attribution.confirmed_runs=3",
@@ -618,7 +618,7 @@ def test_words_about_variance_follow_the_intervals():
 def test_what_is_missing_is_named(tmp_path):
     config = synthetic_study.config(
         "study.sweeps=[weights]", "study.backends=[torch]", "study.protocols=[blog_fastai]",
-        "divergence.pairs=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
+        "divergence.cases=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
         "attribution.runs=0", "variance.weights=0", "instrument.runs=0", "mechanism.runs=0",
     )  # fmt: skip
     synthetic_study.write(tmp_path, config)

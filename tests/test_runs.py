@@ -732,7 +732,7 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
         "protocols": {"p": {"home": "fake"}},
         "sweep": {"batch_size": 20},
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [20]}},
-        "divergence": {"pairs": [["fake", "p"]]},
+        "divergence": {"cases": [{"case": "fake-p"}]},
         "launcher": {"workers": 1},
     }
     Path("params.yaml").write_text(json.dumps(params))

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.ranges import with_range
+from lrrt.analysis.tables import by_own_rule
+from lrrt.config import Config
 from lrrt.runs.collect import TRAINING_TYPES
+from lrrt.runs.plan import Training, training_specs
 
 #: What tells one training of a study from another; the outcome table begins with it.
 CELL = (
@@ -161,6 +164,38 @@ def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
     first = {key: case[key] for key in ("A", "B", "gap_decades", "disjoint")}
     numbered = enumerate(case.get("further", ()), start=2)
     return {name: first} | {f"{name}-{number}": pair for number, pair in numbered}
+
+
+def planned(
+    config: Config, dataset_digest: str, suggestions: pd.DataFrame
+) -> tuple[dict[str, Any], list[Training]]:
+    """The pairs of ``divergence.cases`` and their trainings.
+
+    Parameters
+    ----------
+    suggestions : DataFrame
+        Of all sweeps and rules; A and B come from the weights sweep, by the protocol's own rule.
+
+    Returns
+    -------
+    (pairs, trainings)
+        What :func:`choose_pairs` finds, by case; and one pair after the other, each case's first,
+        then each one's second, what :func:`lrrt.runs.plan.training_specs` makes of it, under its
+        name of :func:`pairs_of`.
+    """
+    own = by_own_rule(suggestions, config.protocols)
+    own = own[own["sweep"] == "weights"]
+    chosen, found = {}, []
+    for asked in config.divergence.cases:
+        backend, protocol = asked.names
+        rows = own[(own["backend"] == backend) & (own["protocol"] == protocol)]
+        chosen[asked.case] = choose_pairs(rows, asked.pairs)
+        for number, pair in enumerate(pairs_of(asked.case, chosen[asked.case]).items()):
+            trained = {"swap": number < asked.swaps, "grid": number < asked.grids}
+            identity = (dataset_digest, backend, protocol)
+            found.append((number, training_specs(config, *identity, *pair, **trained)))
+    found.sort(key=lambda pair: pair[0])  # which keeps the order of the cases
+    return chosen, [training for _, trainings in found for training in trainings]
 
 
 def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:

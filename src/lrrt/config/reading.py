@@ -1,7 +1,7 @@
 """From ``params.yaml``, or any mapping, to a checked :class:`Config`."""
 
 import re
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -49,6 +49,9 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
             if name not in known:
                 raise InputError(inner, part, f"no such key, but one of: {', '.join(known)}")
             parts[name] = _typed(inner, part, known[name])
+        for part in fields(kind):
+            if part.name not in parts and part.default is part.default_factory is MISSING:
+                raise InputError(key, value, f"a section that has the key {part.name}")
         return kind(**parts)
     if get_origin(kind) is dict:
         if not isinstance(value, dict):

@@ -115,10 +115,6 @@ FACTORS = {
 }
 
 
-def _limited(count: int, limits: dict[str, int], backend: str, protocol: str) -> int:
-    return min(count, limits.get(f"{backend}-{protocol}", count))
-
-
 @dataclass
 class SweepConfig:
     """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home.
@@ -146,7 +142,7 @@ class SweepConfig:
     def count(self, backend: str, protocol: str, home: str) -> int:
         """Runs of one batch size of a case; ``home``: the protocol's."""
         runs = self.runs if home == backend else self.crossed_runs
-        return _limited(runs, self.limits, backend, protocol)
+        return min(runs, self.limits.get(f"{backend}-{protocol}", runs))
 
     def runs_on(self, backend: str) -> bool:
         return self.backends is None or backend in self.backends
@@ -164,35 +160,44 @@ class SweepDefaults:
 
 
 @dataclass
+class PairsConfig:
+    """How many pairs of runs A, B of ``case``, named ``<backend>-<protocol>``, are trained.
+
+    Weights B of each of its ``pairs`` at the maximum LRs of A and B; of the first ``swaps`` weights
+    A as well; of the first ``grids`` both weights at all LRs, which has the swap in it.
+    """
+
+    case: str
+    pairs: int = 1
+    swaps: int = 1
+    grids: int = 0
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Backend and protocol."""
+        backend, _, protocol = self.case.partition("-")
+        return backend, protocol
+
+
+@dataclass
 class DivergenceConfig:
     """Trainings after the range tests. An epoch has ``steps_per_epoch`` steps (null: all).
 
-    ``pairs``: [backend, protocol] whose runs A and B are compared. ``pairs_per_case``: how many
-    pairs A, B of each; weights B of every pair are trained at the maximum LRs of A and B, of
-    ``swap_pairs`` of them weights A as well, and of ``grid_pairs`` both weights at all LRs: each
-    case's first, in the order of ``pairs``, then each one's second. ``policies``: at A's and B's
-    maximum LR of the grid's, beside ``constant``. ``limits`` (the most pairs of a case),
-    ``devices``, ``precision``: as in :class:`SweepConfig`.
+    ``cases``: each once; none, and nothing is trained. ``policies``: others than a constant LR, by
+    which the grids train at A's and B's maximum LR, too. ``devices``, ``precision``: as in
+    :class:`SweepConfig`.
     """
 
-    pairs: list[list[str]] = field(
-        default_factory=lambda: [["keras", "blog_keras"], ["torch", "blog_fastai"]]
+    cases: list[PairsConfig] = field(
+        default_factory=lambda: [PairsConfig("keras-blog_keras"), PairsConfig("torch-blog_fastai")]
     )
-    pairs_per_case: int = 1
-    swap_pairs: int = 1
-    grid_pairs: int = 1
-    policies: list[str] = field(default_factory=lambda: ["constant"])
+    policies: list[str] = field(default_factory=list)
     epochs: int = 3
     steps_per_epoch: int | None = None
     transfer_epochs: int = 3  # of the A -> B cell
     reference_lr: float = 0.1
     precision: str = "float32"
-    limits: dict[str, int] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
-
-    def count(self, backend: str, protocol: str) -> int:
-        """Pairs of a case."""
-        return _limited(self.pairs_per_case, self.limits, backend, protocol)
 
 
 class Scaled(Protocol):

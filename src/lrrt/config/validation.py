@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from lrrt import plugins
-from lrrt.config.schema import CHOICES, FACTORS, Config, ProtocolConfig, RampConfig
+from lrrt.config.schema import (
+    CHOICES,
+    FACTORS,
+    Config,
+    DivergenceConfig,
+    PairsConfig,
+    ProtocolConfig,
+    RampConfig,
+    StudyConfig,
+)
 from lrrt.errors import InputError
 
 # Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
@@ -310,44 +319,56 @@ def _check_planned(config: Config, name: str) -> None:
         raise InputError(f"{prefix}.steps", sweep.steps, words)
 
 
+def _check_cases(cases: list[PairsConfig], study: StudyConfig) -> None:
+    known = [f"{backend}-{name}" for backend in study.backends for name in study.protocols]
+    for i, asked in enumerate(cases):
+        key = f"divergence.cases[{i}]"
+        if asked.case not in known or asked.case in (other.case for other in cases[:i]):
+            words = f"<backend>-<protocol>, none twice, of: {', '.join(known)}"
+            raise InputError(f"{key}.case", asked.case, words)
+        check_range(f"{key}.pairs", asked.pairs, 1, 10_000)
+        for name in ("swaps", "grids"):
+            count = getattr(asked, name)
+            if not 0 <= count <= asked.pairs:
+                words = f"a number from 0 to {key}.pairs = {asked.pairs}"
+                raise InputError(f"{key}.{name}", count, words)
+
+
+def _check_policies(divergence: DivergenceConfig) -> None:
+    key, policies = "divergence.policies", divergence.policies
+    known = [name for name in plugins.names("lrrt.runs.policies") if name != "constant"]
+    if set(policies) - set(known) or len(set(policies)) != len(policies):
+        words = f"none twice, of: {', '.join(known)} (constant is trained in any case)"
+        raise InputError(key, policies, words)
+    if policies and divergence.cases and not any(asked.grids for asked in divergence.cases):
+        raise InputError(key, policies, "[] where no case of divergence.cases has grids")
+
+
 def validate_divergence(config: Config) -> None:
     study, divergence = config.study, config.divergence
     _check_choices("divergence", divergence)
     _check_devices("divergence.devices", divergence.devices)
-    _check_limits("divergence.limits", divergence.limits, config.protocols)
     check_range("divergence.epochs", divergence.epochs, 1, 10_000)
     check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
     if divergence.steps_per_epoch is not None:
         check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
     check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
-    check_range("divergence.pairs_per_case", divergence.pairs_per_case, 1, 10_000)
-    check_range("divergence.swap_pairs", divergence.swap_pairs, 0, 10_000)
-    check_range("divergence.grid_pairs", divergence.grid_pairs, 0, 10_000)
-    for policy in divergence.policies:
-        plugins.check("lrrt.runs.policies", policy, "divergence.policies")
-    for i, pair in enumerate(divergence.pairs):
-        if pair in divergence.pairs[:i]:
-            raise InputError("divergence.pairs", pair, "each pair once")
-        if len(pair) != 2 or pair[0] not in study.backends or pair[1] not in study.protocols:
-            raise InputError(
-                "divergence.pairs",
-                list(pair),
-                "pairs [backend, protocol] of study.backends and study.protocols",
-            )
-    if divergence.pairs and "weights" not in study.sweeps:
+    _check_cases(divergence.cases, study)
+    _check_policies(divergence)
+    if divergence.cases and "weights" not in study.sweeps:
         raise InputError(
             "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
         )
-    for backend, protocol in divergence.pairs:
-        weights, at_home = config.sweeps["weights"], config.protocols[protocol].home == backend
-        name = "runs" if at_home else "crossed_runs"
-        name = f"limits.{case}" if (case := f"{backend}-{protocol}") in weights.limits else name
+    for asked in divergence.cases:
+        (backend, protocol), weights = asked.names, config.sweeps["weights"]
+        name = "runs" if config.protocols[protocol].home == backend else "crossed_runs"
+        name = f"limits.{asked.case}" if asked.case in weights.limits else name
         if not weights.runs_on(backend):
-            words = f"with {backend}, which divergence.pairs asks for"
+            words = f"with {backend}, which divergence.cases asks for"
             raise InputError("sweeps.weights.backends", weights.backends, words)
         runs = weights.count(backend, protocol, config.protocols[protocol].home)
         if runs * len(weights.batch_sizes) < 2:
-            words = f"at least 2, or divergence.pairs without {[backend, protocol]}"
+            words = f"at least 2, or divergence.cases without {asked.case}"
             raise InputError(f"sweeps.weights.{name}", runs, words)
 
 

@@ -1,6 +1,7 @@
 """From a configuration to the specifications of its runs: of a sweep, of trainings after it."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -136,8 +137,8 @@ def training_specs(
     A at both, too, which tell another's LR from a higher one. With ``grid`` also
     the rest of {weights A, weights B} x {min, middle, max LR of A and of B}; both weights at
     ``divergence.reference_lr``; weights A, exported from each other backend of the study and
-    loaded into this one, at A's max LR; and both weights at both max LRs by each policy other than
-    ``constant``.
+    loaded into this one, at A's max LR; and both weights at both max LRs by each policy of
+    ``divergence.policies``.
 
     Everything but the LR is as in the range test of the weights in question: its protocol, batch
     size and ``order_seed``, so that the training begins with the batches of the range
@@ -192,12 +193,22 @@ def training_specs(
     ]
     trainings += [
         training(weights, lr_of, "max", policy=policy)
-        for policy in dict.fromkeys(settings.policies)
-        if policy != "constant"
+        for policy in settings.policies
         for weights in "AB"
         for lr_of in "AB"
     ]
     return trainings
+
+
+def training_queue(trainings: list[Training]) -> list[RunSpec]:
+    """What matters most of every pair first, for whoever stops the study half-way.
+
+    ``trainings``: :func:`training_specs` of one pair after the other.
+    """
+    pairs: dict[str, list[RunSpec]] = {}
+    for training in trainings:
+        pairs.setdefault(training.pair, []).append(training.spec)
+    return [spec for rank in itertools.zip_longest(*pairs.values()) for spec in rank if spec]
 
 
 def _lr(run: Mapping[str, Any], kind: str) -> float:
