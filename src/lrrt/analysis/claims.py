@@ -664,8 +664,8 @@ def validation_cost(study: Study) -> Finding:
     low, high = min(ratios), max(ratios)
     verdict = HOLDS if low >= IMPRACTICAL else DOES_NOT_HOLD if high < IMPRACTICAL else UNDECIDED
     evidence = (
-        f"{number(low)} to {number(high)} times as long (n = {len(ratios)} validated range tests); "
-        f"the post: {number(VALIDATION_COST)}. {count}"
+        f"{' to '.join(dict.fromkeys(map(number, (low, high))))} times as long (n = {len(ratios)} "
+        f"validated range tests); the post: {number(VALIDATION_COST)}. {count}"
     )
     if unsteady:
         evidence += " Like runs took unlike times, some beside more others than the rest"
