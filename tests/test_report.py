@@ -557,7 +557,7 @@ def test_the_framework_is_told_from_its_device(data):
 
 def test_the_brief_says_what_became_of_weights_a_and_of_longer_trainings(data):
     brief = summary._transferred(data)
-    assert "A's is the higher of the two: weights A themselves" in brief
+    assert "A, the higher of the two" in brief and "Weights A themselves" in brief
     assert "went on" not in brief
     rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4)
     assert "after 7 epochs" in summary._transferred(dataclasses.replace(data, outcomes=rows))

@@ -495,7 +495,7 @@ def same_weights(study: Study) -> Finding:
         if spreads
         else ""
     )
-    only_b = f" Of {one_sided} more only weights B were trained." if one_sided else ""
+    only_b = f" ({one_sided} pairs have only weights B trained.)" if one_sided else ""
     if not total:
         return Finding(
             f"Of no pair were both weights trained at both maximum LRs.{only_b}{order}", UNDECIDED
@@ -788,6 +788,8 @@ def narrower_is_safer(study: Study) -> Finding:
             compared, harmed = compared + 1, harmed + (outcome in HARMED)
             more = (outcome in HARMED) - (middle.compared_outcome in HARMED)
             balance[middle.pair, middle.weights] += more
+    if not balance:
+        return Finding("No training at the middle of a range.", UNDECIDED)
     worse_at_max = sum(more > 0 for more in balance.values())
     worse_in_middle = sum(more < 0 for more in balance.values())
     evidence = (

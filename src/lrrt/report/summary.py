@@ -163,13 +163,13 @@ def _transferred(data: StudyData) -> str:
         else ""
     )
     too_high = (
-        f" A's is the higher of the two: weights A themselves diverge or overfit at it in "
+        f" Weights A themselves diverge or overfit at A's in "
         f"{ended['AA']}, and at B's in {ended['AB']}."
         if {"AA", "AB"} <= set(ended)
         else ""
     )
     return (
-        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, "
+        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, the higher of the two, "
         f"weights B diverge or overfit in {ended['BA']}; at the one suggested for B itself, in "
         f"{ended['BB']}.{went_on}{too_high}{f' {LAGGING}' if lagging else ''}"
     )
