@@ -169,9 +169,9 @@ def _transferred(data: StudyData) -> str:
         else ""
     )
     return (
-        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, the higher of the two, "
-        f"weights B diverge or overfit in {ended['BA']}; at the one suggested for B itself, in "
-        f"{ended['BB']}.{went_on}{too_high}{f' {LAGGING}' if lagging else ''}"
+        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, the "
+        f"higher of the two, weights B diverge or overfit in {ended['BA']}; at the one suggested "
+        f"for B itself, in {ended['BB']}.{went_on}{too_high}{f' {LAGGING}' if lagging else ''}"
     )
 
 
