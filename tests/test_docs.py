@@ -1,5 +1,6 @@
 """The pages: they build without a warning, ask nobody for anything, and lead nowhere wrong."""
 
+import json
 import re
 import subprocess
 import sys
@@ -132,6 +133,17 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
     rules = [line.split(":")[0] for line in done.stdout.splitlines()]
     assert {"fastai_valley", "blog_keras", "torch_lr_finder"} <= set(rules)
     assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
+
+
+def test_the_readmes_table_has_the_verdicts_of_both_studies():
+    rows = re.findall(
+        r"^\| (.+) \| (.+) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    told = [row[1:] for row in rows if {*row[1:]} <= {"holds", "does not hold", "undecided"}]
+    judged = (
+        json.loads((ROOT / f"reports/{s}/claims.json").read_text()) for s in ("blog", "resnet20")
+    )
+    assert told == [tuple(claim["verdict"] for claim in both) for both in zip(*judged, strict=True)]
 
 
 def test_the_numbers_of_the_readmes_answer_are_on_the_pages_of_its_studies():
