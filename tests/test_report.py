@@ -364,8 +364,8 @@ def test_stopped_trainings_are_crossed(data):
 
 def test_crossing_has_two_trainings_of_the_same_weights_on_a_line(data):
     ax = drawn(crossing, data).axes[0]
-    labels = [label.get_text()[-9:] for label in ax.get_yticklabels()]
-    assert labels == ["pair 1, B", "pair 1, A", "pair 2, B"] * 2  # two cases
+    labels = [label.get_text().split("pair ")[1] for label in ax.get_yticklabels()]
+    assert labels == ["1, weights B", "1, weights A", "2, weights B"] * 2  # two cases
     assert len(lines(ax, "weights B")) == 8 and len(lines(ax, "weights A")) == 4
     assert "weights A at A's max LR" in crossing.caption(data)
 

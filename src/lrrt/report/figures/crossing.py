@@ -60,11 +60,13 @@ def draw(data: StudyData) -> Figure | None:
                     markerfacecolor=style.OUTCOME_COLOURS.get(row.compared_outcome, style.MUTED),
                     markeredgewidth=0.8, gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
         number = pair.removeprefix("-".join(case)).removeprefix("-") or "1"
-        labels.append(f"{style.short_label(*case)}, pair {number}, {mine['weights'].iloc[0]}")
+        labels.append(
+            f"{style.short_label(*case)}, pair {number}, weights {mine['weights'].iloc[0]}"
+        )
     present = set(rows["compared_outcome"])
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=style.INK, markerfacecolor="white",
-               label=f"weights {words}") for words, marker in SIDES.values()
+               label=words) for words, marker in SIDES.values()
     ] + [
         Line2D([], [], linestyle="none", marker="s", markersize=8, color=shade, label=name)
         for name, shade in style.OUTCOME_COLOURS.items() if name in present
