@@ -35,6 +35,7 @@ from lrrt.analysis.evidence import (
     number,
 )
 from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
+from lrrt.analysis.ranges import with_range
 from lrrt.analysis.statistics import (
     MINIMUM_RUNS,
     bootstrap_interval,
@@ -364,7 +365,7 @@ def disjoint_ranges(study: Study) -> Finding:
             gaps.append(apart)
             pairs = math.comb(len(apart), 2)
             parts.append(f"{case_name(case)}: {apart.sum() // 2} of {pairs} pairs of {len(apart)}")
-            fallbacks += _owed_to_fallbacks(study, case, apart)
+            fallbacks += owed_to_fallbacks(study, case, apart)
     if not gaps:
         return MISSING_RUNS
 
@@ -389,11 +390,10 @@ def disjoint_ranges(study: Study) -> Finding:
     return Finding(evidence, verdict, interval)
 
 
-def _owed_to_fallbacks(study: Study, case: Case, apart: np.ndarray) -> list[str]:
+def owed_to_fallbacks(study: Study, case: Case, apart: np.ndarray) -> list[str]:
     """How many of a case's disjoint pairs have a min LR that is only a tenth of the maximum, and
     how many are disjoint with the steepest descent in its place, as a sentence; if any."""
-    rows = study.both_lrs("weights", case)
-    rows = rows[rows["min_lr"] <= rows["max_lr"]]
+    rows = with_range(study.suggested("weights", case))
     fell = rows["fallback"].to_numpy(bool)
     owed = int((apart & (fell[:, None] | fell)).sum()) // 2
     if not owed:

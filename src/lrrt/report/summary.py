@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.claims import owed_to_fallbacks
 from lrrt.analysis.dispersion import range_summary
 from lrrt.analysis.divergence import HARMED, LAGGING
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
@@ -128,15 +129,16 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
 
 
 def _disjoint(data: StudyData) -> str:
-    parts = []
+    parts, fallbacks = [], []
     for case in data.home_cases():
         apart = data.disjoint(case)
+        fallbacks += owed_to_fallbacks(data, case, apart)
         if len(apart) > 1:
             pairs = math.comb(len(apart), 2)
             parts.append(f"{apart.sum() // 2} of {pairs} ({style.label(*case)})")
     return "" if not parts else (
         "Of the pairs of runs that differ only in their seeds, so many have suggested ranges that "
-        f"do not overlap at all: {', '.join(parts)}."
+        f"do not overlap at all: {', '.join(parts)}.{''.join(fallbacks)}"
     )  # fmt: skip
 
 
