@@ -509,7 +509,10 @@ def test_disjoint_ranges():
     steepest = fell.assign(rule="blog_fastai", min_lr=[1e-4] * 5 + [1e-3])
     owed = function(study(suggestions=[fell, steepest])).evidence
     assert "In 5 of the 5 a minimum is the rule's silent fallback" in owed
-    assert "0 are disjoint" in owed
+    assert "0 are disjoint." in owed
+    steepest["min_lr"] = [1e-4] * 5 + [2.0]  # above its maximum: no range at all
+    owed = function(study(suggestions=[fell, steepest])).evidence
+    assert "0 are disjoint, and 5 have a run whose minimum is then above" in owed
     wrong_way = suggestion_rows([(1e-4, 1e-2)] * 5 + [(1.0, 1e-1)])  # the last is no range
     assert "0 of 10 pairs of 5" in function(study(suggestions=wrong_way)).evidence
     overlapping = function(study(suggestions=suggestion_rows([(1e-4, 1e-2)] * 10)))
@@ -559,7 +562,8 @@ def test_same_weights(own, other, expected):
         for weights, both in (("A", "AB"), ("B", "BA"))
         for lr_of, accuracies in zip(both, (own, other), strict=True)
     ]  # fmt: skip
-    assert verdict_of(judged.same_weights, **trained(*cells)) == expected
+    finding = judged.same_weights(study(**trained(*cells)))
+    assert finding.verdict == expected and "Of no pair" not in finding.evidence
     one_sided = [cell for cell in cells if cell["weights"] == "B"]
     finding = judged.same_weights(study(**trained(*one_sided)))
     assert finding.verdict == UNDECIDED and finding.interval is None

@@ -344,6 +344,7 @@ def test_findings_name_the_largest_effect(data):
     wide = dataclasses.replace(data, instrument=data.instrument.assign(low=-9.0, high=9.0))
     words = " ".join(figure.findings(wide))
     assert "moves most" not in words
+    assert "not told from none" in figure.headline(wide)
     assert words.count("of no setting is the effect on max LR told from none (n = ") == 2
 
 

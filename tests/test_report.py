@@ -368,6 +368,8 @@ def test_crossing_has_two_trainings_of_the_same_weights_on_a_line(data):
     assert labels == ["1, weights B", "1, weights A", "2, weights B"] * 2  # two cases
     assert len(lines(ax, "weights B")) == 8 and len(lines(ax, "weights A")) == 4
     assert "weights A at A's max LR" in crossing.caption(data)
+    only_b = dataclasses.replace(data, outcomes=data.outcomes[data.outcomes["weights"] == "B"])
+    assert "weights A" not in crossing.caption(only_b)
 
 
 def test_rules_are_all_on_the_same_curves(data):
@@ -559,8 +561,9 @@ def test_the_brief_says_what_became_of_weights_a_and_of_longer_trainings(data):
     brief = summary._transferred(data)
     assert "A, the higher of the two" in brief and "Weights A themselves" in brief
     assert "went on" not in brief
-    rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4)
-    assert "after 7 epochs" in summary._transferred(dataclasses.replace(data, outcomes=rows))
+    rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4, outcome="diverged")
+    longer = summary._transferred(dataclasses.replace(data, outcomes=rows))
+    assert "after 7 epochs 4 of 4 do" in longer  # whatever they were when compared
     only_b = data.outcomes[data.outcomes["weights"] == "B"]
     assert "themselves" not in summary._transferred(dataclasses.replace(data, outcomes=only_b))
 

@@ -400,10 +400,13 @@ def owed_to_fallbacks(study: Study, case: Case, apart: np.ndarray) -> list[str]:
         return []
     steepest = _steepest(study).loc[(*case, "weights")].reindex(rows["run"]).to_numpy(np.float64)
     low, high = np.where(fell, steepest, rows["min_lr"]), rows["max_lr"].to_numpy(np.float64)
-    left = int(((low <= high) & (low[:, None] > high) & (low <= high)[:, None]).sum())
+    ordered = (low <= high) & (low <= high)[:, None]
+    left = int((ordered & (low[:, None] > high)).sum())
+    lost = int((apart & ~ordered).sum()) // 2
+    none = f", and {lost} have a run whose minimum is then above its maximum" if lost else ""
     return [
         f" In {owed} of the {apart.sum() // 2} a minimum is the rule's silent fallback, a tenth of "
-        f"the maximum: with the steepest descent of the curve in its place, {left} are disjoint."
+        f"the maximum: with the curve's steepest descent in its place, {left} are disjoint{none}."
     ]
 
 
@@ -467,9 +470,10 @@ def same_weights(study: Study) -> Finding:
     """Over all pairs of which both weights, A and B, were trained at both maximum LRs: what their
     own gains them in validation accuracy, (A at A's - A at B's) + (B at B's - B at A's), after
     equally many epochs (0 for a training that stopped). Holds if the interval of the share of pairs
-    for which that is above 0 lies above one half; does not hold if below. A's maximum is the higher
-    one, so that weights B alone would tell a low LR from a high one; in the sum that cancels. (Own
-    is the batch order, too, with which a range test and its training begin.)"""
+    for which that is above 0 (ties left out) lies above one half; does not hold if below. A's
+    maximum is the higher one, so that weights B alone would tell a low LR from a high one; in the
+    sum that cancels. (Own is the batch order, too, with which a range test and its training begin.)
+    """
     gains, one_sided = [], 0
     for pair in sorted(set(study.cells(lr_kind="max")["pair"])):
         cells = {
@@ -495,11 +499,14 @@ def same_weights(study: Study) -> Finding:
         if spreads
         else ""
     )
-    only_b = f" ({one_sided} pairs have only weights B trained.)" if one_sided else ""
+    only_b = f" (Pairs of which only weights B were trained: {one_sided}.)" if one_sided else ""
     if not total:
-        return Finding(
-            f"Of no pair were both weights trained at both maximum LRs.{only_b}{order}", UNDECIDED
+        none = (
+            f"In all {len(gains)} pairs both weights do as well at each other's maximum LR."
+            if gains
+            else "Of no pair were both weights trained at both maximum LRs."
         )
+        return Finding(f"{none}{only_b}{order}", UNDECIDED)
     interval = share_interval(better, total)
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""

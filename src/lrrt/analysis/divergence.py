@@ -64,8 +64,8 @@ HARMED = ("diverged", "overfits")
 #: steps: the loss of 2,000 training images was 4.04 by the running statistics, 2.22 by those of
 #: batches of 512, and in training 2.24 over the last 65 steps.)
 LAGGING = (
-    "To lag looks like overfitting in curves of training and validation loss, and is not: by batch "
-    "norm's running statistics training images do as badly. These lag behind weights that move too "
+    "To lag looks like overfitting in curves of training and validation loss, and is not: training "
+    "images do as badly by batch norm's running statistics, which lag behind weights that move too "
     "fast, and in a training too short for them."
 )
 MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -444,7 +444,7 @@ def audit(
         A progress bar on standard error. Default: if that is a terminal.
     save : path, optional
         A ``.json`` to write the audit so far to after each run, as :meth:`Audit.save` does: what is
-        finished outlives Ctrl-C or a run that fails, whose message says so.
+        finished outlives Ctrl-C or a run that fails, whose message then says where it is.
     **options
         As of :func:`lrrt.range_test`, for all runs.
 

@@ -198,6 +198,8 @@ def _audit(options: argparse.Namespace) -> None:
     arguments = _audit_arguments(options)
     if options.report is not None:
         check_target("--report", options.report, ".html")
+    if options.save is not None:
+        check_target("--save", options.save, ".json")
     for package in ("jinja2", "matplotlib") if options.report is not None else ():
         if find_spec(package) is None:
             raise InputError("--report", options.report, "left out: `pip install 'lrrt[report]'`")

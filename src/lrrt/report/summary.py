@@ -159,7 +159,7 @@ def _transferred(data: StudyData) -> str:
     transfers = rows[(rows["weights"] == "B") & (rows["lr_of"] == "A")]
     longer = transfers[transfers["epochs"] > transfers["compared_epochs"]]
     went_on = (
-        f" The former went on: after {longer['epochs'].max()} epochs "
+        f" The trainings at A's went on: after {longer['epochs'].max()} epochs "
         f"{int(transfers['outcome'].isin(HARMED).sum())} of {len(transfers)} do."
         if len(longer)
         else ""

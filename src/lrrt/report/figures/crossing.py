@@ -27,10 +27,11 @@ def caption(data: StudyData) -> str:
                 for (words, _), side in zip(SIDES.values(), sides, strict=True)
             )
             parts.append(f"{style.short_label(*case)}, weights {weights} {counted}")
+    swapped = rows["weights"].eq("A").any()
+    also = "; of some pairs weights A at both, since A's is the higher one" if swapped else ""
     return (
         f"n = {len(rows)} trainings: weights B at the max LR suggested for run A, and, as a "
-        "control, at the one suggested for run B itself; of some pairs weights A at both, too, "
-        "since A's is the higher of the two. Best validation accuracy of the "
+        f"control, at the one suggested for run B itself{also}. Best validation accuracy of the "
         f"first {rows['compared_epochs'].iloc[0]} epochs, which all trainings have (one that "
         f"stopped before its first one ended lies below zero). Colour: outcome after them; "
         f"a training that went on can have ended otherwise. "

@@ -86,7 +86,8 @@ def headline(data: StudyData) -> str:
         lags = []
         for row in rows.to_dict("records"):
             lag = {"effect": -row["effect"], "low": -row["high"], "high": -row["low"]}
-            lags.append(f"{style.effect(lag)} ({row['value']})")
+            unsure = "" if told(lag) else ", not told from none"
+            lags.append(f"{style.effect(lag)} ({row['value']}{unsure})")
         n = rows["n"].max()
         parts.append(f"{', '.join(lags)} decades ({style.name(protocol)}, n = {n})")
     return "" if not parts else (
