@@ -47,7 +47,8 @@ def params(backend: str, **launcher: Any) -> dict:
         },
         "mechanism": {"protocols": ["p"], "runs": int(backend == "torch"), "points": 2},
         "divergence": {
-            "cases": [{"case": f"{backend}-p", "grids": 1}], "epochs": 1, "transfer_epochs": 1, "steps_per_epoch": 3,
+            "cases": [{"case": f"{backend}-p", "grids": 1}],
+            "epochs": 1, "transfer_epochs": 1, "steps_per_epoch": 3,
         },
         "report": {"dpi": 20, "bootstrap_resamples": 100},
         "launcher": {"workers": 2, **launcher},
