@@ -35,7 +35,7 @@ from lrrt.errors import InputError
 from lrrt.report import style
 from lrrt.report.figures import instrument as figure
 from lrrt.report.study import StudyData
-from lrrt.runs import study
+from lrrt.runs import paths
 from lrrt.runs.collect import curve_table
 from lrrt.runs.plan import sweep_specs
 from lrrt.runs.probes import RESTART_LRS, restarts, variants
@@ -279,17 +279,17 @@ def test_without_runs_the_stages_write_tables_without_rows(tmp_path, monkeypatch
     images, labels = np.zeros((20, 4, 4, 3), np.uint8), np.arange(20) % 10
     scale = (np.full(3, 0.5), np.full(3, 0.5))
     dataset = Dataset(images, labels, images, labels, *scale, tuple("0123456789"), "nothing")
-    save(dataset, study.dataset_path(config))
+    save(dataset, paths.dataset_path(config))
     for main, name, types in (
         (instrument_stage.main, "instrument", SENSITIVITY_TYPES),
         (instrument_stage.main, "instrument_restarts", RESTART_TYPES),
         (mechanism_stage.main, "mechanism", MECHANISM_TYPES),
     ):
         main([])
-        table = read_table(study.folder(config) / f"{name}.parquet", list(types), "")
+        table = read_table(paths.folder(config) / f"{name}.parquet", list(types), "")
         assert len(table) == 0
         assert table.dtypes.map(str).tolist() == list(types.values())
-    assert not (study.folder(config) / "store").exists()
+    assert not paths.store_path(config).exists()
 
 
 # --- figure

@@ -233,7 +233,7 @@ def steepest_descent(study: Study) -> Finding:
     steepest = _steepest(study)
     found: dict[Case, list[bool]] = defaultdict(list)
     fell = below = 0
-    for trace, row in _with_range(study):
+    for trace, row in _with_both_lrs(study):
         there = float(steepest.get((*trace.case, "weights", trace.run), math.nan))
         own, other = (int(np.abs(trace.lr - lr).argmin()) for lr in (row["min_lr"], there))
         found[trace.case].append(math.isfinite(there) and abs(own - other) <= 1)
@@ -262,7 +262,7 @@ def minimum_over_ten(study: Study) -> Finding:
     case."""
     found: dict[Case, list[bool]] = defaultdict(list)
     past, over, lags = 0, 0, []
-    for trace, row in _with_range(study):
+    for trace, row in _with_both_lrs(study):
         lowest, maximum = trace.trained_lr[int(np.argmin(trace.steady))], row["max_lr"]
         needed, enough = bool(lowest < 10 * maximum), bool(maximum <= lowest)
         found[trace.case].append(needed and enough)
@@ -279,8 +279,8 @@ def minimum_over_ten(study: Study) -> Finding:
     )  # fmt: skip
 
 
-def _with_range(study: Study) -> list[tuple[Trace, pd.Series]]:
-    """The weights-sweep traces whose own rule suggests a range, with that suggestion."""
+def _with_both_lrs(study: Study) -> list[tuple[Trace, pd.Series]]:
+    """The weights-sweep traces whose own rule suggests both LRs, with that suggestion."""
     found = []
     for case in study.home_cases():
         rows = study.both_lrs("weights", case).set_index("run")
@@ -604,7 +604,7 @@ def unsafe_without_smoothing(study: Study) -> Finding:
         return bool(loss[last] > (1 + RISE) * loss[: last + 1].min())
 
     found: dict[Case, list[bool]] = defaultdict(list)
-    for trace, row in _with_range(study):
+    for trace, row in _with_both_lrs(study):
         found[trace.case].append(risen(trace.trained_lr, trace.steady, row["max_lr"]))
     if KERAS not in found:
         return Finding("A weights sweep of keras with blog_keras is needed.", UNDECIDED)

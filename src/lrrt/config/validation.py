@@ -149,12 +149,16 @@ def _check_listed(key: str, names: list[str]) -> None:
         raise InputError(key, names, "a list of at least one name, none twice")
 
 
+def _check_has_weights(study: StudyConfig, section: str) -> None:
+    if "weights" not in study.sweeps:
+        words = f"a list with 'weights', which {section} needs"
+        raise InputError("study.sweeps", study.sweeps, words)
+
+
 def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
     """A protocol at the scale of the weights sweep; ``runs``: the key that asks for it."""
     section, name = runs.split(".")
-    if "weights" not in config.study.sweeps:
-        words = f"a list with 'weights', which {section} needs"
-        raise InputError("study.sweeps", config.study.sweeps, words)
+    _check_has_weights(config.study, section)
     if protocol not in config.protocols:
         raise InputError(key, protocol, f"one of: {', '.join(sorted(config.protocols))}")
     whole = config.data.train_images // config.sweep.batch_size
@@ -355,10 +359,8 @@ def validate_divergence(config: Config) -> None:
     check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
     _check_cases(divergence.cases, study)
     _check_policies(divergence)
-    if divergence.cases and "weights" not in study.sweeps:
-        raise InputError(
-            "study.sweeps", study.sweeps, "a list with 'weights', which divergence needs"
-        )
+    if divergence.cases:
+        _check_has_weights(study, "divergence")
     for asked in divergence.cases:
         (backend, protocol), weights = asked.names, config.sweeps["weights"]
         name = "runs" if config.protocols[protocol].home == backend else "crossed_runs"

@@ -10,5 +10,9 @@ def folder(config: Config) -> Path:
     return Path("data") / config.study.name
 
 
+def store_path(config: Config) -> Path:
+    return folder(config) / "store"
+
+
 def dataset_path(config: Config) -> Path:
     return folder(config) / "dataset.safetensors"

@@ -4,7 +4,7 @@ from lrrt import plugins
 from lrrt.config import Config
 from lrrt.datasets import Dataset, open_dataset
 from lrrt.errors import InputError
-from lrrt.runs.paths import dataset_path, folder
+from lrrt.runs.paths import dataset_path, store_path
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 
@@ -19,7 +19,7 @@ def dataset(config: Config) -> Dataset:
 
 def carry_out(config: Config, specs: list[RunSpec]) -> Store:
     """The study's store, once the configured launcher has added the ``specs`` it lacked."""
-    store = Store(folder(config) / "store")
+    store = Store(store_path(config))
     launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
     launcher.run(specs, dataset_path(config), store, config.launcher)
     return store

@@ -5,7 +5,7 @@ import argparse
 from lrrt import config as configuration
 from lrrt.analysis.attribution import effects, readings
 from lrrt.errors import one_line_errors
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
 from lrrt.runs.ladder import rungs, specs_of
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder = study.folder(config)
+        folder = paths.folder(config)
         ladder = rungs(config, study.dataset(config).digest)
         paired = readings(ladder, study.carry_out(config, specs_of(ladder)))
         write_table(folder / "attribution_runs.parquet", paired)

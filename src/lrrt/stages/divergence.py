@@ -8,7 +8,7 @@ from lrrt.analysis.divergence import outcome_table, planned
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
 from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import training_table, write_table
 from lrrt.runs.plan import training_queue
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder, dataset = study.folder(config), study.dataset(config)
+        folder, dataset = paths.folder(config), study.dataset(config)
         suggestions = read_table(
             folder / "suggestions.parquet", list(SUGGESTION_TYPES), "python -m lrrt.stages.suggest"
         )

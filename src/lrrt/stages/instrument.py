@@ -9,7 +9,7 @@ from lrrt.analysis.instrument import replayed, restart_effects, restarted, train
 from lrrt.analysis.tables import read_table
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import one_line_errors
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import curves_file, write_table
 from lrrt.runs.probes import restarts, variants
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder, digest = study.folder(config), study.dataset(config).digest
+        folder, digest = paths.folder(config), study.dataset(config).digest
         ramps, flat = variants(config, digest), restarts(config, digest)
         curves = [
             read_table(folder / curves_file(case), COLUMNS, "python -m lrrt.stages.sweep")

@@ -5,7 +5,7 @@ import argparse
 from lrrt import config as configuration
 from lrrt.analysis.mechanism import mechanism
 from lrrt.errors import one_line_errors
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
 from lrrt.runs.probes import probes
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = configuration.load()
         planned = probes(config, study.dataset(config).digest)
         store = study.carry_out(config, [probe.spec for probe in planned])
-        write_table(study.folder(config) / "mechanism.parquet", mechanism(planned, store))
+        write_table(paths.folder(config) / "mechanism.parquet", mechanism(planned, store))
 
 
 if __name__ == "__main__":

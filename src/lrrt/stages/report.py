@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         config = configuration.load()
         data = load(config)
-        store = Store(paths.folder(config) / "store")
+        store = Store(paths.store_path(config))
         seconds = kept_seconds([*data.curves["run"], *data.trainings["run"]], store)
         write(
             Path("reports") / config.study.name, build(dataclasses.replace(data, seconds=seconds))

@@ -4,7 +4,7 @@ import argparse
 
 from lrrt import config as configuration
 from lrrt.errors import one_line_errors
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import curve_table, curves_file, write_table
 from lrrt.runs.plan import queue, sweep_specs
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
         for case, specs in planned.items():
             names = dict(zip(("protocol", "sweep"), case[1:], strict=True))
             table = curve_table(specs, names, store)
-            write_table(study.folder(config) / curves_file(case), table)
+            write_table(paths.folder(config) / curves_file(case), table)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import argparse
 from lrrt import config as configuration
 from lrrt.analysis.variance import component_table, run_table, spread_table
 from lrrt.errors import one_line_errors
-from lrrt.runs import study
+from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
 from lrrt.runs.crossed import cells
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        folder = study.folder(config)
+        folder = paths.folder(config)
         planned = cells(config, study.dataset(config).digest)
         runs = run_table(planned, study.carry_out(config, [cell.spec for cell in planned]))
         write_table(folder / "variance_runs.parquet", runs)
