@@ -41,15 +41,19 @@ class Contest:
 
     def __init__(self, case: Case, device: str):
         self.case, self.device = case, device
-        self.dataset = case.dataset()
+        self.dataset = case.dataset(test_images=10_000)  # for who validates
         images, labels = case.batches()
         self.images = torch.tensor(images).permute(0, 3, 1, 2).contiguous()  # on the host
         self.labels = torch.tensor(labels)
 
-    def ours(self, precision: str) -> list[float]:
+    def ours(self, precision: str, **changes) -> list[float]:
         """A study's run on a GPU."""
         spec = replace(self.case.spec(self.dataset.digest), device="cuda", precision=precision)
-        return execute(spec, self.dataset).arrays["loss"].tolist()
+        return execute(replace(spec, **changes), self.dataset).arrays["loss"].tolist()
+
+    def validated(self, precision: str) -> list[float]:
+        """The same with 10,000 images validated after every step."""
+        return self.ours(precision, validation="running")
 
     def eager(self, precision: str) -> list[float]:
         """The same without the graph: each operation launched from Python."""
@@ -114,6 +118,7 @@ class Contest:
 
 CONTESTANTS = {
     "ours": "ours: data on the device, CUDA graph",
+    "validated": "ours, validated at every step",
     "eager": "ours without the graph",
     "tuned": "plain loop, channels-last, batches on the device",
     "plain": "plain loop",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
-from lrrt.core import batches, ramp, weights
+from lrrt.core import batches, network, ramp, weights
 from lrrt.core.networks import resnet
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -136,6 +136,57 @@ def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
     first, second = one.export(), two.export()
     for name in first:
         assert first[name] == pytest.approx(second[name], rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_validator_gives_what_evaluation_gives(dataset, device, padding, statistics):
+    protocol = ProtocolConfig(padding=padding, normalise=False)
+    initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
+    made = _torch_cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
+    test = batches.prepare(dataset.test_images, protocol, dataset.mean, dataset.std)
+    test = test, np.asarray(dataset.test_labels)
+    validate = made.validator(*test, statistics)
+    found = []
+    for lr in (0.02, 0.05):  # the network as it is at each call
+        made.step(*test, lr)
+        found.append(validate())
+        assert found[-1] == pytest.approx(made.evaluate(*test, statistics), rel=1e-5)
+    assert found[0] != found[1]
+
+
+def test_fusing_keeps_the_function():
+    """To the bit on a CPU, where a fused node is carried out one operation after the other."""
+    protocol = ProtocolConfig(padding="same")
+    drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
+    folded, arrays = network.fold(NODES, drawn, protocol.batch_norm_epsilon)
+    fused = network.fuse(folded)
+    operations = [(node.operation, node.relu, len(node.inputs)) for node in fused]
+    assert operations == [
+        *[("conv", True, 1), ("conv", True, 1), ("conv", True, 2)],  # the stem, the first block
+        *[("conv", True, 1), ("conv", False, 1), ("conv", True, 2)] * 2,  # with a shortcut
+        *[("global_average_pool", False, 1), ("dense", False, 1)],
+    ]
+    images, labels = np.random.default_rng(0).normal(size=(8, 32, 32, 3)), np.arange(8)
+    one, two = (
+        backend.build(nodes, protocol, arrays).evaluate(images.astype(np.float32), labels)
+        for nodes in (folded, fused)
+    )
+    assert one == two
+
+
+def test_what_something_else_reads_is_not_fused():
+    conv = network.Node("conv", "conv", ("input",), 8, 8)
+    relu = network.Node("relu", "relu", ("conv",), 8)
+    twice = network.Node("twice", "add", ("conv", "relu"), 8)
+    assert network.fuse([conv, relu, twice]) == [conv, relu, twice]
+    assert network.fuse([relu]) == [relu]  # of no convolution
+    other = network.Node("other", "conv", ("input",), 8, 8)
+    both = network.Node("both", "add", ("conv", "other"), 8)
+    after = network.Node("after", "relu", ("both",), 8)
+    fused = dataclasses.replace(conv, inputs=("input", "other"), relu=True)
+    assert network.fuse([conv, other, both, after]) == [other, fused]
 
 
 @pytest.mark.parametrize("on_device", DEVICES, indirect=True)

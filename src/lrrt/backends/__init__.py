@@ -7,7 +7,9 @@ one, ``versions() -> dict[str, str]``. No study logic in them.
 A network on an accelerator may also have ``resident(images, labels, mean, std, plan, lrs)``, which
 puts the data and the batch plan there and gives a function ``train(first, last)``: it trains those
 steps, counted from 0 and in order, and gives an iterable of their :class:`Step` values. It stands
-for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply`).
+for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply`). And
+``validator(images, labels, statistics)``, which puts those there and gives a function that
+evaluates the network as it is at each call, like ``evaluate`` up to rounding.
 
 One whose framework differentiates twice at a bearable cost (torch's) may have
 ``curvature(images, labels, start)``: the largest Hessian eigenvalue at the weights as they are, and

@@ -5,16 +5,18 @@ step from the device and adds one to it, so a range test is so many replays, wit
 the host, and one read of all losses at its end.
 """
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lrrt.backends import Step
-from lrrt.backends.torch import TorchNetwork
+from lrrt.backends.torch import TorchNetwork, canonical, laid_out
 from lrrt.config import ProtocolConfig
 from lrrt.core.batches import BatchPlan
+from lrrt.core.network import fold, fuse, parameters
 from lrrt.errors import InputError
 
 WARM_UP_STEPS = 3  # before a capture: libraries set themselves up in the first steps
@@ -51,6 +53,30 @@ class DeviceNetwork(TorchNetwork):
         """See :mod:`lrrt.backends`."""
         data = DeviceBatches(images, labels, mean, std, plan, len(lrs), self.protocol, self.device)
         return ResidentSteps(self, data, lrs)
+
+    def validator(
+        self, images: np.ndarray, labels: np.ndarray, statistics: str
+    ) -> Callable[[], tuple[float, float]]:
+        """See :mod:`lrrt.backends`. With running statistics and cuDNN (but not in bfloat16) a
+        convolution, what is added to it and the ReLU are one kernel."""
+        images = torch.tensor(images, device=self.device)
+        labels = torch.tensor(labels, device=self.device)
+
+        @torch.inference_mode()
+        def validate() -> tuple[float, float]:
+            network = self._folded() if statistics == "running" else self
+            return network.evaluated(images, labels, statistics)
+
+        return validate
+
+    def _folded(self) -> "DeviceNetwork":
+        folded = copy.copy(self)
+        weights = {p.name: canonical(p, self.tensors[p.name]) for p in parameters(self.nodes)}
+        nodes, weights = fold(self.nodes, weights, self.protocol.batch_norm_epsilon)
+        fusing = self.autocast_dtype is None and torch.version.hip is None
+        folded.nodes = fuse(nodes) if fusing else nodes
+        folded.tensors = {p.name: laid_out(p, weights[p.name]) for p in parameters(nodes)}
+        return folded
 
     def _update(self, gradients: list[Tensor], lr: Tensor | float) -> None:
         protocol = self.protocol

@@ -109,18 +109,27 @@ class TorchNetwork:
     def evaluate(
         self, images: np.ndarray, labels: np.ndarray, statistics: str = "running"
     ) -> tuple[float, float]:
-        network, batch_norm = self, _batch_statistics
+        network = self
         if statistics == "running":
+            network = copy.copy(self)
             folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
-            network, batch_norm = copy.copy(self), _running_statistics
             network.nodes, network.tensors = folded[0], _tensors(*folded, self.device)
-        size = self.evaluation_batch[statistics]
-        loss, correct = 0.0, 0
+        return network.evaluated(images, torch.tensor(labels, device=self.device), statistics)
+
+    def evaluated(
+        self, images: np.ndarray | Tensor, labels: Tensor, statistics: str
+    ) -> tuple[float, float]:
+        """Of this network as it is, folded or not; ``images`` on the host or on the device."""
+        batch_norm = _running_statistics if statistics == "running" else _batch_statistics
+        sums, size = [], self.evaluation_batch[statistics]
         for start in range(0, len(images), size):
-            targets = torch.tensor(labels[start : start + size], device=self.device)
-            logits = network._logits(images[start : start + size], batch_norm)
-            loss += F.cross_entropy(logits, targets, reduction="sum").item()
-            correct += (logits.argmax(1) == targets).sum().item()
+            targets = labels[start : start + size]
+            logits = self._logits(images[start : start + size], batch_norm)
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+            sums.append(torch.stack([loss, (logits.argmax(1) == targets).sum()]))
+        loss = correct = 0.0
+        for of_batch in torch.stack(sums).tolist():  # what waits for a GPU, once
+            loss, correct = loss + of_batch[0], correct + of_batch[1]
         return loss / len(images), correct / len(images)
 
     def curvature(
@@ -165,7 +174,11 @@ def _tensors(nodes, weights, device) -> dict[str, Tensor]:
 
 def _tensor(parameter: Parameter, array: np.ndarray, device: torch.device) -> Tensor:
     """A copy in PyTorch's layout: kernels (out, in, height, width) and (out, in)."""
-    tensor = torch.tensor(array, dtype=torch.float32, device=device)
+    return laid_out(parameter, torch.tensor(array, dtype=torch.float32, device=device))
+
+
+def laid_out(parameter: Parameter, tensor: Tensor) -> Tensor:
+    """From the canonical layout to PyTorch's."""
     if parameter.kind == "conv":
         return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
     return tensor.t().contiguous() if parameter.kind == "dense" else tensor
@@ -173,8 +186,13 @@ def _tensor(parameter: Parameter, array: np.ndarray, device: torch.device) -> Te
 
 def _array(parameter: Parameter, tensor: Tensor) -> np.ndarray:
     """A copy in the canonical layout."""
+    return canonical(parameter, tensor).cpu().numpy().copy(order="C")
+
+
+def canonical(parameter: Parameter, tensor: Tensor) -> Tensor:
+    """The way back from :func:`laid_out`, as a view."""
     axes = {"conv": (2, 3, 1, 0), "dense": (1, 0)}.get(parameter.kind, (0,))
-    return tensor.detach().permute(axes).cpu().numpy().copy(order="C")
+    return tensor.detach().permute(axes)
 
 
 def _forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
@@ -192,7 +210,7 @@ def _forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
         in_place = first in rewritable and first not in values and node.inputs.count(first) == 1
         own = {p.name.rsplit(".", 1)[1]: tensors[p.name] for p in parameters([node])}
         if node.operation == "conv":
-            values[node.name] = _conv(node, protocol.padding, inputs[0], own)
+            values[node.name] = _conv(node, protocol.padding, inputs, own)
         elif node.operation == "batch_norm":
             values[node.name] = batch_norm(inputs[0], own, protocol)
         elif node.operation == "relu":
@@ -207,7 +225,8 @@ def _forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
     return values[nodes[-1].name]
 
 
-def _conv(node: Node, rule: str, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -> Tensor:
+    x, *added = inputs
     padding = (node.kernel - 1) // 2
     if rule == "same" and node.stride > 1:
         # TensorFlow's: just what the last window lacks, the odd pixel below and to the right.
@@ -219,7 +238,14 @@ def _conv(node: Node, rule: str, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         if any(sides):
             x = F.pad(x, sides)
         padding = 0
-    return F.conv2d(x, own["kernel"], own.get("bias"), stride=node.stride, padding=padding)
+    kernel, bias = own["kernel"], own.get("bias")
+    if node.relu and x.is_cuda:
+        numbers = ((node.stride,) * 2, (padding,) * 2, (1, 1), 1)
+        if added:
+            return torch.cudnn_convolution_add_relu(x, kernel, *added, 1.0, bias, *numbers)
+        return torch.cudnn_convolution_relu(x, kernel, bias, *numbers)
+    y = F.conv2d(x, kernel, bias, stride=node.stride, padding=padding)
+    return F.relu(sum(added, y)) if node.relu else y
 
 
 def _train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:

@@ -8,9 +8,7 @@ out), dense kernels (in, out), everything else a vector.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import numpy as np
+from typing import Any, Literal
 
 Operation = Literal["conv", "batch_norm", "relu", "add", "global_average_pool", "dense"]
 
@@ -27,6 +25,7 @@ class Node:
     kernel: int = 1  # side of a convolution kernel
     stride: int = 1
     bias: bool = False  # of a convolution; a dense layer always has one
+    relu: bool = False  # of a convolution: taken in by :func:`fuse`
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,13 @@ def parameters(nodes: list[Node]) -> list[Parameter]:
 
 
 def fold(
-    nodes: list[Node], weights: dict[str, np.ndarray], epsilon: float
-) -> tuple[list[Node], dict[str, np.ndarray]]:
+    nodes: list[Node], weights: dict[str, Any], epsilon: float
+) -> tuple[list[Node], dict[str, Any]]:
     """The same function with batch norm's running statistics, in fewer operations.
 
     A batch norm after a convolution that nothing else reads is taken into that convolution, which
     gets a bias: kernel * scale / sqrt(variance + epsilon), offset - mean * the same factor.
+    ``weights`` are arrays, or tensors of any framework, in canonical layouts.
     """
     by_name = {node.name: node for node in nodes}
     readers = Counter(name for node in nodes for name in node.inputs)
@@ -89,7 +89,7 @@ def fold(
         ):
             parts = ("scale", "offset", "mean", "variance")
             scale, offset, mean, variance = (weights.pop(f"{node.name}.{p}") for p in parts)
-            factor = scale / np.sqrt(variance + np.float32(epsilon))
+            factor = scale / (variance + epsilon) ** 0.5
             conv = before.name
             weights[f"{conv}.kernel"] = weights[f"{conv}.kernel"] * factor
             weights[f"{conv}.bias"] = offset - mean * factor
@@ -99,3 +99,37 @@ def fold(
             inputs = tuple(renamed.get(name, name) for name in node.inputs)
             found.append(replace(node, inputs=inputs))
     return found, weights
+
+
+def fuse(nodes: list[Node]) -> list[Node]:
+    """The same function with each ReLU in the convolution before it.
+
+    A ReLU of a convolution, or of the sum of a convolution and something else, that nothing else
+    reads is taken into that convolution, which then has ``relu`` and, for a sum, what is added as
+    its second input. ``nodes`` are in the order of their use, and so is what comes out.
+    """
+    by_name = {node.name: node for node in nodes}
+    readers = Counter(name for node in nodes for name in node.inputs)
+
+    def taken(name: str) -> bool:
+        node = by_name.get(name)
+        return node is not None and node.operation == "conv" and readers[name] == 1
+
+    fused: dict[str, Node] = {}  # by the name of the ReLU
+    gone = set()
+    for node in nodes:
+        before = by_name.get(node.inputs[0])
+        if node.operation != "relu" or before is None or readers[before.name] != 1:
+            continue
+        terms = before.inputs if before.operation == "add" else (before.name,)
+        conv = next(filter(taken, terms), None)
+        if conv is not None:
+            rest = tuple(name for name in terms if name != conv)
+            inputs = by_name[conv].inputs + rest
+            fused[node.name] = replace(by_name[conv], inputs=inputs, relu=True)
+            gone |= {conv, before.name}
+    renamed = {relu: conv.name for relu, conv in fused.items()}
+    return [
+        replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        for node in (fused.get(node.name, node) for node in nodes if node.name not in gone)
+    ]

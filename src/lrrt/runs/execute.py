@@ -166,6 +166,8 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
     if validating:
         names += ["val_loss", "val_accuracy"]
         test = feed.evaluation(dataset.test_images, dataset.test_labels)
+        validate = getattr(network, "validator", partial(partial, network.evaluate))
+        validate = validate(*test, spec.validation)
     rows = np.empty((spec.steps, len(names)))
     train = _steps(dataset, network, feed, lrs)
     at_a_time = 1 if validating else spec.steps
@@ -173,7 +175,7 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
         for step, taken in enumerate(train(first, first + at_a_time), first):
             rows[step, :3] = taken
         if validating:
-            rows[first, 3:] = network.evaluate(*test, statistics=spec.validation)
+            rows[first, 3:] = validate()
     arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
     arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
     return arrays, {}

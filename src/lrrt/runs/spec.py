@@ -9,7 +9,8 @@ from functools import cached_property
 from lrrt.config import ModelConfig, ProtocolConfig
 
 # Of the numbers, by kind of run: raise each whose runs a change of code gives other numbers.
-ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1}
+ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1, "validated_on_gpu": 2}
+VALIDATED_ON_GPU = ("torch", "range_test", "cuda", "running")  # by fused convolutions
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class RunSpec:
 
     def to_json(self) -> str:
         """Canonical JSON (sorted keys, shortest exact floats) of what decides the run's numbers."""
-        values = dataclasses.asdict(self) | {"engine_version": ENGINE_VERSIONS[self.kind]}
+        where = (self.backend, self.kind, self.device, self.validation)
+        version = ENGINE_VERSIONS["validated_on_gpu" if where == VALIDATED_ON_GPU else self.kind]
+        values = dataclasses.asdict(self) | {"engine_version": version}
         # What only reads the finished curve does not change the run.
         del values["protocol"]["rule"], values["protocol"]["home"]
         del values["protocol"]["weight_decay"]["recorded"]
