@@ -564,6 +564,8 @@ def test_same_weights(own, other, expected):
     ]  # fmt: skip
     finding = judged.same_weights(study(**trained(*cells)))
     assert finding.verdict == expected and "Of no pair" not in finding.evidence
+    if expected in (HOLDS, DOES_NOT_HOLD):
+        assert f"do at B's in {6 if expected == DOES_NOT_HOLD else 0} of 6" in finding.evidence
     one_sided = [cell for cell in cells if cell["weights"] == "B"]
     finding = judged.same_weights(study(**trained(*one_sided)))
     assert finding.verdict == UNDECIDED and finding.interval is None

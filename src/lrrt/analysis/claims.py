@@ -474,7 +474,7 @@ def same_weights(study: Study) -> Finding:
     maximum is the higher one, so that weights B alone would tell a low LR from a high one; in the
     sum that cancels. (Own is the batch order, too, with which a range test and its training begin.)
     """
-    gains, one_sided = [], 0
+    gains, lower_suits_a, one_sided = [], 0, 0
     for pair in sorted(set(study.cells(lr_kind="max")["pair"])):
         cells = {
             weights + lr_of: study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max")
@@ -484,6 +484,7 @@ def same_weights(study: Study) -> Finding:
             found = study.accuracies([cell["training"].iloc[0] for cell in cells.values()])
             at = dict(zip(cells, found, strict=True))
             gains.append(at["AA"] - at["AB"] + at["BB"] - at["BA"])
+            lower_suits_a += at["AB"] > at["AA"]
         else:
             one_sided += 1
     better, total = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
@@ -512,7 +513,8 @@ def same_weights(study: Study) -> Finding:
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     return Finding(
         f"In {better} of {total} pairs both weights together reach a higher validation accuracy at "
-        f"their own maximum LR than at each other's, by {np.median(gains) / 2:+.3f} in the median."
+        f"their own maximum LR than at each other's, by {np.median(gains) / 2:+.3f} in the median; "
+        f"weights A, whose maximum LR is the higher, do at B's in {lower_suits_a} of {len(gains)}."
         f"{only_b}{order} Interval: the share of pairs.{missing}", verdict, interval,
     )  # fmt: skip
 
