@@ -474,20 +474,11 @@ def same_weights(study: Study) -> Finding:
     maximum is the higher one, so that weights B alone would tell a low LR from a high one; in the
     sum that cancels. (Own is the batch order, too, with which a range test and its training begin.)
     """
-    gains, lower_suits_a, one_sided = [], 0, 0
-    for pair in sorted(set(study.cells(lr_kind="max")["pair"])):
-        cells = {
-            weights + lr_of: study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max")
-            for weights, lr_of in itertools.product("AB", repeat=2)
-        }
-        if all(map(len, cells.values())):
-            found = study.accuracies([cell["training"].iloc[0] for cell in cells.values()])
-            at = dict(zip(cells, found, strict=True))
-            gains.append(at["AA"] - at["AB"] + at["BB"] - at["BA"])
-            lower_suits_a += at["AB"] > at["AA"]
-        else:
-            one_sided += 1
-    better, total = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
+    swapped = study.swapped()
+    gains = swapped["AA"] - swapped["AB"] + swapped["BB"] - swapped["BA"]
+    one_sided = study.cells(lr_kind="max")["pair"].nunique() - len(swapped)
+    better, total = int((gains > 0).sum()), int((gains != 0).sum())
+    lower = int((swapped["AB"] > swapped["AA"]).sum())
     spreads = []
     for case in study.home_cases("order"):
         rows = study.both_lrs("order", case)
@@ -504,7 +495,7 @@ def same_weights(study: Study) -> Finding:
     if not total:
         none = (
             f"In all {len(gains)} pairs both weights do as well at each other's maximum LR."
-            if gains
+            if len(gains)
             else "Of no pair were both weights trained at both maximum LRs."
         )
         return Finding(f"{none}{only_b}{order}", UNDECIDED)
@@ -514,8 +505,8 @@ def same_weights(study: Study) -> Finding:
     return Finding(
         f"In {better} of {total} pairs both weights together reach a higher validation accuracy at "
         f"their own maximum LR than at each other's, by {np.median(gains) / 2:+.3f} in the median; "
-        f"weights A, whose maximum LR is the higher, do at B's in {lower_suits_a} of {len(gains)}."
-        f"{only_b}{order} Interval: the share of pairs.{missing}", verdict, interval,
+        f"weights A, whose maximum LR is the higher, do at B's in {lower} of {len(gains)}.{only_b}"
+        f"{order} Interval: the share of pairs.{missing}", verdict, interval,
     )  # fmt: skip
 
 

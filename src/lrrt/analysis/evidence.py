@@ -145,6 +145,19 @@ class Study:
         after = rows[rows["epoch"] == common].set_index("training")["val_accuracy"]
         return [float(value) for value in after.fillna(0.0).loc[list(trainings)]]
 
+    def swapped(self) -> pd.DataFrame:
+        """What both weights of a pair reach at both maximum LRs (:meth:`accuracies`).
+
+        One row per pair of which all four were trained, ``pair`` its index; columns ``AA``, ``AB``
+        (weights A at B's maximum LR), ``BA`` and ``BB``.
+        """
+        found = {}
+        for pair, rows in self.cells(lr_kind="max").groupby("pair"):
+            if len(rows) == 4:
+                at = rows["weights"] + rows["lr_of"]
+                found[pair] = dict(zip(at, self.accuracies(list(rows["training"])), strict=True))
+        return pd.DataFrame.from_dict(found, orient="index", columns=["AA", "AB", "BA", "BB"])
+
     @property
     def scale(self) -> str:
         """Network, data and batch size in words."""

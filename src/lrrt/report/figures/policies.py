@@ -15,13 +15,10 @@ NEEDS = "trainings by a policy beside constant (divergence.policies)"
 
 
 def trainings(data: StudyData) -> pd.DataFrame:
-    """Outcome rows of the first pairs at a max LR, own framework, all policies; of those pairs that
-    were trained by several."""
+    """Outcome rows at a max LR, own framework, all policies; of those pairs that were trained by
+    several."""
     rows = data.outcomes
-    first = ["-".join(case) for case in _cells.cases(data, rows)]
-    rows = rows[
-        (rows["lr_kind"] == "max") & (rows["weights_from"] == "") & rows["pair"].isin(first)
-    ]
+    rows = rows[(rows["lr_kind"] == "max") & (rows["weights_from"] == "")]
     return rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
 
 
@@ -31,11 +28,12 @@ def caption(data: StudyData) -> str:
         f"{policy}: {_cells.counts(group)}" for policy, group in rows.groupby("policy", sort=False)
     ]
     return (
-        f"n = {len(rows)} trainings: weights A (circles) and B (diamonds), each at A's max LR "
-        "(filled) and at B's (hollow), the LR being the policy's maximum. Best validation "
-        f"accuracy; a training that stopped in its first epoch is at zero. One cycle: up to the "
-        "maximum, then down to nothing; triangular: from a quarter of it up and down, three times; "
-        f"warm restarts: down from it to nothing, three times. {'; '.join(parts)}."
+        f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A (circles) and B "
+        "(diamonds), each at A's max LR (filled) and at B's (hollow), the LR being the policy's "
+        "maximum. Best validation accuracy; a training that stopped in its first epoch is at zero. "
+        "One cycle: up to the maximum, then down to nothing; triangular: from a quarter of it up "
+        "and down, three times; warm restarts: down from it to nothing, three times. "
+        f"{'; '.join(parts)}."
     )
 
 
@@ -48,8 +46,11 @@ def draw(data: StudyData) -> Figure | None:
     figure, grid = style.axes(1, len(cases), (1.6 + 3.6 * len(cases), 3.6), sharey=True)
     for ax, case in zip(grid[0], cases, strict=True):
         shade = style.colour(*case)
-        for row in of_case(rows, case).itertuples():
-            side = {"A": -0.15, "B": 0.15}[row.weights]
+        mine = of_case(rows, case)
+        pairs = mine["pair"].unique()
+        aside = dict(zip(pairs, style.jitter(len(pairs), 0.1), strict=True))
+        for row in mine.itertuples():
+            side = {"A": -0.2, "B": 0.2}[row.weights] + aside[row.pair]
             best = 0.0 if np.isnan(row.best_val_accuracy) else row.best_val_accuracy
             ax.plot([policies.index(row.policy) + side], [best], "oD"[row.weights == "B"],
                     markersize=8, color=shade, alpha=0.85,
