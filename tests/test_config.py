@@ -83,7 +83,7 @@ def test_a_study_trains_pairs_of_its_own_cases_only():
 
     blog = {"keras-blog_keras": (1, 1, 0), "torch-blog_keras": (4, 4, 0)}
     assert counts("study=blog") == blog | {"torch-blog_fastai": (2, 2, 0)}
-    assert counts("study=blog", "divergence.cases.2.pairs=1")["torch-blog_fastai"] == (1, 2, 0)
+    assert counts("study=blog", "divergence.cases.2.pairs=5")["torch-blog_fastai"] == (5, 2, 0)
     assert list(counts("study=resnet20")) == [
         "keras-blog_keras", "torch-blog_fastai", "torch-blog_keras",
     ]  # fmt: skip

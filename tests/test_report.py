@@ -44,9 +44,11 @@ from lrrt.report.figures import (
     navigation,
     outcomes,
     pair,
+    policies,
     published,
     rules,
     runs,
+    swaps,
     trainings,
     typical,
     unsmoothed,
@@ -483,6 +485,36 @@ def test_waterfall_goes_from_one_published_value_to_the_other(data):
     assert f"{data.scale_of()}, n = 3" in attribution_confirmed.caption(data)
     for figure in (attribution_waterfall, attribution_confirmed):
         assert figure.headline(data).count("LR moves by") == 2
+
+
+def test_pairs_with_a_swap_are_all_shown_and_counted(data):
+    rows = data.outcomes
+    rows = rows[rows["lr_kind"].eq("max") & rows["weights_from"].eq("")]
+    flat = rows[rows["policy"] == "constant"]
+    whole = flat.groupby("pair").filter(lambda pair: len(pair) == 4)
+    found = whole["pair"].nunique()
+    assert 2 <= found < flat["pair"].nunique()
+    drawn_dots = [lines(ax, "weights") for ax in drawn(swaps, data).axes]
+    assert sum(map(len, drawn_dots)) == 4 * found
+    last = data.trainings[data.trainings["epoch"] == flat["compared_epochs"].iloc[0]]
+    at = last.set_index("training")["val_accuracy"].fillna(0)
+    at = whole.set_index(["pair", "weights", "lr_of"])["training"].map(at)
+    better = (at[:, "A", "B"] > at[:, "A", "A"]).sum()
+    caption = swaps.caption(data)
+    assert caption.startswith(f"n = {found} pairs")
+    assert f"Weights A do better at B's in {better} of {found} (share" in caption
+    assert f"weights A reach {at[:, 'A', 'A'].median():.0%} at their own" in caption
+
+
+def test_policies_are_compared_over_all_their_pairs(data):
+    rows = policies.trainings(data)
+    assert rows["pair"].nunique() > 1 and set(rows["policy"]) == {"constant", "one_cycle"}
+    figure = drawn(policies, data)
+    assert sum(len(lines(ax, "weights")) for ax in figure.axes) == len(rows)
+    at_a = rows[(rows["policy"] == "one_cycle") & (rows["lr_of"] == "A")]
+    assert f"one cycle {at_a['best_val_accuracy'].fillna(0).median():.0%} and" in policies.headline(
+        data
+    )
 
 
 def test_rule_that_fell_back_is_shown_in_every_sweep(data):

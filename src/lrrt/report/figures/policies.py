@@ -22,6 +22,21 @@ def trainings(data: StudyData) -> pd.DataFrame:
     return rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
 
 
+def headline(data: StudyData) -> str:
+    rows = trainings(data)
+    best = rows["best_val_accuracy"].fillna(0)  # 0: it stopped in its first epoch
+    medians = best.groupby([rows["policy"], rows["lr_of"]], sort=False).median()
+    parts = [
+        f"{policy.replace('_', ' ')} {medians[policy, 'A']:.0%} and {medians[policy, 'B']:.0%}"
+        for policy in rows["policy"].unique()
+    ]
+    return "" if len(parts) < 2 else (
+        "Trained at the max LR suggested for A, the higher, and at the one for B, weights A and B "
+        f"reach, in the median of best validation accuracies (n = {rows['pair'].nunique()} pairs), "
+        f"by policy: {', '.join(parts)}."
+    )  # fmt: skip
+
+
 def caption(data: StudyData) -> str:
     rows = trainings(data)
     parts = [
