@@ -324,7 +324,8 @@ def trained(*cells: dict) -> dict[str, pd.DataFrame]:
 
 
 def pairs(*disjoint: bool) -> dict:
-    first, *others = ({"A": {}, "B": {}, "gap_decades": 1.0, "disjoint": d} for d in disjoint)
+    runs = {"A": {"run": "A"}, "B": {"run": "B"}}
+    first, *others = (runs | {"gap_decades": 1.0, "disjoint": d} for d in disjoint)
     return {"torch-blog_fastai": first | {"further": others}}
 
 
@@ -565,7 +566,8 @@ def test_same_weights(own, other, expected):
     finding = judged.same_weights(study(**trained(*cells)))
     assert finding.verdict == expected and "Of no pair" not in finding.evidence
     if expected in (HOLDS, DOES_NOT_HOLD):
-        assert f"do at B's in {6 if expected == DOES_NOT_HOLD else 0} of 6" in finding.evidence
+        for_a = f"the better for weights A in {6 if expected == DOES_NOT_HOLD else 0} of 6"
+        assert for_a in finding.evidence
     one_sided = [cell for cell in cells if cell["weights"] == "B"]
     finding = judged.same_weights(study(**trained(*one_sided)))
     assert finding.verdict == UNDECIDED and finding.interval is None
@@ -671,14 +673,22 @@ def test_unsteady_times_decide_nothing_also_beside_steady_ones(steady, expected)
 ])  # fmt: skip
 def test_minimum_is_safe(outcomes, expected):
     cells = [
-        {"lr_kind": "min", "outcome": outcome, "pair": name}
-        for outcome, name in zip(outcomes, names(len(outcomes)), strict=True)
+        {"lr_kind": "min", "outcome": outcome, "pair": name, "weights_seed": seed}
+        for seed, (outcome, name) in enumerate(zip(outcomes, names(len(outcomes)), strict=True))
     ]
     other = {"outcome": "diverged"}  # at the maximum: it does not count
     assert verdict_of(judged.minimum_is_safe, **trained(*cells, other)) == expected
     # Many trainings of the same weights are one trial.
-    same = [cell | {"pair": "torch-blog_fastai"} for cell in cells]
+    same = [cell | {"weights_seed": 0} for cell in cells]
     assert verdict_of(judged.minimum_is_safe, **trained(*same, other)) == UNDECIDED
+    # A rule's fallback is no steepest descent.
+    frames = trained(*cells, other)
+    frames["pairs"] = pairs(*[True] * len(cells))
+    fell = suggestion_rows([(0.01, 0.1)] * 2, FASTAI).assign(run=["A", "B"], fallback=[True, False])
+    found = judged.minimum_is_safe(study(suggestions=fell, **frames))
+    assert found.verdict == UNDECIDED and found.evidence.startswith("No training at the steepest")
+    found = judged.minimum_is_safe(study(suggestions=fell.assign(fallback=False), **frames))
+    assert found.verdict == expected
 
 
 @pytest.mark.parametrize("power, expected", [(1.0, HOLDS), (-1.0, DOES_NOT_HOLD), (0, UNDECIDED)])
@@ -724,8 +734,8 @@ def test_flattening():
 ])  # fmt: skip
 def test_narrower_is_safer(at_max, in_middle, expected):
     cells = [
-        {"pair": name, "lr_kind": kind, "outcome": outcome}
-        for name in names(6)
+        {"pair": name, "lr_kind": kind, "outcome": outcome, "weights_seed": seed}
+        for seed, name in enumerate(names(6))
         for kind, outcome in (("max", at_max), ("middle", in_middle))
     ]
     assert verdict_of(judged.narrower_is_safer, **trained(*cells)) == expected

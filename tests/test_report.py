@@ -502,8 +502,10 @@ def test_pairs_with_a_swap_are_all_shown_and_counted(data):
     better = (at[:, "A", "B"] > at[:, "A", "A"]).sum()
     caption = swaps.caption(data)
     assert caption.startswith(f"n = {found} pairs")
-    assert f"Weights A do better at B's in {better} of {found} (share" in caption
+    assert f"are the better for weights A in {better} of {found} (share" in caption
     assert f"weights A reach {at[:, 'A', 'A'].median():.0%} at their own" in caption
+    gain = (at[:, "A", "B"] - at[:, "A", "A"] + at[:, "B", "B"] - at[:, "B", "A"]) / 2
+    assert f"B's gain {gain.mean():+.2f} [" in caption
 
 
 def test_policies_are_compared_over_all_their_pairs(data):
@@ -591,13 +593,15 @@ def test_the_framework_is_told_from_its_device(data):
 
 def test_the_brief_says_what_became_of_weights_a_and_of_longer_trainings(data):
     brief = summary._transferred(data)
-    assert "A, the higher of the two" in brief and "Weights A themselves" in brief
+    assert "Both weights of 2 pairs of runs" in brief and "Of 2 more pairs only weights B" in brief
+    assert brief.count("At A's: weights ") == 2 and brief.count("; weights B ") == 2
     assert "went on" not in brief
     rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4, outcome="diverged")
     longer = summary._transferred(dataclasses.replace(data, outcomes=rows))
-    assert "after 7 epochs 4 of 4 do" in longer  # whatever they were when compared
+    assert "after 7 epochs 4 diverged." in longer  # whatever they were when compared
     only_b = data.outcomes[data.outcomes["weights"] == "B"]
-    assert "themselves" not in summary._transferred(dataclasses.replace(data, outcomes=only_b))
+    brief = summary._transferred(dataclasses.replace(data, outcomes=only_b))
+    assert brief.startswith("Of 4 pairs only weights B were, for 3 epochs. At A's: weights B ")
 
 
 def test_the_headline_names_medians_outside_the_published_bars_and_longer_bars(data):
@@ -847,11 +851,8 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
     assert "the suggested range is, in the median of 6 runs," in text
-    transferred = (
-        r"weights B diverge or overfit in \d of \d trainings( and lag in \d)? "
-        r"\(best validation accuracy \d+%"
-    )
-    assert re.search(transferred, text)
+    cell = r"weights {} (\d [a-z]+(, )?)+ \(\d+% validation accuracy in the median\)"
+    assert re.search(rf"At A's: {cell.format('A')}; {cell.format('B')}\. At B's: ", text)
 
 
 # ---- writing ----------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from lrrt.analysis.evidence import (
     beside,
     case_name,
     counted,
+    gained,
     number,
 )
 from lrrt.analysis.published import KERAS_MAX_LR, RUNS, USUAL_LR, VALIDATION_COST, published
@@ -443,12 +444,14 @@ def transfer_harms(study: Study) -> Finding:
     native = study.cells(weights="A", lr_of="A", lr_kind="max")
     native = native[native["pair"].isin(disjoint)]
     itself = f"; weights A at it: {counted(native['compared_outcome'], OUTCOMES)}"
+    weights = cells["weights_seed"].nunique()
+    shared = f" (of {weights} initial weights B)" if weights < len(cells) else ""
     both = pd.concat([cells, control])
     epochs = f" after {both['compared_epochs'].iloc[0]} epochs"
     early = f"{epochs} {counted(cells['compared_outcome'], OUTCOMES)}, and"
     return Finding(
-        f"Of {len(cells)} {'pairs' if len(cells) > 1 else 'pair'} with disjoint ranges, weights B "
-        f"at A's maximum LR: after {cells['epochs'].iloc[0]} epochs "
+        f"Of {len(cells)} {'pairs' if len(cells) > 1 else 'pair'} with disjoint ranges{shared}, "
+        f"weights B at A's maximum LR: after {cells['epochs'].iloc[0]} epochs "
         f"{counted(cells['outcome'], OUTCOMES)};{early if both['epochs'].nunique() > 1 else ''} at "
         f"B's own maximum: {counted(control['compared_outcome'], OUTCOMES)}"
         f"{itself if len(native) else ''}. Interval: the share "
@@ -475,9 +478,8 @@ def same_weights(study: Study) -> Finding:
     sum that cancels. (Own is the batch order, too, with which a range test and its training begin.)
     """
     swapped = study.swapped()
-    gains = swapped["AA"] - swapped["AB"] + swapped["BB"] - swapped["BA"]
     one_sided = study.cells(lr_kind="max")["pair"].nunique() - len(swapped)
-    better, total = int((gains > 0).sum()), int((gains != 0).sum())
+    better, total = int((swapped["own"] > 0).sum()), int((swapped["own"] != 0).sum())
     lower = int((swapped["AB"] > swapped["AA"]).sum())
     spreads = []
     for case in study.home_cases("order"):
@@ -494,8 +496,8 @@ def same_weights(study: Study) -> Finding:
     only_b = f" (Pairs of which only weights B were trained: {one_sided}.)" if one_sided else ""
     if not total:
         none = (
-            f"In all {len(gains)} pairs both weights do as well at each other's maximum LR."
-            if len(gains)
+            f"In all {len(swapped)} pairs both weights do as well at each other's maximum LR."
+            if len(swapped)
             else "Of no pair were both weights trained at both maximum LRs."
         )
         return Finding(f"{none}{only_b}{order}", UNDECIDED)
@@ -503,10 +505,11 @@ def same_weights(study: Study) -> Finding:
     verdict = beside(interval, 0.5)
     missing = " More pairs are needed." if verdict == UNDECIDED else ""
     return Finding(
-        f"In {better} of {total} pairs both weights together reach a higher validation accuracy at "
-        f"their own maximum LR than at each other's, by {np.median(gains) / 2:+.3f} in the median; "
-        f"weights A, whose maximum LR is the higher, do at B's in {lower} of {len(gains)}.{only_b}"
-        f"{order} Interval: the share of pairs.{missing}", verdict, interval,
+        f"Both weights of {len(swapped)} pairs were trained at both maximum LRs, A's being the "
+        f"higher. Their own gain {gained(swapped['own'])} of validation accuracy over each other's "
+        f"and are the better in {better} of {total}; B's gain {gained(swapped['lower'])} over A's "
+        f"and are the better for weights A in {lower} of {len(swapped)}.{only_b}{order} Interval: "
+        f"the share of pairs.{missing}", verdict, interval,
     )  # fmt: skip
 
 
@@ -677,13 +680,18 @@ def validation_cost(study: Study) -> Finding:
 
 @claim("The minimum LR, at the steepest descent, is safe to train at.")
 def minimum_is_safe(study: Study) -> Finding:
-    """Over all weights, at least {MINIMUM_RUNS}, that were trained at a minimum LR (of A, of B, or
-    both): holds if the interval of the share of which a training diverges or overfits lies below
-    {MOSTLY_HARMLESS[1]:.0%}; does not hold if it lies above {MOSTLY_HARMLESS[0]:.0%}."""
+    """Over all initial weights (seeds), at least {MINIMUM_RUNS}, that were trained at a minimum LR
+    (of A, of B, or both) which is a steepest descent and no rule's fallback: holds if the interval
+    of the share of which a training diverges or overfits lies below {MOSTLY_HARMLESS[1]:.0%}; does
+    not hold if it lies above {MOSTLY_HARMLESS[0]:.0%}."""
     cells = study.cells(lr_kind="min")
+    at_fallback = _at_fallbacks(study, cells)
+    fallen = counted(cells.loc[at_fallback, "outcome"], OUTCOMES)
+    fallen = f" At one that is a rule's fallback: {fallen}." if at_fallback.any() else ""
+    cells = cells[~at_fallback]
     if not len(cells):
-        return Finding("No training at a minimum LR.", UNDECIDED)
-    harmed = cells["outcome"].isin(HARMED).groupby([cells["pair"], cells["weights"]]).any()
+        return Finding(f"No training at the steepest descent of a curve.{fallen}", UNDECIDED)
+    harmed = cells["outcome"].isin(HARMED).groupby(cells["weights_seed"]).any()
     low, high = share_interval(int(harmed.sum()), len(harmed))
     refuted, shown = MOSTLY_HARMLESS
     verdict = HOLDS if high < shown else DOES_NOT_HOLD if low > refuted else UNDECIDED
@@ -691,9 +699,22 @@ def minimum_is_safe(study: Study) -> Finding:
     missing = " More weights are needed." if verdict == UNDECIDED else ""
     return Finding(
         f"Trainings at a minimum LR: {counted(cells['outcome'], OUTCOMES)} (n = {len(cells)}, of "
-        f"{len(harmed)} initial weights). Interval: the share of weights that diverge or overfit."
-        f"{missing}", verdict, (low, high),
+        f"{len(harmed)} initial weights).{fallen} Interval: the share of weights that diverge or "
+        f"overfit.{missing}", verdict, (low, high),
     )  # fmt: skip
+
+
+def _at_fallbacks(study: Study, cells: pd.DataFrame) -> pd.Series:
+    """Which trainings are at a minimum LR that its rule did not find in the curve, bool."""
+    runs = {
+        (name, side): pair[side]["run"]
+        for case_key, case in study.pairs.items()
+        for name, pair in pairs_of(case_key, case).items()
+        for side in "AB"
+    }
+    fell = set(study.own.loc[study.own["fallback"].astype(bool), "run"])
+    found = [runs.get(key) in fell for key in zip(cells["pair"], cells["lr_of"], strict=True)]
+    return pd.Series(found, index=cells.index, dtype=bool)
 
 
 @claim("For a larger batch size, a higher LR should be picked.")
@@ -773,12 +794,12 @@ def flattening(study: Study) -> Finding:
 
 @claim("A narrower range than the recommended one is safer.")
 def narrower_is_safer(study: Study) -> Finding:
-    """Each weights are trained at the maximum LR and at the middle (geometric mean) of the same
-    range, A's or B's. Of the weights that diverge or overfit (after equally many epochs) more often
-    at one of the two than at the other, holds if it is more often the maximum (exact sign test,
-    p < 0.05); does not hold if more often the middle. The interval is of the share of those where
-    it is the maximum."""
-    balance: Counter[tuple[str, str]] = Counter()  # by pair and weights: harmed at max less middle
+    """Each weights (seed) are trained at the maximum LR and at the middle (geometric mean) of the
+    same range, A's or B's. Of the weights that diverge or overfit (after equally many epochs) more
+    often at one of the two than at the other, holds if it is more often the maximum (exact sign
+    test, p < 0.05); does not hold if more often the middle. The interval is of the share of those
+    where it is the maximum."""
+    balance: Counter[int] = Counter()  # by seed of the weights: harmed at max less middle
     compared = harmed = 0
     for middle in study.cells(lr_kind="middle").itertuples():
         at_max = study.cells(
@@ -787,7 +808,7 @@ def narrower_is_safer(study: Study) -> Finding:
         for outcome in at_max["compared_outcome"]:
             compared, harmed = compared + 1, harmed + (outcome in HARMED)
             more = (outcome in HARMED) - (middle.compared_outcome in HARMED)
-            balance[middle.pair, middle.weights] += more
+            balance[middle.weights_seed] += more
     if not balance:
         return Finding("No training at the middle of a range.", UNDECIDED)
     worse_at_max = sum(more > 0 for more in balance.values())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.ranges import both_lrs, with_range
-from lrrt.analysis.statistics import running_median
+from lrrt.analysis.statistics import mean_interval, running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.analysis.variance import SPREAD_TYPES
 from lrrt.config import Config, Scaled, SweepConfig
@@ -149,14 +149,19 @@ class Study:
         """What both weights of a pair reach at both maximum LRs (:meth:`accuracies`).
 
         One row per pair of which all four were trained, ``pair`` its index; columns ``AA``, ``AB``
-        (weights A at B's maximum LR), ``BA`` and ``BB``.
+        (weights A at B's maximum LR), ``BA`` and ``BB``; and what the mean over both weights gains,
+        ``lower``, at B's maximum LR, and, ``own``, at the one of the same run.
         """
         found = {}
         for pair, rows in self.cells(lr_kind="max").groupby("pair"):
             if len(rows) == 4:
                 at = rows["weights"] + rows["lr_of"]
                 found[pair] = dict(zip(at, self.accuracies(list(rows["training"])), strict=True))
-        return pd.DataFrame.from_dict(found, orient="index", columns=["AA", "AB", "BA", "BB"])
+        table = pd.DataFrame.from_dict(found, orient="index", columns=["AA", "AB", "BA", "BB"])
+        table = table.astype("float64")
+        b_at_own = table["BB"] - table["BA"]
+        a_at_own = table["AA"] - table["AB"]
+        return table.assign(lower=(b_at_own - a_at_own) / 2, own=(b_at_own + a_at_own) / 2)
 
     @property
     def scale(self) -> str:
@@ -207,6 +212,13 @@ def counted(values: Iterable[str], names: Sequence[str]) -> str:
     """``"3 trains, 1 stalls"``: how often each of ``names`` that occurs does."""
     values = list(values)
     return ", ".join(f"{values.count(name)} {name}" for name in names if name in values) or "none"
+
+
+def gained(values: pd.Series) -> str:
+    """A mean gain of accuracy, and its interval where there is one: ``"+0.31 [+0.21, +0.41]"``."""
+    low, high = mean_interval(values.to_numpy())
+    ends = f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else ""
+    return f"{values.mean():+.2f}{ends}"
 
 
 def beside(interval: tuple[float, float] | None, value: float) -> str:

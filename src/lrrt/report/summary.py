@@ -7,8 +7,8 @@ import pandas as pd
 
 from lrrt.analysis.claims import owed_to_fallbacks
 from lrrt.analysis.dispersion import range_summary
-from lrrt.analysis.divergence import HARMED, LAGGING
-from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
+from lrrt.analysis.divergence import LAGGING, OUTCOMES
+from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case, counted, gained
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
 from lrrt.report import style
 from lrrt.report.figures import headlines
@@ -143,38 +143,51 @@ def _disjoint(data: StudyData) -> str:
 
 
 def _transferred(data: StudyData) -> str:
-    rows = data.cells(lr_kind="max")
-    ended, lagging = {}, 0
-    for cell, side in rows.groupby(["weights", "lr_of"]):
-        harmed = int(side["compared_outcome"].isin(HARMED).sum())
-        lag = int(side["compared_outcome"].eq("lags").sum())
-        lagging += lag
-        best = side["compared_val_accuracy"].fillna(0).median()  # 0: it stopped before
-        ended["".join(cell)] = (
-            f"{harmed} of {len(side)} trainings{f' and lag in {lag}' if lag else ''} "
-            f"(best validation accuracy {best:.0%} in the median)"
-        )
-    if not {"BA", "BB"} <= set(ended):
+    rows, swapped = data.cells(lr_kind="max"), data.swapped()
+    if not {"A", "B"} <= set(rows.loc[rows["weights"] == "B", "lr_of"]):
         return ""
+    both = rows[rows["pair"].isin(swapped.index)]
+    only_b = rows[~rows["pair"].isin(swapped.index)]
+    epochs = f"for {rows['compared_epochs'].iloc[0]} epochs"
+    parts = []
+    if len(both):
+        parts.append(
+            f"Both weights of {len(swapped)} pairs of runs were trained {epochs} at the max LR "
+            f"suggested for A, the higher, and at the one for B. {_cells(data, both)} B's gain "
+            f"{gained(swapped['lower'])} of validation accuracy over A's, the weights' own "
+            f"{gained(swapped['own'])} over each other's."
+        )
+    if len(only_b):
+        parts.append(
+            f"Of {only_b['pair'].nunique()} {'more pairs' if parts else 'pairs'} only weights B "
+            f"were, {epochs}. {_cells(data, only_b)}"
+        )
     transfers = rows[(rows["weights"] == "B") & (rows["lr_of"] == "A")]
     longer = transfers[transfers["epochs"] > transfers["compared_epochs"]]
-    went_on = (
-        f" The trainings at A's went on: after {longer['epochs'].max()} epochs "
-        f"{int(transfers['outcome'].isin(HARMED).sum())} of {len(transfers)} do."
-        if len(longer)
-        else ""
-    )
-    too_high = (
-        f" Weights A themselves diverge or overfit at A's in "
-        f"{ended['AA']}, and at B's in {ended['AB']}."
-        if {"AA", "AB"} <= set(ended)
-        else ""
-    )
-    return (
-        f"Trained for {rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for A, the "
-        f"higher of the two, weights B diverge or overfit in {ended['BA']}; at the one suggested "
-        f"for B itself, in {ended['BB']}.{went_on}{too_high}{f' {LAGGING}' if lagging else ''}"
-    )
+    if len(longer):
+        parts.append(
+            f"Weights B went on at A's: after {longer['epochs'].max()} epochs "
+            f"{counted(longer['outcome'], OUTCOMES)}."
+        )
+    overfits = int(data.outcomes["outcome"].eq("overfits").sum())
+    parts.append(f"Of all {len(data.outcomes)} trainings {overfits or 'none'} overfits.")
+    if rows["compared_outcome"].eq("lags").any():
+        parts.append(LAGGING)
+    return " ".join(parts)
+
+
+def _cells(data: StudyData, rows: pd.DataFrame) -> str:
+    """What became of weights A and B at A's LR and at B's, in a sentence for each LR."""
+    accuracy = pd.Series(data.accuracies(list(rows["training"])), index=rows.index)
+    sentences = []
+    for lr_of, at_lr in rows.groupby("lr_of"):
+        cells = [
+            f"weights {weights} {counted(cell['compared_outcome'], OUTCOMES)} "
+            f"({accuracy[cell.index].median():.0%} validation accuracy in the median)"
+            for weights, cell in at_lr.groupby("weights")
+        ]
+        sentences.append(f"At {lr_of}'s: {'; '.join(cells)}.")
+    return " ".join(sentences)
 
 
 def _judged(claims: list[dict]) -> str:

@@ -1,10 +1,14 @@
 """The trainings after the range tests: which there are, and how a person calls them."""
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case
 from lrrt.report import style
 from lrrt.report.study import StudyData
+
+MARKERS = {"A": "o", "B": "D"}  # of weights
 
 
 def cases(data: StudyData, table: pd.DataFrame) -> list[Case]:
@@ -42,6 +46,24 @@ def outcome_hover(row) -> str:
     """One row of outcomes in words, with what became of it."""
     accuracy = style.number(row.final_val_accuracy, 3)
     return f"{hover(row)}: {row.outcome}, validation accuracy {accuracy}. {row.reason}"
+
+
+def dot(ax: Axes, row, x: float, y: float) -> None:
+    """One training: the colour and shape of its weights, filled at the LR of the same run."""
+    shade, own = style.WEIGHTS_COLOURS[row.weights], row.lr_of == row.weights
+    ax.plot([x], [y], MARKERS[row.weights], color=shade, markersize=7, alpha=0.85,
+            markerfacecolor=shade if own else "white", zorder=3 if own else 2,
+            gid=style.tip(outcome_hover(row)))  # fmt: skip
+
+
+def weights_legend(figure: Figure, ax: Axes) -> None:
+    """What :func:`dot` draws, above the figure."""
+    for weights, marker in MARKERS.items():
+        shade = style.WEIGHTS_COLOURS[weights]
+        for face, words in ((shade, "own"), ("white", "the other's")):
+            ax.plot([], [], marker, color=shade, linestyle="none", markerfacecolor=face,
+                    label=f"weights {weights}, {words} max LR")  # fmt: skip
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
 
 
 def counts(rows: pd.DataFrame, column: str = "outcome") -> str:

@@ -40,12 +40,14 @@ def headline(data: StudyData) -> str:
 def caption(data: StudyData) -> str:
     rows = trainings(data)
     parts = [
-        f"{policy}: {_cells.counts(group)}" for policy, group in rows.groupby("policy", sort=False)
+        f"{policy}: {_cells.counts(at['A'])} at A's, {_cells.counts(at['B'])} at B's"
+        for policy, group in rows.groupby("policy", sort=False)
+        for at in [dict(list(group.groupby("lr_of")))]
     ]
     return (
-        f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A (circles) and B "
-        "(diamonds), each at A's max LR (filled) and at B's (hollow), the LR being the policy's "
-        "maximum. Best validation accuracy; a training that stopped in its first epoch is at zero. "
+        f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A and B, each at "
+        "A's max LR, the higher, and at B's, the LR being the policy's maximum. Best validation "
+        "accuracy; a training that stopped in its first epoch is at zero. "
         "One cycle: up to the maximum, then down to nothing; triangular: from a quarter of it up "
         "and down, three times; warm restarts: down from it to nothing, three times. "
         f"{'; '.join(parts)}."
@@ -58,21 +60,23 @@ def draw(data: StudyData) -> Figure | None:
     if len(policies) < 2:
         return None
     cases = _cells.cases(data, rows)
-    figure, grid = style.axes(1, len(cases), (1.6 + 3.6 * len(cases), 3.6), sharey=True)
+    figure, grid = style.axes(1, len(cases), (1.6 + 3.6 * len(cases), 4), sharey=True)
+    places = [place + side for place in range(len(policies)) for side in (-0.22, 0.22)]
     for ax, case in zip(grid[0], cases, strict=True):
-        shade = style.colour(*case)
         mine = of_case(rows, case)
         pairs = mine["pair"].unique()
-        aside = dict(zip(pairs, style.jitter(len(pairs), 0.1), strict=True))
+        aside = dict(zip(pairs, style.jitter(len(pairs), 0.08), strict=True))
         for row in mine.itertuples():
-            side = {"A": -0.2, "B": 0.2}[row.weights] + aside[row.pair]
+            place = places[2 * policies.index(row.policy) + (row.lr_of == "B")]
+            place += aside[row.pair] + (0.06 if row.weights == "B" else -0.06)
             best = 0.0 if np.isnan(row.best_val_accuracy) else row.best_val_accuracy
-            ax.plot([policies.index(row.policy) + side], [best], "oD"[row.weights == "B"],
-                    markersize=8, color=shade, alpha=0.85,
-                    markerfacecolor=shade if row.lr_of == "A" else "white",
-                    gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
-        ax.set(xticks=range(len(policies)), xlim=(-0.5, len(policies) - 0.5), ylim=(-0.03, 1.03),
-               xticklabels=[policy.replace("_", "\n") for policy in policies])  # fmt: skip
+            _cells.dot(ax, row, place, best)
+        words = [f"{lr_of}'s" for lr_of in "AB"] * len(policies)
+        ax.set_xticks(places, words, minor=True)
+        ax.set_xticks(range(len(policies)), ["\n" + p.replace("_", "\n") for p in policies])
+        ax.tick_params("x", which="both", length=0)
+        ax.set(xlim=(-0.5, len(policies) - 0.5), ylim=(-0.03, 1.03))
         ax.set_title(style.short_label(*case))
     grid[0, 0].set_ylabel("best validation accuracy")
+    _cells.weights_legend(figure, grid[0, 0])
     return figure

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lrrt.analysis.evidence import gained
 from lrrt.analysis.statistics import share_interval
 from lrrt.report import style
 from lrrt.report.figures import _cells
@@ -11,6 +12,7 @@ from lrrt.report.study import StudyData, of_case
 ORDER = 85
 SECTION = "A's range on B's weights"
 TITLE = "Both weights at both maximum learning rates"
+ASIDE = {"A": 0.96, "B": 1.04}  # in LR, so that A's and B's dots do not cover each other
 NEEDS = "trainings of weights A and B at both max LRs (swaps of divergence.cases)"
 
 
@@ -31,17 +33,19 @@ def _share(better: pd.Series) -> str:
 def caption(data: StudyData) -> str:
     swapped, rows = data.swapped(), _rows(data)
     medians = swapped.median()
-    own = swapped["AA"] - swapped["AB"] + swapped["BB"] - swapped["BA"]
+    ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
+    epochs = rows["compared_epochs"].iloc[0]
     return (
-        f"n = {len(swapped)} pairs of runs. A line is the weights of one run, trained for "
-        f"{rows['compared_epochs'].iloc[0]} epochs at the max LR suggested for B and at the one "
-        "for A, which is the higher; filled where it is its own. Validation accuracy after the "
-        "last of these epochs, 0 where a training had stopped. In the median weights A reach "
-        f"{medians['AA']:.0%} at their own and {medians['AB']:.0%} at B's, weights B "
-        f"{medians['BB']:.0%} at their own and {medians['BA']:.0%} at A's. Weights A do better at "
-        f"B's {_share(swapped['AB'] > swapped['AA'])}, weights B "
-        f"{_share(swapped['BB'] > swapped['BA'])}; both together do better at their own than at "
-        f"each other's {_share(own > 0)}."
+        f"n = {len(swapped)} pairs, numbered, of the runs whose ranges lie furthest apart. A line "
+        f"is the weights of one run, trained for {epochs} epochs at the max LR suggested for B and "
+        f"at the one for A, which is the higher, {style.number(ratios.min())} to "
+        f"{style.number(ratios.max())} times. Validation accuracy after the last of these epochs: "
+        f"in the median weights A reach {medians['AA']:.0%} at their own and {medians['AB']:.0%} "
+        f"at B's, weights B {medians['BB']:.0%} at their own and {medians['BA']:.0%} at A's. B's "
+        f"gain {gained(swapped['lower'])} over A's, a mean over both weights, and are the better "
+        f"for weights A {_share(swapped['AB'] > swapped['AA'])}; their own gain "
+        f"{gained(swapped['own'])} over each other's and are the better "
+        f"{_share(swapped['own'] > 0)}. (95 % t intervals.)"
     )
 
 
@@ -52,22 +56,19 @@ def draw(data: StudyData) -> Figure | None:
     cases = _cells.cases(data, rows)
     figure, grid = style.axes(1, len(cases), (1.4 + 2.9 * len(cases), 3.7), sharey=True)
     for ax, case in zip(grid[0], cases, strict=True):
-        for (_, weights), line in of_case(rows, case).groupby(["pair", "weights"]):
-            line, shade = line.sort_values("lr"), style.WEIGHTS_COLOURS[weights]
-            ax.plot(line["lr"], line["accuracy"], color=shade, linewidth=1.1, alpha=0.7, zorder=1)
+        mine = of_case(rows, case)
+        for (pair, weights), line in mine.groupby(["pair", "weights"]):
+            line = line.sort_values("lr")
+            x = line["lr"] * ASIDE[weights]
+            ax.plot(x, line["accuracy"], color=style.WEIGHTS_COLOURS[weights], linewidth=1.1,
+                    alpha=0.7, zorder=1)  # fmt: skip
             for row in line.itertuples():
-                own = row.lr_of == weights
-                ax.plot([row.lr], [row.accuracy], "oD"[weights == "B"], color=shade, markersize=7,
-                        markerfacecolor=shade if own else "white",
-                        gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
+                _cells.dot(ax, row, row.lr * ASIDE[weights], row.accuracy)
+            number = pair.removeprefix("-".join(case)).lstrip("-") or "1"
+            ax.annotate(number, (x.iloc[-1], line["accuracy"].iloc[-1]), (7, 0),
+                        textcoords="offset points", va="center", fontsize=7.5)  # fmt: skip
         style.log_axis(ax, text="learning rate", subdivided=True)
         ax.set(title=style.short_label(*case))
     grid[0, 0].set(ylim=(-0.03, None), ylabel="validation accuracy")
-    for weights, marker in zip("AB", "oD", strict=True):
-        shade = style.WEIGHTS_COLOURS[weights]
-        for own in (True, False):
-            grid[0, 0].plot([], [], marker, color=shade, linestyle="none",
-                            markerfacecolor=shade if own else "white",
-                            label=f"weights {weights}, {'own' if own else 'other'} LR")  # fmt: skip
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    _cells.weights_legend(figure, grid[0, 0])
     return figure
