@@ -135,19 +135,26 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
     assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
 
 
-def test_the_readmes_table_has_the_verdicts_of_both_studies():
-    rows = re.findall(
-        r"^\| (.+) \| (.+) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
-    )
+FINDINGS = ROOT / "docs" / "findings.md"
+
+
+def test_the_table_of_claims_has_the_verdicts_of_both_studies():
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", FINDINGS.read_text(), re.MULTILINE)
     told = [row[1:] for row in rows if {*row[1:]} <= {"holds", "does not hold", "undecided"}]
     judged = (
         json.loads((ROOT / f"reports/{s}/claims.json").read_text()) for s in ("blog", "resnet20")
     )
     assert told == [tuple(claim["verdict"] for claim in both) for both in zip(*judged, strict=True)]
+    verdicts = [blog for blog, _ in told]
+    assert (
+        f"Of the post's {len(told)} claims {verdicts.count('holds')} hold, "
+        f"{verdicts.count('does not hold')} does not, {verdicts.count('undecided')} are undecided"
+    ) in " ".join((ROOT / "README.md").read_text().split())
 
 
-def test_the_numbers_of_the_readmes_answer_are_on_the_pages_of_its_studies():
-    answer = (ROOT / "README.md").read_text().split("## The answer so far")[1].split("\n## ")[0]
+def test_the_numbers_of_the_answer_are_on_the_pages_of_its_studies():
+    answer = (ROOT / "README.md").read_text().split("## The answer")[1].split("\n## ")[0]
+    answer += FINDINGS.read_text()
     page = "".join((ROOT / f"reports/{s}/report.html").read_text() for s in ("blog", "resnet20"))
     drawn = re.compile(r"<(svg|script|style)\b.*?</\1>", re.DOTALL)
     told, shown = (
