@@ -363,6 +363,20 @@ def test_fold_keeps_the_function():
     assert len(changed) == 2 and len(arrays) == 5
 
 
+def test_fold_takes_one_batch_norm_after_the_other():
+    convs = [
+        Node(f"conv{i}", "conv", (before,), 8, 8) for i, before in enumerate(["input", "norm0"])
+    ]
+    norms = [Node(f"norm{i}", "batch_norm", (f"conv{i}",), 8, 8) for i in range(2)]
+    nodes = [convs[0], norms[0], convs[1], norms[1]]
+    arrays = {p.name: np.ones(p.shape, np.float32) for p in parameters(nodes)}
+    folded, changed = fold(nodes, arrays, 1e-3)
+    assert [(n.name, n.inputs, n.bias) for n in folded] == [
+        ("conv0", ("input",), True), ("conv1", ("conv0",), True),
+    ]  # fmt: skip
+    assert changed.keys() == {p.name for p in parameters(folded)}
+
+
 def test_weights_cross_from_one_framework_to_the_other(run):
     protocol = PROTOCOLS["blog_fastai"]
     for source, target in itertools.permutations(BACKENDS):

@@ -166,16 +166,21 @@ def test_keys_of_each_kind_are_pinned(monkeypatch):
         "curvature": {"measured": (0, 4)},
     }
     specs = [make_spec(kind=kind, **values) for kind, values in changes.items()]
+    specs.append(make_spec(backend="torch", device="cuda", validation="running"))  # a version ahead
     pinned = [
         "1f5a5e9df777b935ff0129fdf21b26af7837bd1f",
         "111fbb85cccca50fb7d834c9e5414ab1042f530a",
         "93d986b9fd248f49f159d1ace80a86cd20781a81",
+        "927f548758d396415547d43b16e9ea374d5788bd",
     ]
     assert [spec.key for spec in specs] == pinned
     # A new version of one kind's numbers gives that kind other keys, and no other.
     monkeypatch.setitem(ENGINE_VERSIONS, "training", 2)
     new = [dataclasses.replace(spec).key for spec in specs]
-    assert [key == old for key, old in zip(new, pinned, strict=True)] == [True, False, True]
+    assert [key == old for key, old in zip(new, pinned, strict=True)] == [True, False, True, True]
+    monkeypatch.setitem(ENGINE_VERSIONS, "range_test", 2)
+    new = [dataclasses.replace(spec).key for spec in specs]
+    assert [key == old for key, old in zip(new, pinned, strict=True)] == [False, False, True, False]
     assert dataclasses.replace(specs[0], kind="curvature", measured=(0, 4)).key == pinned[2]
 
 

@@ -162,7 +162,7 @@ def test_fusing_keeps_the_function():
     drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     folded, arrays = network.fold(NODES, drawn, protocol.batch_norm_epsilon)
     fused = network.fuse(folded)
-    operations = [(node.operation, node.relu, len(node.inputs)) for node in fused]
+    operations = [(n.operation, isinstance(n, network.FusedConv), len(n.inputs)) for n in fused]
     assert operations == [
         *[("conv", True, 1), ("conv", True, 1), ("conv", True, 2)],  # the stem, the first block
         *[("conv", True, 1), ("conv", False, 1), ("conv", True, 2)] * 2,  # with a shortcut
@@ -174,6 +174,7 @@ def test_fusing_keeps_the_function():
         for nodes in (folded, fused)
     )
     assert one == two
+    assert network.fuse(fused) == fused
 
 
 def test_what_something_else_reads_is_not_fused():
@@ -185,16 +186,29 @@ def test_what_something_else_reads_is_not_fused():
     other = network.Node("other", "conv", ("input",), 8, 8)
     both = network.Node("both", "add", ("conv", "other"), 8)
     after = network.Node("after", "relu", ("both",), 8)
-    fused = dataclasses.replace(conv, inputs=("input", "other"), relu=True)
+    fused = network.FusedConv("conv", "conv", ("input", "other"), 8, 8)
     assert network.fuse([conv, other, both, after]) == [other, fused]
 
 
+def test_only_float32_and_tf32_are_fused():
+    protocol = ProtocolConfig()
+    drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
+    for dtype, expected in ((None, 7), (torch.bfloat16, 0)):
+        made = _torch_cuda.DeviceNetwork(NODES, protocol, drawn, dtype, torch.device("cpu"))
+        assert sum(isinstance(n, network.FusedConv) for n in made._folded().nodes) == expected
+
+
 @pytest.mark.parametrize("on_device", DEVICES, indirect=True)
-def test_validation_leaves_the_curve_alone_and_trainings_go_on_it_too(dataset, on_device):
-    plain, validated = (
-        execute(spec_of(dataset, device="cuda", validation=kind), dataset).arrays
-        for kind in ("none", "running")
-    )
+def test_validation_leaves_the_curve_alone_and_trainings_go_on_it_too(
+    dataset, on_device, monkeypatch
+):
+    with monkeypatch.context() as patched:  # a range test has its validator
+        patched.delattr(backend.TorchNetwork, "evaluate")
+        plain, validated, again = (
+            execute(spec_of(dataset, device="cuda", validation=kind), dataset).arrays
+            for kind in ("none", "running", "running")
+        )
+    assert all(validated[name].tobytes() == again[name].tobytes() for name in validated)
     assert all(plain[name].tobytes() == validated[name].tobytes() for name in plain)
     host = execute(spec_of(dataset, validation="running"), dataset).arrays
     assert validated["val_loss"] == pytest.approx(host["val_loss"], rel=1e-3)

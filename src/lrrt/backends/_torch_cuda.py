@@ -58,18 +58,20 @@ class DeviceNetwork(TorchNetwork):
         self, images: np.ndarray, labels: np.ndarray, statistics: str
     ) -> Callable[[], tuple[float, float]]:
         """See :mod:`lrrt.backends`. With running statistics and cuDNN (but not in bfloat16) a
-        convolution, what is added to it and the ReLU are one kernel."""
+        convolution, what is added to it and the ReLU are one kernel. (Of that PyTorch asks cuDNN
+        for no deterministic algorithm; repeats on an H100 were equal to the bit.)"""
         images = torch.tensor(images, device=self.device)
         labels = torch.tensor(labels, device=self.device)
 
         @torch.inference_mode()
         def validate() -> tuple[float, float]:
             network = self._folded() if statistics == "running" else self
-            return network.evaluated(images, labels, statistics)
+            return network._evaluate_on(images, labels, statistics)
 
         return validate
 
     def _folded(self) -> "DeviceNetwork":
+        # On tensors; a CPU folds NumPy's arrays, from whose square root PyTorch's there differs.
         folded = copy.copy(self)
         weights = {p.name: canonical(p, self.tensors[p.name]) for p in parameters(self.nodes)}
         nodes, weights = fold(self.nodes, weights, self.protocol.batch_norm_epsilon)

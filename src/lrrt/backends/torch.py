@@ -10,7 +10,7 @@ from torch import Tensor
 from lrrt.backends import Step
 from lrrt.backends._torch_curvature import Curvature, largest_eigenvalue
 from lrrt.config import ProtocolConfig
-from lrrt.core.network import Node, Parameter, fold, parameters
+from lrrt.core.network import FusedConv, Node, Parameter, fold, parameters
 from lrrt.errors import InputError
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
@@ -114,12 +114,12 @@ class TorchNetwork:
             network = copy.copy(self)
             folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
             network.nodes, network.tensors = folded[0], _tensors(*folded, self.device)
-        return network.evaluated(images, torch.tensor(labels, device=self.device), statistics)
+        return network._evaluate_on(images, torch.tensor(labels, device=self.device), statistics)
 
-    def evaluated(
+    def _evaluate_on(
         self, images: np.ndarray | Tensor, labels: Tensor, statistics: str
     ) -> tuple[float, float]:
-        """Of this network as it is, folded or not; ``images`` on the host or on the device."""
+        """:meth:`evaluate` of this network as it is; ``images`` may be on the device."""
         batch_norm = _running_statistics if statistics == "running" else _batch_statistics
         sums, size = [], self.evaluation_batch[statistics]
         for start in range(0, len(images), size):
@@ -226,7 +226,7 @@ def _forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
 
 
 def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -> Tensor:
-    x, *added = inputs
+    x, added = (*inputs, None)[:2]
     padding = (node.kernel - 1) // 2
     if rule == "same" and node.stride > 1:
         # TensorFlow's: just what the last window lacks, the odd pixel below and to the right.
@@ -239,13 +239,16 @@ def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -
             x = F.pad(x, sides)
         padding = 0
     kernel, bias = own["kernel"], own.get("bias")
-    if node.relu and x.is_cuda:
+    fused = isinstance(node, FusedConv)
+    if fused and x.is_cuda:
         numbers = ((node.stride,) * 2, (padding,) * 2, (1, 1), 1)
-        if added:
-            return torch.cudnn_convolution_add_relu(x, kernel, *added, 1.0, bias, *numbers)
-        return torch.cudnn_convolution_relu(x, kernel, bias, *numbers)
+        if added is None:
+            return torch.cudnn_convolution_relu(x, kernel, bias, *numbers)
+        return torch.cudnn_convolution_add_relu(x, kernel, added, 1.0, bias, *numbers)
     y = F.conv2d(x, kernel, bias, stride=node.stride, padding=padding)
-    return F.relu(sum(added, y)) if node.relu else y
+    if not fused:
+        return y
+    return F.relu(y if added is None else y + added)
 
 
 def _train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:

@@ -25,7 +25,6 @@ class Node:
     kernel: int = 1  # side of a convolution kernel
     stride: int = 1
     bias: bool = False  # of a convolution; a dense layer always has one
-    relu: bool = False  # of a convolution: taken in by :func:`fuse`
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ def fold(
             conv = before.name
             weights[f"{conv}.kernel"] = weights[f"{conv}.kernel"] * factor
             weights[f"{conv}.bias"] = offset - mean * factor
-            found[[n.name for n in found].index(conv)] = replace(before, bias=True)
+            place = [n.name for n in found].index(conv)
+            found[place] = replace(found[place], bias=True)
             renamed[node.name] = conv
         else:
             inputs = tuple(renamed.get(name, name) for name in node.inputs)
@@ -101,19 +101,23 @@ def fold(
     return found, weights
 
 
-def fuse(nodes: list[Node]) -> list[Node]:
-    """The same function with each ReLU in the convolution before it.
+class FusedConv(Node):
+    """A convolution, plus its second input where it has one, and the ReLU of that."""
 
-    A ReLU of a convolution, or of the sum of a convolution and something else, that nothing else
-    reads is taken into that convolution, which then has ``relu`` and, for a sum, what is added as
-    its second input. ``nodes`` are in the order of their use, and so is what comes out.
+
+def fuse(nodes: list[Node]) -> list[Node]:
+    """The same function with ReLUs taken into the convolutions before them.
+
+    A ReLU of a convolution, or of the sum of a convolution and something else, where nothing else
+    reads what is between, becomes a :class:`FusedConv` of the convolution's name and parameters.
+    ``nodes`` are in the order of their use, and so is what comes out.
     """
     by_name = {node.name: node for node in nodes}
     readers = Counter(name for node in nodes for name in node.inputs)
 
     def taken(name: str) -> bool:
         node = by_name.get(name)
-        return node is not None and node.operation == "conv" and readers[name] == 1
+        return type(node) is Node and node.operation == "conv" and readers[name] == 1
 
     fused: dict[str, Node] = {}  # by the name of the ReLU
     gone = set()
@@ -126,7 +130,7 @@ def fuse(nodes: list[Node]) -> list[Node]:
         if conv is not None:
             rest = tuple(name for name in terms if name != conv)
             inputs = by_name[conv].inputs + rest
-            fused[node.name] = replace(by_name[conv], inputs=inputs, relu=True)
+            fused[node.name] = FusedConv(**vars(by_name[conv]) | {"inputs": inputs})
             gone |= {conv, before.name}
     renamed = {relu: conv.name for relu, conv in fused.items()}
     return [

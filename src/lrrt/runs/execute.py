@@ -166,8 +166,10 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
     if validating:
         names += ["val_loss", "val_accuracy"]
         test = feed.evaluation(dataset.test_images, dataset.test_labels)
-        validate = getattr(network, "validator", partial(partial, network.evaluate))
-        validate = validate(*test, spec.validation)
+        if hasattr(network, "validator"):
+            validate = network.validator(*test, spec.validation)
+        else:
+            validate = partial(network.evaluate, *test, statistics=spec.validation)
     rows = np.empty((spec.steps, len(names)))
     train = _steps(dataset, network, feed, lrs)
     at_a_time = 1 if validating else spec.steps
