@@ -22,6 +22,11 @@ def of_first_pair(table: pd.DataFrame, case: Case) -> pd.DataFrame:
     return table[table["pair"] == "-".join(case)]
 
 
+def number_of(pair: str, case: Case) -> str:
+    """Which of its case's pairs it is, the one furthest apart being ``1``."""
+    return pair.removeprefix("-".join(case)).removeprefix("-") or "1"
+
+
 def lr_words(lr_of: str, lr_kind: str) -> str:
     """Whose LR it is: "A's max", "reference"."""
     return lr_kind if lr_of == "reference" else f"{lr_of}'s {lr_kind}"

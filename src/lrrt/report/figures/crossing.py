@@ -60,9 +60,9 @@ def draw(data: StudyData) -> Figure | None:
             ax.plot([best], [position], SIDES[row.lr_of][1], markersize=9, color=style.INK,
                     markerfacecolor=style.OUTCOME_COLOURS.get(row.compared_outcome, style.MUTED),
                     markeredgewidth=0.8, gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
-        number = pair.removeprefix("-".join(case)).removeprefix("-") or "1"
         labels.append(
-            f"{style.short_label(*case)}, pair {number}, weights {mine['weights'].iloc[0]}"
+            f"{style.short_label(*case)}, pair {_cells.number_of(pair, case)}, "
+            f"weights {mine['weights'].iloc[0]}"
         )
     present = set(rows["compared_outcome"])
     handles = [

@@ -9,7 +9,7 @@ from lrrt.report import style
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData, of_case
 
-ORDER = 85
+ORDER = 94
 SECTION = "A's range on B's weights"
 TITLE = "Both weights at both maximum learning rates"
 ASIDE = {"A": 0.96, "B": 1.04}  # in LR, so that A's and B's dots do not cover each other
@@ -64,7 +64,7 @@ def draw(data: StudyData) -> Figure | None:
                     alpha=0.7, zorder=1)  # fmt: skip
             for row in line.itertuples():
                 _cells.dot(ax, row, row.lr * ASIDE[weights], row.accuracy)
-            number = pair.removeprefix("-".join(case)).lstrip("-") or "1"
+            number = _cells.number_of(pair, case)
             ax.annotate(number, (x.iloc[-1], line["accuracy"].iloc[-1]), (7, 0),
                         textcoords="offset points", va="center", fontsize=7.5)  # fmt: skip
         style.log_axis(ax, text="learning rate", subdivided=True)
