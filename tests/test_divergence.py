@@ -373,7 +373,7 @@ def study(tmp_path, monkeypatch):
         "data": {"train_images": 640, "test_images": 10},
         "protocols": {"p": {}},
         "sweep": {"batch_size": 64},
-        "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
+        "sweeps": {"weights": {"runs": 4, "batch_sizes": [64]}},
         "divergence": {"cases": [{"case": "torch-p", "pairs": 2, "grids": 1}], "epochs": 2},
     }
     Path("params.yaml").write_text(json.dumps(params))
@@ -437,10 +437,11 @@ def test_stage_refuses_in_one_line(study, break_it, named, capsys):
     assert not any(path.exists() for path in OUTPUTS) and study == []
 
 
-def test_stage_without_two_suggestions_writes_empty_tables(study):
+def test_stage_without_two_suggestions_writes_empty_tables(study, capsys):
     from lrrt.stages import divergence as stage
 
     suggestions((1e-3, 1e-2)).to_parquet("data/t/suggestions.parquet")
     stage.main([])
     assert [len(pd.read_parquet(path)) for path in OUTPUTS[:2]] == [0, 0]
     assert json.loads(OUTPUTS[2].read_text())["torch-p"]["A"] is None
+    assert "torch-p: 0 of 2 pairs: 1 runs have a range" in capsys.readouterr().err

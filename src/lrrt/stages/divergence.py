@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import sys
 
 from lrrt import config as configuration
-from lrrt.analysis.divergence import outcome_table, planned
+from lrrt.analysis.divergence import outcome_table, pairs_of, planned
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
 from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
@@ -29,6 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
             folder / "suggestions.parquet", list(SUGGESTION_TYPES), "python -m lrrt.stages.suggest"
         )
         chosen, asked = planned(config, dataset.digest, suggestions)
+        for case in config.divergence.cases:
+            found = len(pairs_of(case.case, chosen[case.case]))
+            if found < case.pairs:
+                words = f"{found} of {case.pairs} pairs: {chosen[case.case]['n']} runs have a range"
+                print(f"divergence: {case.case}: {words}", file=sys.stderr)
         trainings = training_table(asked, study.carry_out(config, training_queue(asked)))
         write_table(folder / "trainings.parquet", trainings)
         write_table(folder / "outcomes.parquet", outcome_table(trainings, len(dataset.classes)))
