@@ -168,7 +168,6 @@ DEEP = [
     (("divergence", "cases"), [{"case": "torch-p", "swaps": 2}], "to divergence.cases[0].pairs ="),
     (("divergence", "cases"), [{"case": "torch-p", "pairs": 2, "grids": 3}], "cases[0].pairs = 2"),
     (("divergence", "cases"), [{"case": "torch-p", "grids": -1}], "cases[0].grids: -1"),
-    (("divergence", "cases"), [{"case": "torch-p", "pairs": 2}], "cases[0].pairs: 2 is not"),
     (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: 1"),
     (("protocols", "p", "home"), "keras", "divergence.cases without torch-p"),
     (("divergence", "policies"), ["os"], "one_cycle"),

@@ -373,7 +373,7 @@ def study(tmp_path, monkeypatch):
         "data": {"train_images": 640, "test_images": 10},
         "protocols": {"p": {}},
         "sweep": {"batch_size": 64},
-        "sweeps": {"weights": {"runs": 4, "batch_sizes": [64]}},
+        "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
         "divergence": {"cases": [{"case": "torch-p", "pairs": 2, "grids": 1}], "epochs": 2},
     }
     Path("params.yaml").write_text(json.dumps(params))

@@ -361,7 +361,7 @@ def validate_divergence(config: Config) -> None:
     _check_policies(divergence)
     if divergence.cases:
         _check_has_weights(study, "divergence")
-    for place, asked in enumerate(divergence.cases):
+    for asked in divergence.cases:
         (backend, protocol), weights = asked.names, config.sweeps["weights"]
         name = "runs" if config.protocols[protocol].home == backend else "crossed_runs"
         name = f"limits.{asked.case}" if asked.case in weights.limits else name
@@ -372,10 +372,6 @@ def validate_divergence(config: Config) -> None:
         if runs * len(weights.batch_sizes) < 2:
             words = f"at least 2, or divergence.cases without {asked.case}"
             raise InputError(f"sweeps.weights.{name}", runs, words)
-        most = runs * len(weights.batch_sizes) // 2
-        if asked.pairs > most:
-            words = f"{most} at most, with each run of sweeps.weights in one pair"
-            raise InputError(f"divergence.cases[{place}].pairs", asked.pairs, words)
 
 
 def validate_report(config: Config) -> None:
