@@ -2,6 +2,8 @@
 
 import copy
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +271,12 @@ def test_ctrl_c_during_the_imports_is_one_line():
     done = command("-c", INTERRUPTED)
     assert done.returncode == 130
     assert done.stderr.startswith("stopped by SIGINT") and done.stderr.count("\n") == 1
+
+
+def test_every_composition_of_the_pages_composes():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    written = re.findall(r"^lrrt compose (.*)$", text, re.MULTILINE)
+    assert len(written) > 6
+    for line in written:
+        compose(*shlex.split(line, comments=True))
