@@ -68,7 +68,8 @@ def weights_legend(figure: Figure, ax: Axes) -> None:
         for face, words in ((shade, "own"), ("white", "the other's")):
             ax.plot([], [], marker, color=shade, linestyle="none", markerfacecolor=face,
                     label=f"weights {weights}, {words} max LR")  # fmt: skip
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    columns = 4 if figure.get_figwidth() > 8.5 else 2
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 
 
 def counts(rows: pd.DataFrame, column: str = "outcome") -> str:
