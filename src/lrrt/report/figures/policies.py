@@ -16,9 +16,10 @@ NEEDS = "trainings by a policy beside constant (divergence.policies)"
 
 def trainings(data: StudyData) -> pd.DataFrame:
     """Outcome rows at a max LR, own framework, all policies; of those pairs that were trained by
-    several."""
+    several, at A's and at B's."""
     rows = data.outcomes
     rows = rows[(rows["lr_kind"] == "max") & (rows["weights_from"] == "")]
+    rows = rows[rows.groupby(["pair", "policy"])["lr_of"].transform("nunique") == 2]
     return rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
 
 
