@@ -517,6 +517,9 @@ def test_policies_are_compared_over_all_their_pairs(data):
     assert f"one cycle {at_a['best_val_accuracy'].fillna(0).median():.0%} and" in policies.headline(
         data
     )
+    some = data.outcomes[(data.outcomes["policy"] == "constant") | (data.outcomes["lr_of"] == "A")]
+    partial = dataclasses.replace(data, outcomes=some)  # a study that was stopped
+    assert policies.headline(partial) == "" and drawn(policies, partial) is None
 
 
 def test_rule_that_fell_back_is_shown_in_every_sweep(data):
