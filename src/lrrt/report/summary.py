@@ -158,10 +158,9 @@ def _transferred(data: StudyData) -> str:
             f"{gained(swapped['own'])} over each other's."
         )
     if len(only_b):
-        parts.append(
-            f"Of {only_b['pair'].nunique()} {'more pairs' if parts else 'pairs'} only weights B "
-            f"were, {epochs}. {_cells(data, only_b)}"
-        )
+        count = only_b["pair"].nunique()
+        pairs = f"{count} {'more ' if parts else ''}pair{'s' if count > 1 else ''}"
+        parts.append(f"Of {pairs} only weights B were, {epochs}. {_cells(data, only_b)}")
     transfers = rows[(rows["weights"] == "B") & (rows["lr_of"] == "A")]
     longer = transfers[transfers["epochs"] > transfers["compared_epochs"]]
     if len(longer):
