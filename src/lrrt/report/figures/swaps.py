@@ -68,10 +68,8 @@ def draw(data: StudyData) -> Figure | None:
             ax.annotate(number, (x.iloc[-1], line["accuracy"].iloc[-1]), (7, 0),
                         textcoords="offset points", va="center", fontsize=7.5)  # fmt: skip
         style.log_axis(ax, text="learning rate", subdivided=True)
-        # Wide enough for ticks where all LRs are about the same.
-        ax.set(
-            title=style.short_label(*case), xlim=(mine["lr"].min() / 1.6, mine["lr"].max() * 1.6)
-        )
+        ax.set(title=style.short_label(*case))
+        ax.set_xlim(mine["lr"].min() / 2, mine["lr"].max() * 2)  # ticks also of equal LRs
     grid[0, 0].set(ylim=(-0.03, None), ylabel="validation accuracy")
     _cells.weights_legend(figure, grid[0, 0])
     return figure
