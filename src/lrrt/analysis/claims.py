@@ -477,7 +477,7 @@ def same_weights(study: Study) -> Finding:
     maximum is the higher one, so that weights B alone would tell a low LR from a high one; in the
     sum that cancels. (Own is the batch order, too, with which a range test and its training begin.)
     """
-    swapped = study.swapped()
+    swapped = study.swapped
     one_sided = study.cells(lr_kind="max")["pair"].nunique() - len(swapped)
     better, total = int((swapped["own"] > 0).sum()), int((swapped["own"] != 0).sum())
     lower = int((swapped["AB"] > swapped["AA"]).sum())

@@ -145,6 +145,7 @@ class Study:
         after = rows[rows["epoch"] == common].set_index("training")["val_accuracy"]
         return [float(value) for value in after.fillna(0.0).loc[list(trainings)]]
 
+    @cached_property
     def swapped(self) -> pd.DataFrame:
         """What both weights of a pair reach at both maximum LRs (:meth:`accuracies`).
 

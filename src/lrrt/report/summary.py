@@ -143,7 +143,7 @@ def _disjoint(data: StudyData) -> str:
 
 
 def _transferred(data: StudyData) -> str:
-    rows, swapped = data.cells(lr_kind="max"), data.swapped()
+    rows, swapped = data.cells(lr_kind="max"), data.swapped
     if not {"A", "B"} <= set(rows.loc[rows["weights"] == "B", "lr_of"]):
         return ""
     both = rows[rows["pair"].isin(swapped.index)]

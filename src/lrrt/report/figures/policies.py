@@ -40,11 +40,10 @@ def headline(data: StudyData) -> str:
 
 def caption(data: StudyData) -> str:
     rows = trainings(data)
-    parts = [
-        f"{policy}: {_cells.counts(at['A'])} at A's, {_cells.counts(at['B'])} at B's"
-        for policy, group in rows.groupby("policy", sort=False)
-        for at in [dict(list(group.groupby("lr_of")))]
-    ]
+    parts = []
+    for policy, group in rows.groupby("policy", sort=False):
+        at_a, at_b = (_cells.counts(group[group["lr_of"] == lr_of]) for lr_of in "AB")
+        parts.append(f"{policy}: {at_a} at A's, {at_b} at B's")
     return (
         f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A and B, each at "
         "A's max LR, the higher, and at B's, the LR being the policy's maximum. Best validation "

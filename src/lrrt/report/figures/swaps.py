@@ -18,7 +18,7 @@ NEEDS = "trainings of weights A and B at both max LRs (swaps of divergence.cases
 
 def _rows(data: StudyData) -> pd.DataFrame:
     """The outcomes of the pairs with a swap, with ``accuracy``."""
-    swapped = data.swapped()
+    swapped = data.swapped
     rows = data.cells(lr_kind="max")
     rows = rows[rows["pair"].isin(swapped.index)]
     found = [swapped.at[row.pair, row.weights + row.lr_of] for row in rows.itertuples()]
@@ -31,7 +31,7 @@ def _share(better: pd.Series) -> str:
 
 
 def caption(data: StudyData) -> str:
-    swapped, rows = data.swapped(), _rows(data)
+    swapped, rows = data.swapped, _rows(data)
     medians = swapped.median()
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
     epochs = rows["compared_epochs"].iloc[0]
