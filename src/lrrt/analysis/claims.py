@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from lrrt.analysis.dispersion import batch_size_slopes, by_seed, published_comparison
-from lrrt.analysis.divergence import HARMED, LAGGING, OUTCOMES, pairs_of
+from lrrt.analysis.divergence import HARMED, LAGGING, OUTCOMES
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
@@ -460,12 +460,7 @@ def transfer_harms(study: Study) -> Finding:
 
 
 def _disjoint_pairs(study: Study) -> list[str]:
-    return [
-        name
-        for case_key, case in study.pairs.items()
-        for name, pair in pairs_of(case_key, case).items()
-        if pair["disjoint"]
-    ]
+    return [name for name, pair in study.pairs_by_name.items() if pair["disjoint"]]
 
 
 @claim("Use the same initial weights for the finder and for the training that follows.")
@@ -708,8 +703,7 @@ def _at_fallbacks(study: Study, cells: pd.DataFrame) -> pd.Series:
     """Which trainings are at a minimum LR that its rule did not find in the curve, bool."""
     runs = {
         (name, side): pair[side]["run"]
-        for case_key, case in study.pairs.items()
-        for name, pair in pairs_of(case_key, case).items()
+        for name, pair in study.pairs_by_name.items()
         for side in "AB"
     }
     fell = set(study.own.loc[study.own["fallback"].astype(bool), "run"])

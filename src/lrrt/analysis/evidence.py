@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.divergence import pairs_of
 from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import mean_interval, running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
@@ -144,6 +145,15 @@ class Study:
         common = rows.groupby("training")["epoch"].max().min()
         after = rows[rows["epoch"] == common].set_index("training")["val_accuracy"]
         return [float(value) for value in after.fillna(0.0).loc[list(trainings)]]
+
+    @cached_property
+    def pairs_by_name(self) -> dict[str, dict[str, Any]]:
+        """All pairs of all cases (:func:`lrrt.analysis.divergence.pairs_of`)."""
+        return {
+            name: pair
+            for case, found in self.pairs.items()
+            for name, pair in pairs_of(case, found).items()
+        }
 
     @cached_property
     def swapped(self) -> pd.DataFrame:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
-from lrrt.analysis.divergence import pairs_of
 from lrrt.analysis.evidence import STEEPEST
 from lrrt.report import style
 from lrrt.report.study import StudyData
@@ -42,13 +41,12 @@ BARS = (
 def pair_table(data: StudyData) -> pd.DataFrame:
     """One row per pair of runs A and B that the divergence stage chose."""
     rows = []
-    for case, found in data.pairs.items():
-        for name, pair in pairs_of(case, found).items():
-            row = {"pair": name, "gap_decades": pair["gap_decades"], "disjoint": pair["disjoint"]}
-            for letter in "AB":
-                for key in ("run", "weights_seed", "order_seed", "min_lr", "max_lr"):
-                    row[f"{letter}_{key}"] = pair[letter][key]
-            rows.append(row)
+    for name, pair in data.pairs_by_name.items():
+        row = {"pair": name, "gap_decades": pair["gap_decades"], "disjoint": pair["disjoint"]}
+        for letter in "AB":
+            for key in ("run", "weights_seed", "order_seed", "min_lr", "max_lr"):
+                row[f"{letter}_{key}"] = pair[letter][key]
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
