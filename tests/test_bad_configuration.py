@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import datetime
 import os
+import re
 import string
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -75,7 +76,7 @@ def refusal(values: Any) -> str:
         from_mapping(values)
     message = str(caught.value)
     assert message.isprintable() and len(message) < 1000
-    assert " is not allowed; " in message and message.split("is not allowed; ")[1].strip()
+    assert re.match(r"[^ ]+: expected .+, got .", message)
     return message
 
 
@@ -119,34 +120,34 @@ def test_every_key_has_cases():
 
 
 DEEP = [
-    (("modle",), 1, "modle: 1"),
-    (("model", "dept"), 8, "no such key, but one of: name, depth, width"),
+    (("modle",), 1, "modle: expected a key of params.yaml ... did you mean model?"),
+    (("model", "dept"), 8, "model.dept: expected a key of model (name, depth, width), got 'dept'; did you mean depth?"),
     (("model",), None, "a section with the keys"),
-    (("protocols",), {1: {}}, "protocols: 1"),
-    (("protocols",), {}, "study.protocols: 'p'"),
-    (("protocols", "../up"), {}, "protocols: '../up'"),
-    (("protocols", "a-b"), {}, "protocols: 'a-b'"),  # names are joined by hyphens
-    (("protocols", "a.b"), {}, "protocols: 'a.b'"),  # and dots part DVC's parameters
-    (("protocols", "<script>"), {}, "protocols: '<script>'"),
+    (("protocols",), {1: {}}, "protocols: expected ... got 1"),
+    (("protocols",), {}, "study.protocols: expected ... got 'p'"),
+    (("protocols", "../up"), {}, "protocols: expected ... got '../up'"),
+    (("protocols", "a-b"), {}, "protocols: expected ... got 'a-b'"),  # names are joined by hyphens
+    (("protocols", "a.b"), {}, "protocols: expected ... got 'a.b'"),  # and dots part DVC's parameters
+    (("protocols", "<script>"), {}, "protocols: expected ... got '<script>'"),
     (("protocols", "a" * 65), {}, "1 to 64 letters"),
-    (("protocols", "\u00e9"), {}, "protocols: '\u00e9'"),
-    (("sweeps", ""), {}, "sweeps: ''"),
-    (("sweeps", "x y"), {}, "sweeps: 'x y'"),
-    (("study", "name"), "..", "study.name: '..'"),
-    (("study", "name"), "a/b", "study.name: 'a/b'"),
-    (("study", "name"), "-rf", "study.name: '-rf'"),
+    (("protocols", "\u00e9"), {}, "protocols: expected ... got '\u00e9'"),
+    (("sweeps", ""), {}, "sweeps: expected ... got ''"),
+    (("sweeps", "x y"), {}, "sweeps: expected ... got 'x y'"),
+    (("study", "name"), "..", "study.name: expected ... got '..'"),
+    (("study", "name"), "a/b", "study.name: expected ... got 'a/b'"),
+    (("study", "name"), "-rf", "study.name: expected ... got '-rf'"),
     (("study", "name"), "s" * 65, "study.name"),
     (("study", "name"), "\u0661", "study.name"),  # a digit, elsewhere
     (("study", "backends"), ["torch", "torch"], "none twice"),
     (("study", "backends"), ["os"], "one of: keras, torch"),
-    (("study", "sweeps"), ["order"], "study.sweeps: 'order'"),
+    (("study", "sweeps"), ["order"], "study.sweeps: expected ... got 'order'"),
     (("study", "name"), "${study.name}", "Recursive interpolation"),
     (("model", "depth"), 9, "6n + 2"),
     (("model", "depth"), 6 * 2**61 + 2, "1202"),
     (("model", "width"), 12, "a multiple of 8"),
     (("data", "train_images"), 9, "from 10 to 1000000"),
-    (("data",), {"name": "cifar10", "train_images": 50_001}, "data.train_images: 50001"),
-    (("data", "path"), "x", "null: digits are made without a file"),
+    (("data",), {"name": "cifar10", "train_images": 50_001}, "data.train_images: expected ... got 50001"),
+    (("data", "path"), "x", "null: expected ... got digits are made without a file"),
     (("data", "seed"), 2**63, "from 0 to 9223372036854775807"),
     (("data", "seed"), datetime.date(2020, 1, 1), "datetime.date"),
     (("sweep", "batch_size"), 12801, "from 1 to 12800"),
@@ -159,21 +160,21 @@ DEEP = [
     (("protocols", "p", "momentum"), 1, "from 0 to 0.9999"),
     (("protocols", "p", "batch_norm_momentum"), 1.01, "from 0 to 1"),
     (("protocols", "p", "gradient_clip"), 0, "from 1e-30 to 1e+30"),
-    (("divergence", "cases"), [{}], "divergence.cases[0]: {} is not allowed; a section that has"),
+    (("divergence", "cases"), [{}], "divergence.cases[0]: expected a section that has ... got {}"),
     (("divergence", "cases"), [["torch", "p"]], "a section with the keys case, pairs, swaps"),
-    (("divergence", "cases"), [{"case": "torch-p"}] * 2, "cases[1].case: 'torch-p' is not allowed"),
+    (("divergence", "cases"), [{"case": "torch-p"}] * 2, "cases[1].case: expected ... got 'torch-p'"),
     (("divergence", "cases"), [{"case": "keras-p"}], "<protocol>, none twice, of: torch-p"),
-    (("divergence", "cases"), [{"case": "torch-q"}], "cases[0].case: 'torch-q' is not allowed"),
-    (("divergence", "cases"), [{"case": "torch-p", "pairs": 0}], "cases[0].pairs: 0 is not"),
+    (("divergence", "cases"), [{"case": "torch-q"}], "cases[0].case: expected ... got 'torch-q'"),
+    (("divergence", "cases"), [{"case": "torch-p", "pairs": 0}], "cases[0].pairs: expected ... got 0"),
     (("divergence", "cases"), [{"case": "torch-p", "swaps": 2}], "to divergence.cases[0].pairs ="),
     (("divergence", "cases"), [{"case": "torch-p", "pairs": 2, "grids": 3}], "cases[0].pairs = 2"),
-    (("divergence", "cases"), [{"case": "torch-p", "grids": -1}], "cases[0].grids: -1"),
-    (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: 1"),
+    (("divergence", "cases"), [{"case": "torch-p", "grids": -1}], "cases[0].grids: expected ... got -1"),
+    (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: expected ... got 1"),
     (("protocols", "p", "home"), "keras", "divergence.cases without torch-p"),
     (("divergence", "policies"), ["os"], "one_cycle"),
     (("divergence", "policies"), ["constant"], "constant is trained in any case"),
     (("divergence", "policies"), ["one_cycle", "one_cycle"], "none twice"),
-    (("divergence", "reference_lr"), 0, "divergence.reference_lr: 0.0"),
+    (("divergence", "reference_lr"), 0, "divergence.reference_lr: expected ... got 0.0"),
     (("instrument", "steps"), [50, 60, 50], "each once (these are: 50, 60, 50)"),
     (("instrument", "shapes"), ["linear", "linear"], "each once (these are: linear, linear)"),
     (("instrument", "ranges"), [[1e-5, 10], [1.0000001e-5, 10.0]], "1e-05 to 10, 1e-05 to 10"),
@@ -187,7 +188,8 @@ DEEP = [
 
 @pytest.mark.parametrize("path, value, part", DEEP)
 def test_impossible_values_are_named_in_one_line(path, value, part):
-    assert part in refusal(changed((path, value)))
+    message = refusal(changed((path, value)))
+    assert all(piece in message for piece in part.split(" ... "))
 
 
 @pytest.mark.parametrize("section, settings", [
@@ -204,7 +206,9 @@ def test_a_section_with_runs_needs_the_weights_sweep(section, settings, sweeps):
     from_mapping(values)
     message = refusal(values | {section: settings})
     assert (
-        message.startswith("study.sweeps: ['other']") and f"'weights', which {section}" in message
+        message.startswith("study.sweeps: expected")
+        and f"'weights', which {section}" in message
+        and message.endswith("got ['other']")
     )
 
 

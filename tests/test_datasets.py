@@ -209,7 +209,7 @@ def test_no_source_digit_is_on_both_sides():
 
 
 def test_digits_take_no_path():
-    with pytest.raises(InputError, match="data.path: '/data' is not allowed"):
+    with pytest.raises(InputError, match="data.path: expected .*, got '/data'"):
         load(DataConfig("digits", path="/data"))
 
 
@@ -336,7 +336,7 @@ def test_missing_files_are_named(few, tmp_path):
 
 def test_too_many_images_and_too_large_files(few, tmp_path, monkeypatch):
     assert refusal(cifar(tmp_path, train=51)) == (
-        "data.train_images: 51 is not allowed; at most 50, all of them"
+        "data.train_images: expected at most 50, all of them, got 51"
     )
     write_parquet(tmp_path)
     monkeypatch.setattr(cifar10, "LARGEST_FILE", 1000)

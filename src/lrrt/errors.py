@@ -17,14 +17,18 @@ REFUSED = {
 
 
 class InputError(ValueError):
-    """Bad input: one line that names the key, the value, and what is allowed."""
+    """Bad input, in one line: ``key: expected EXPECTED, got VALUE``.
 
-    def __init__(self, key: str, value: object, allowed: str):
-        self.key, self.value, self.allowed = key, value, allowed
+    What follows ``"; "`` in ``expected`` (why, or what would help) is said after the value.
+    """
+
+    def __init__(self, key: str, value: object, expected: str):
+        self.key, self.value, self.expected = key, value, expected
         shown = repr(value)
         if len(shown) > LONGEST_VALUE:
             shown = f"{shown[: LONGEST_VALUE - 3]}..."
-        line = f"{key}: {shown} is not allowed; {allowed}"
+        wanted, separator, explanation = expected.partition("; ")
+        line = f"{key}: expected {wanted}, got {shown}{separator}{explanation}"
         # Nor may a name from a file move the cursor of a terminal, or fail to be printed.
         super().__init__("".join(c if c.isprintable() else " " for c in line))
 

@@ -1,6 +1,8 @@
 """From ``params.yaml``, or any mapping, to a checked :class:`Config`."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -47,7 +49,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         for name, part in value.items():
             inner = f"{key}.{name}" if key else str(name)
             if name not in known:
-                raise InputError(inner, part, f"no such key, but one of: {', '.join(known)}")
+                raise InputError(inner, name, _one_of_keys(key or "params.yaml", name, known))
             parts[name] = _typed(inner, part, known[name])
         for part in fields(kind):
             if part.name not in parts and part.default is part.default_factory is MISSING:
@@ -72,6 +74,13 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if converted is None:
         raise InputError(key, value, allowed + (" or null" if NoneType in options else ""))
     return converted
+
+
+def _one_of_keys(section: str, name: object, known: Iterable[str]) -> str:
+    """What an :class:`InputError` expects in the place of the unknown key ``name``."""
+    close = difflib.get_close_matches(str(name), known, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"a key of {section} ({', '.join(known)}){hint}"
 
 
 def _at(values: Any, key: str) -> Any:

@@ -179,7 +179,7 @@ def _check_scale(config: Config, prefix: str, settings: Any) -> None:
     try:
         network.validate(replace(config.model, depth=settings.depth))
     except InputError as error:
-        raise InputError(f"{prefix}.depth", settings.depth, error.allowed) from None
+        raise InputError(f"{prefix}.depth", settings.depth, error.expected) from None
 
 
 def _validate_probed(config: Config, prefix: str, settings: Any) -> None:
