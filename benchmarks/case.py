@@ -20,11 +20,16 @@ START, END = 1e-4, 1e-2  # learning rates that move the loss and keep it stable
 PROTOCOLS = {
     "torch": ProtocolConfig(dense_bias="zero"),
     "keras": ProtocolConfig(
-        dense_bias="zero", padding="same", batch_norm_momentum=0.99, batch_norm_epsilon=1e-3,
-        batch_norm_unbiased=False, momentum_form="lr_inside", normalise=False,
+        dense_bias="zero",
+        padding="same",
+        batch_norm_momentum=0.99,
+        batch_norm_epsilon=1e-3,
+        batch_norm_unbiased=False,
+        momentum_form="lr_inside",
+        normalise=False,
         augmentation="shift",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,16 @@ class Case:
 
     def spec(self, data_digest: str) -> RunSpec:
         return RunSpec(
-            "range_test", self.framework, self.protocol, ModelConfig(depth=self.depth),
-            data_digest, 0, 0, self.batch, self.steps,
-        )  # fmt: skip
+            "range_test",
+            self.framework,
+            self.protocol,
+            ModelConfig(depth=self.depth),
+            data_digest,
+            0,
+            0,
+            self.batch,
+            self.steps,
+        )
 
     def dataset(self, test_images: int = 10) -> Dataset:
         """Random pixels: what an image shows does not change what a step costs."""

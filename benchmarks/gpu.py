@@ -93,9 +93,12 @@ class Contest:
         finder = LRFinder(model, optimiser, criterion, device=self.device)
         loader = DataLoader(TensorDataset(self.images, self.labels), batch_size=self.case.batch)
         finder.range_test(
-            loader, end_lr=float(self.case.lrs[-1]), num_iter=self.case.steps, smooth_f=0,
+            loader,
+            end_lr=float(self.case.lrs[-1]),
+            num_iter=self.case.steps,
+            smooth_f=0,
             diverge_th=1e9,
-        )  # fmt: skip
+        )
         return [float(loss) for loss in criterion.notes.losses]
 
     def _parts(self, precision: str):
@@ -183,11 +186,16 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--cases", nargs="+", metavar="DEPTH,BATCH,STEPS,PRECISION",
+        "--cases",
+        nargs="+",
+        metavar="DEPTH,BATCH,STEPS,PRECISION",
         default=[
-            "56,512,98,tfloat32", "56,512,98,bfloat16", "20,128,98,tfloat32", "20,128,98,float32",
+            "56,512,98,tfloat32",
+            "56,512,98,bfloat16",
+            "20,128,98,tfloat32",
+            "20,128,98,float32",
         ],
-    )  # fmt: skip
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu")
     options = parser.parse_args()
     if options.device == "cpu":

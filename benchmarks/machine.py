@@ -8,9 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    "lrrt", "torch", "keras", "tensorflow", "numpy", "torch-lr-finder", "fastai",
-    "pytorch-lightning", "ray", "submitit", "dvc",
-)  # fmt: skip
+    "lrrt",
+    "torch",
+    "keras",
+    "tensorflow",
+    "numpy",
+    "torch-lr-finder",
+    "fastai",
+    "pytorch-lightning",
+    "ray",
+    "submitit",
+    "dvc",
+)
 
 
 def describe() -> dict:

@@ -71,9 +71,11 @@ def medians(code: str, *arguments: str, variables: dict[str, str]) -> list[float
     rows = []
     for _ in range(REPEATS):
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
             env=os.environ | variables,
-        )  # fmt: skip
+        )
         if done.returncode:
             raise RuntimeError(done.stderr)
         rows.append(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -63,9 +63,16 @@ CONTESTANTS = {
     ),
     "keras_fit": Contestant("Keras fit, callback", "tensorflow", "fit", "keras"),
     "keras_loop": Contestant("plain Keras loop", "tensorflow", "loop", "keras"),
-    "floor": Contestant("convolution kernels", "floor", "kernels", processes=CORES, threads=1,
-                        ours=True, exact=False),
-}  # fmt: skip
+    "floor": Contestant(
+        "convolution kernels",
+        "floor",
+        "kernels",
+        processes=CORES,
+        threads=1,
+        ours=True,
+        exact=False,
+    ),
+}
 
 
 def carry_out(contestant: Contestant, case: Case, python: str, folder: Path) -> list[dict]:
@@ -80,11 +87,13 @@ def carry_out(contestant: Contestant, case: Case, python: str, folder: Path) -> 
     command = [python, str(HERE / "contest.py"), contestant.module, contestant.function]
     processes = [
         subprocess.Popen(
-            [*command, json.dumps(asdict(case)), str(output)], env=variables,
-            stdout=subprocess.DEVNULL, stderr=open(output.with_suffix(".log"), "w"),
+            [*command, json.dumps(asdict(case)), str(output)],
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=open(output.with_suffix(".log"), "w"),
         )
         for output in outputs
-    ]  # fmt: skip
+    ]
     for process, output in zip(processes, outputs, strict=True):
         if process.wait():
             log = output.with_suffix(".log").read_text().strip().splitlines()
@@ -163,9 +172,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--python", default=sys.executable, help="one that has the peers")
     parser.add_argument(
-        "--peer-threads", type=int, default=CORES,
+        "--peer-threads",
+        type=int,
+        default=CORES,
         help="1: all on one thread, so that CPU seconds compare on a machine that is not quiet",
-    )  # fmt: skip
+    )
     parser.add_argument("--note", default="", help="recorded with the results")
     options = parser.parse_args()
     if options.steps < 6:
@@ -223,10 +234,14 @@ def main() -> None:
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     record = {
-        "case": size, "rounds": options.rounds, "peer_threads": options.peer_threads,
-        "note": options.note, "before": before,
-        "after": describe(), "results": results,
-    }  # fmt: skip
+        "case": size,
+        "rounds": options.rounds,
+        "peer_threads": options.peer_threads,
+        "note": options.note,
+        "before": before,
+        "after": describe(),
+        "results": results,
+    }
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / f"{name}.md").write_text(table(results, size))
     print(table(results, size))

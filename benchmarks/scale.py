@@ -33,9 +33,12 @@ def config_of(runs: int):
     import yaml
 
     overrides = [
-        f"sweep.runs={runs}", f"sweep.crossed_runs={runs}", "sweep.batch_size=10",
-        "data.train_images=1000", "data.test_images=100",
-    ]  # fmt: skip
+        f"sweep.runs={runs}",
+        f"sweep.crossed_runs={runs}",
+        "sweep.batch_size=10",
+        "data.train_images=1000",
+        "data.test_images=100",
+    ]
     return from_mapping(yaml.safe_load(composed_yaml(HERE.parent / "conf", overrides)))
 
 

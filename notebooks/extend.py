@@ -141,10 +141,16 @@ protocol = ProtocolConfig(augmentation="none", flip=False, ramp=RampConfig(end=1
 
 def range_test(seed):
     spec = RunSpec(
-        kind="range_test", backend="torch", protocol=protocol,
-        model=ModelConfig(name="plain", depth=3, width=8), data_digest=dataset.digest,
-        weights_seed=seed, order_seed=seed, batch_size=32, steps=60,
-    )  # fmt: skip
+        kind="range_test",
+        backend="torch",
+        protocol=protocol,
+        model=ModelConfig(name="plain", depth=3, width=8),
+        data_digest=dataset.digest,
+        weights_seed=seed,
+        order_seed=seed,
+        batch_size=32,
+        steps=60,
+    )
     return lrrt.Curve(**execute(spec, dataset).arrays)
 
 

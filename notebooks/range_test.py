@@ -56,10 +56,11 @@ def initial_weights(seed):
     random = np.random.default_rng(seed)
     shapes = {"w1": (64, 64), "b1": (64,), "w2": (64, 10), "b2": (10,)}
     weights = {
-        name: random.uniform(-1, 1, shape) * np.sqrt(6 / shape[0]) if name[0] == "w"
+        name: random.uniform(-1, 1, shape) * np.sqrt(6 / shape[0])
+        if name[0] == "w"
         else np.zeros(shape)
         for name, shape in shapes.items()
-    }  # fmt: skip
+    }
     return weights, {name: np.zeros(shape) for name, shape in shapes.items()}
 
 
@@ -76,8 +77,11 @@ def step(weights, velocity, x, y, lr, momentum=0.9):
     error /= len(y)
     back = (error @ weights["w2"].T) * (hidden > 0)
     gradients = {
-        "w1": x.T @ back, "b1": back.sum(0), "w2": active.T @ error, "b2": error.sum(0),
-    }  # fmt: skip
+        "w1": x.T @ back,
+        "b1": back.sum(0),
+        "w2": active.T @ error,
+        "b2": error.sum(0),
+    }
     for name, gradient in gradients.items():
         velocity[name] = momentum * velocity[name] + gradient
         weights[name] -= lr * velocity[name]
@@ -168,8 +172,13 @@ with style.applied():
     top = style.loss_axis(ax, [curve[0] for curve in curves])
     for curve in curves:
         ax.plot(lrs, style.below(ema(curve), top), color=style.TRAIN_COLOUR, alpha=0.5, linewidth=1)
-    style.dots(ax, maxima, np.full(len(maxima), 0.03 * top), [f"{m:.3g}" for m in maxima],
-               color=style.VALIDATION_COLOUR)  # fmt: skip
+    style.dots(
+        ax,
+        maxima,
+        np.full(len(maxima), 0.03 * top),
+        [f"{m:.3g}" for m in maxima],
+        color=style.VALIDATION_COLOUR,
+    )
     style.log_axis(ax)
     ax.set(ylabel="smoothed loss of 20 runs (nats)", xlim=(lrs[0], lrs[-1]))
     display(Image(style.png(figure, dpi=90)))

@@ -36,9 +36,16 @@ def over(backend: str, runs: int) -> list[float]:
     half = np.full(3, 0.5)
     dataset = Dataset(images, labels, images, labels, half, half, tuple("0123456789"), "")
     spec = RunSpec(
-        "range_test", backend, ProtocolConfig(ramp=RampConfig(steps=10)),
-        ModelConfig(depth=8, width=8), dataset.digest, 0, 0, 16, 10,
-    )  # fmt: skip
+        "range_test",
+        backend,
+        ProtocolConfig(ramp=RampConfig(steps=10)),
+        ModelConfig(depth=8, width=8),
+        dataset.digest,
+        0,
+        0,
+        16,
+        10,
+    )
     found = []
     for seed in range(runs):
         execute(dataclasses.replace(spec, weights_seed=seed, order_seed=seed), dataset)
@@ -51,9 +58,13 @@ def measured(backend: str, runs: int) -> dict:
     command = [sys.executable, "-m", "reliability.memory", backend, str(runs)]
     environment = os.environ | worker_variables(backend, "cpu", 1)
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True,
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
         cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+    )
     mib = json.loads(done.stdout.splitlines()[-1])
     return {"runs": runs, "first": mib[0], "warm": mib[min(WARM, runs) - 1], "last": mib[-1]}
 

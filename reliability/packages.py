@@ -22,10 +22,22 @@ KINDS = {
     "copyleft": ("AGPL", "GPL", "General Public"),  # not the lesser one, which is looked for first
     "weak copyleft": ("LGPL", "Lesser General Public", "MPL", "Mozilla", "EPL", "Eclipse"),
     "permissive": (
-        "MIT", "BSD", "Apache", "ISC", "PSF", "Python Software", "Unlicense", "HPND", "Zlib",
-        "0BSD", "CC0", "Public Domain", "Historical Permission", "Zope",
+        "MIT",
+        "BSD",
+        "Apache",
+        "ISC",
+        "PSF",
+        "Python Software",
+        "Unlicense",
+        "HPND",
+        "Zlib",
+        "0BSD",
+        "CC0",
+        "Public Domain",
+        "Historical Permission",
+        "Zope",
     ),
-}  # fmt: skip
+}
 
 
 def closure(name: str = "lrrt", extras: tuple[str, ...] = EXTRAS) -> dict[str, str]:

@@ -54,12 +54,17 @@ def configuration(found: dict) -> str:
 **{sum(tried.values())} bad or odd configurations tried over {found["keys"]} keys.** Each was
 refused in one line that names key, value and what is allowed, with nothing written, or can be run.
 
-{table(["cases", "number"], [
-    ["wrong values of each key, by hand", found["wrong"]],
-    ["impossible values and combinations, by hand", found["impossible"]],
-    ["overrides that Hydra refuses, by hand", found["through Hydra"]],
-    ["generated (Hypothesis), up to", found["generated"]],
-])}"""  # fmt: skip
+{
+        table(
+            ["cases", "number"],
+            [
+                ["wrong values of each key, by hand", found["wrong"]],
+                ["impossible values and combinations, by hand", found["impossible"]],
+                ["overrides that Hydra refuses, by hand", found["through Hydra"]],
+                ["generated (Hypothesis), up to", found["generated"]],
+            ],
+        )
+    }"""
 
 
 def tests(found: dict, about: dict[str, str]) -> str:

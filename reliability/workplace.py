@@ -19,9 +19,16 @@ ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
 STAGES = ("data", "sweep", "suggest", "divergence", "report")  # those of tests/test_faults.py
 ALL_STAGES = (  # those of `python -m reliability`
-    "data", "sweep", "suggest", "attribution", "variance", "instrument", "mechanism", "divergence",
+    "data",
+    "sweep",
+    "suggest",
+    "attribution",
+    "variance",
+    "instrument",
+    "mechanism",
+    "divergence",
     "report",
-)  # fmt: skip
+)
 
 
 def params(backend: str, **launcher: Any) -> dict:
@@ -38,21 +45,31 @@ def params(backend: str, **launcher: Any) -> dict:
         "sweep": {"batch_size": 16, "steps": 30},
         "sweeps": {"weights": {"runs": 4, "batch_sizes": [16], "steps": 30}},
         "attribution": {
-            "backend": backend, "start": "p", "end": "q", "factors": ["momentum_form"], "runs": 2,
+            "backend": backend,
+            "start": "p",
+            "end": "q",
+            "factors": ["momentum_form"],
+            "runs": 2,
         },
         "variance": {"backend": backend, "protocols": ["p"], "weights": 2, "orders": 2},
         "instrument": {
-            "backend": backend, "protocols": ["p"], "runs": 1, "steps": [20], "restarts": 2,
+            "backend": backend,
+            "protocols": ["p"],
+            "runs": 1,
+            "steps": [20],
+            "restarts": 2,
             "restart_steps": 10,
         },
         "mechanism": {"protocols": ["p"], "runs": int(backend == "torch"), "points": 2},
         "divergence": {
             "cases": [{"case": f"{backend}-p", "grids": 1}],
-            "epochs": 1, "transfer_epochs": 1, "steps_per_epoch": 3,
+            "epochs": 1,
+            "transfer_epochs": 1,
+            "steps_per_epoch": 3,
         },
         "report": {"dpi": 20, "bootstrap_resamples": 100},
         "launcher": {"workers": 2, **launcher},
-    }  # fmt: skip
+    }
 
 
 def commands() -> dict[str, list[str]]:
@@ -114,9 +131,14 @@ def tree(session: int) -> list[int]:
 def start(command: list[str], folder: Path, **variables: str) -> subprocess.Popen:
     """``command`` in a session of its own; its standard error is readable."""
     return subprocess.Popen(
-        command, cwd=folder, env=environment(**variables), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def kill(process: subprocess.Popen) -> str:

@@ -73,7 +73,8 @@ CASES = {
         optimizer=lambda: keras.optimizers.Adam(
             keras.optimizers.schedules.ExponentialDecay(0.01, 5, 0.9)
         ),
-        data=dataset, options={"validation": arrays(), "batch_size": BATCH, "validate_every": 7},
+        data=dataset,
+        options={"validation": arrays(), "batch_size": BATCH, "validate_every": 7},
     ),
     "unbuilt, metrics, mixed precision": dict(
         network=lambda: network(inputs=False, dtype="mixed_float16"),
@@ -85,18 +86,21 @@ CASES = {
     ),
     "accumulation, several steps at once, amid": dict(
         optimizer=lambda: keras.optimizers.SGD(0.1, 0.9, gradient_accumulation_steps=3),
-        compile={"steps_per_execution": 2}, network=small, amid=True,
+        compile={"steps_per_execution": 2},
+        network=small,
+        amid=True,
     ),
-}  # fmt: skip
+}
 
 
 def trained(case, test):
     """All values after a training, and the curve of the range test before or amid it, if any."""
     keras.utils.set_random_seed(0)
     model = compiled(
-        case.get("optimizer", lambda: None)(), case.get("network", network)(),
+        case.get("optimizer", lambda: None)(),
+        case.get("network", network)(),
         **case.get("compile", {}),
-    )  # fmt: skip
+    )
     data, options, curve = case.get("data", lambda: None)(), case.get("options", {}), None
     given = {"data": arrays(), "batch_size": BATCH} if data is None else {"data": data}
 
@@ -113,8 +117,12 @@ def trained(case, test):
         assert before is None or same(before, values(model))
         assert model.train_function is function and model.steps_per_execution == steps
     history += [fit()]
-    noise = [random.random(), np.random.rand(), float(tf.random.uniform(())),
-             float(keras.random.uniform(()))]  # fmt: skip
+    noise = [
+        random.random(),
+        np.random.rand(),
+        float(tf.random.uniform(())),
+        float(keras.random.uniform(())),
+    ]
     return values(model), history, noise, curve
 
 
@@ -194,12 +202,16 @@ def test_a_loss_or_an_error_is_no_accuracy():
 @pytest.mark.parametrize(
     ("logs", "found"),
     [
-        ("loss accuracy", "accuracy"), ("loss my_acc acc", "acc my_acc"), ("acc_loss loss", ""),
-        ("sparse_top_k_categorical_accuracy binary_accuracy", "binary_accuracy sparse_top_k_"
-         "categorical_accuracy"),
+        ("loss accuracy", "accuracy"),
+        ("loss my_acc acc", "acc my_acc"),
+        ("acc_loss loss", ""),
+        (
+            "sparse_top_k_categorical_accuracy binary_accuracy",
+            "binary_accuracy sparse_top_k_categorical_accuracy",
+        ),
         ("p_accuracy q_accuracy_1 accelerate_mae inaccuracy", "p_accuracy q_accuracy_1"),
     ],
-)  # fmt: skip
+)
 def test_accuracies_are_told_by_their_names(logs, found):
     assert _accuracies(logs.split()) == found.split()
 
@@ -353,10 +365,13 @@ def test_a_look_at_the_data_to_build_the_model_moves_no_shuffling_on(data):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rule": "valley"}, "rule: 'valley'"), ({"stepz": 20}, "option: 'stepz'.*steps"),
-        ({"epochs": 1}, "epochs: 1"), ({"epochs": ()}, "epochs"), ({"steps": 2}, "steps: 2"),
+        ({"rule": "valley"}, "rule: 'valley'"),
+        ({"stepz": 20}, "option: 'stepz'.*steps"),
+        ({"epochs": 1}, "epochs: 1"),
+        ({"epochs": ()}, "epochs"),
+        ({"steps": 2}, "steps: 2"),
     ],
-)  # fmt: skip
+)
 def test_a_callbacks_arguments_are_checked_when_it_is_made(options, words):
     with pytest.raises(InputError, match=words):
         RangeTestCallback(arrays(), BATCH, **options)

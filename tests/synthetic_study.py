@@ -30,9 +30,12 @@ CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
 SMALL = (
-    "sweep.runs=6", "sweep.crossed_runs=3", "sweep.steps=60",
-    "divergence.cases.0.pairs=2", "divergence.cases.1.pairs=2",
-)  # fmt: skip
+    "sweep.runs=6",
+    "sweep.crossed_runs=3",
+    "sweep.steps=60",
+    "divergence.cases.0.pairs=2",
+    "divergence.cases.1.pairs=2",
+)
 
 
 def config(*overrides: str, name: str = "synthetic") -> Config:
@@ -145,14 +148,19 @@ def frames(config: Config) -> dict:
         restart_effects(beside),
     ]
     return {
-        "instrument": pd.concat(sensitivity, ignore_index=True), "instrument_restarts": beside,
+        "instrument": pd.concat(sensitivity, ignore_index=True),
+        "instrument_restarts": beside,
         "mechanism": mechanism(probed, Formulas([probe.spec for probe in probed])),
         "attribution": attribution,
-        "variance": component_table(runs), "variance_runs": runs,
+        "variance": component_table(runs),
+        "variance_runs": runs,
         "variance_spread": spread_table(runs),
-        "curves": curves, "suggestions": suggestions, "trainings": trainings,
-        "outcomes": outcome_table(trainings, 10), "pairs": chosen,
-    }  # fmt: skip
+        "curves": curves,
+        "suggestions": suggestions,
+        "trainings": trainings,
+        "outcomes": outcome_table(trainings, 10),
+        "pairs": chosen,
+    }
 
 
 def write(root: Path, config: Config) -> None:
@@ -166,10 +174,13 @@ def write(root: Path, config: Config) -> None:
         made[name].to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "pairs.json").write_text(json.dumps(made["pairs"]))
     described = {
-        "name": config.data.name, "description": "Made from formulas; not a measurement.",
-        "digest": DIGEST, "images": {"train": 100, "test": 50}, "classes": list("0123456789"),
+        "name": config.data.name,
+        "description": "Made from formulas; not a measurement.",
+        "digest": DIGEST,
+        "images": {"train": 100, "test": 50},
+        "classes": list("0123456789"),
         "sources": {},
-    }  # fmt: skip
+    }
     (folder / "dataset.json").write_text(json.dumps(described))
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), "white").save(picture, "PNG")

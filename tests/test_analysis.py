@@ -54,10 +54,18 @@ def curve_rows(losses, case=FASTAI, sweep="weights", batch_sizes=None, **columns
         lr = np.geomspace(LRS[0], LRS[-1], len(loss))
         part = pd.DataFrame({"lr": lr, "loss": loss, "step": range(len(loss))})
         part = part.assign(
-            run=f"run{seed}", backend=case[0], protocol=case[1], sweep=sweep, weights_seed=seed,
-            order_seed=seed, batch_size=batch_sizes[seed] if batch_sizes else 64, penalty=0.0,
-            grad_norm=1.0, val_loss=np.nan, val_accuracy=np.nan,
-        ).assign(**columns)  # fmt: skip
+            run=f"run{seed}",
+            backend=case[0],
+            protocol=case[1],
+            sweep=sweep,
+            weights_seed=seed,
+            order_seed=seed,
+            batch_size=batch_sizes[seed] if batch_sizes else 64,
+            penalty=0.0,
+            grad_norm=1.0,
+            val_loss=np.nan,
+            val_accuracy=np.nan,
+        ).assign(**columns)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
@@ -65,10 +73,22 @@ def curve_rows(losses, case=FASTAI, sweep="weights", batch_sizes=None, **columns
 def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fallback=False):
     """A suggestion table with the own rule's range of each run."""
     rows = [
-        (f"run{seed}", *case, sweep, seed, seed, batch_sizes[seed] if batch_sizes else 64, case[1],
-         low, high, fallback, "", None)
+        (
+            f"run{seed}",
+            *case,
+            sweep,
+            seed,
+            seed,
+            batch_sizes[seed] if batch_sizes else 64,
+            case[1],
+            low,
+            high,
+            fallback,
+            "",
+            None,
+        )
         for seed, (low, high) in enumerate(ranges)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
 
 
@@ -78,13 +98,16 @@ def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fall
 def test_suggestions_are_those_of_each_rule_on_what_the_protocol_records():
     keras = dataclasses.replace(
         PROTOCOLS["blog_keras"],
-        ramp=RampConfig(pairing="after"), weight_decay=WeightDecayConfig(kind="l2", recorded=True),
-    )  # fmt: skip
-    curves = pd.concat([
-        curve_rows([curve(1e-2), curve(1e-1)]),
-        curve_rows([curve(1.0)], KERAS, penalty=5.0),
-        curve_rows([curve(1e-2)], sweep="order"),  # the same run in another sweep
-    ]).sample(frac=1, random_state=0)  # fmt: skip
+        ramp=RampConfig(pairing="after"),
+        weight_decay=WeightDecayConfig(kind="l2", recorded=True),
+    )
+    curves = pd.concat(
+        [
+            curve_rows([curve(1e-2), curve(1e-1)]),
+            curve_rows([curve(1.0)], KERAS, penalty=5.0),
+            curve_rows([curve(1e-2)], sweep="order"),  # the same run in another sweep
+        ]
+    ).sample(frac=1, random_state=0)
     table = suggestion_table(curves, PROTOCOLS | {"blog_keras": keras})
     rules = plugins.names("lrrt.core.rules")
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == SUGGESTION_TYPES
@@ -181,20 +204,26 @@ def test_published_table():
 
 
 def test_published_comparison():
-    suggestions = pd.concat([
-        suggestion_rows([(5e-4, 0.4)] * 3),  # both inside
-        suggestion_rows([(6e-4, 2.0)] * 3, sweep="order"),  # no bar; above the bar
-        suggestion_rows([(5e-4, 0.4)] * 3, KERAS),  # both below
-        suggestion_rows([(math.nan, math.nan)], KERAS, sweep="order"),
-    ])  # fmt: skip
+    suggestions = pd.concat(
+        [
+            suggestion_rows([(5e-4, 0.4)] * 3),  # both inside
+            suggestion_rows([(6e-4, 2.0)] * 3, sweep="order"),  # no bar; above the bar
+            suggestion_rows([(5e-4, 0.4)] * 3, KERAS),  # both below
+            suggestion_rows([(math.nan, math.nan)], KERAS, sweep="order"),
+        ]
+    )
     table = dispersion.published_comparison(suggestions, PROTOCOLS)
     inside = table.set_index(["backend", "sweep", "quantity"])["inside"].to_dict()
     assert inside == {
-        ("keras", "weights", "min_lr"): False, ("keras", "weights", "max_lr"): True,
-        ("keras", "order", "min_lr"): None, ("keras", "order", "max_lr"): None,
-        ("torch", "weights", "min_lr"): True, ("torch", "weights", "max_lr"): True,
-        ("torch", "order", "min_lr"): None, ("torch", "order", "max_lr"): False,
-    }  # fmt: skip
+        ("keras", "weights", "min_lr"): False,
+        ("keras", "weights", "max_lr"): True,
+        ("keras", "order", "min_lr"): None,
+        ("keras", "order", "max_lr"): None,
+        ("torch", "weights", "min_lr"): True,
+        ("torch", "weights", "max_lr"): True,
+        ("torch", "order", "min_lr"): None,
+        ("torch", "order", "max_lr"): False,
+    }
     assert table.loc[0, "published_median"] == 0.102
 
 
@@ -283,18 +312,21 @@ def study(config_: Config | None = None, **frames) -> Study:
     return Study(**(EMPTY | lists), config=config_ or config())
 
 
-@pytest.mark.parametrize("change, expected", [
-    ({}, True),
-    ({"model.depth": 20}, False),
-    ({"data.name": "digits"}, False),
-    ({"sweep.batch_size": 256}, False),
-    ({"sweep.steps": 97}, False),  # of fastai's, too
-    ({"sweep.steps": 97, "study.protocols": ["blog_keras"]}, True),
-    ({"protocols.blog_keras.ramp.steps": 50}, False),
-    ({"protocols.blog_keras.ramp.steps": 97}, True),
-    ({"protocols.blog_fastai.ramp.steps": None}, False),
-    ({"protocols.blog_fastai.ramp.steps": None, "study.protocols": ["blog_keras"]}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({}, True),
+        ({"model.depth": 20}, False),
+        ({"data.name": "digits"}, False),
+        ({"sweep.batch_size": 256}, False),
+        ({"sweep.steps": 97}, False),  # of fastai's, too
+        ({"sweep.steps": 97, "study.protocols": ["blog_keras"]}, True),
+        ({"protocols.blog_keras.ramp.steps": 50}, False),
+        ({"protocols.blog_keras.ramp.steps": 97}, True),
+        ({"protocols.blog_fastai.ramp.steps": None}, False),
+        ({"protocols.blog_fastai.ramp.steps": None, "study.protocols": ["blog_keras"]}, True),
+    ],
+)
 def test_the_scale_of_the_post(change, expected):
     values = OmegaConf.load(Path(__file__).parents[1] / "reports" / "blog" / "params.yaml")
     for key, value in change.items():
@@ -308,12 +340,24 @@ def trained(*cells: dict) -> dict[str, pd.DataFrame]:
     outcomes, trainings = [], []
     for number, given in enumerate(cells):
         cell = {
-            "training": f"t{number}", "pair": "torch-blog_fastai", "backend": "torch",
-            "protocol": "blog_fastai", "weights_seed": 0, "order_seed": 0, "batch_size": 64,
-            "weights": "B", "lr_of": "A", "lr_kind": "max", "weights_from": "",
-            "policy": "constant", "lr": 1.0, "run": f"r{number}", "outcome": "trains",
-            "val_loss": [1.0], "val_accuracy": [0.5],
-        } | given  # fmt: skip
+            "training": f"t{number}",
+            "pair": "torch-blog_fastai",
+            "backend": "torch",
+            "protocol": "blog_fastai",
+            "weights_seed": 0,
+            "order_seed": 0,
+            "batch_size": 64,
+            "weights": "B",
+            "lr_of": "A",
+            "lr_kind": "max",
+            "weights_from": "",
+            "policy": "constant",
+            "lr": 1.0,
+            "run": f"r{number}",
+            "outcome": "trains",
+            "val_loss": [1.0],
+            "val_accuracy": [0.5],
+        } | given
         losses, accuracies = cell.pop("val_loss"), cell.pop("val_accuracy")
         counts = {"epochs": len(losses), "compared_epochs": 1}
         outcomes.append({"compared_outcome": cell["outcome"], "reason": ""} | counts | cell)
@@ -352,10 +396,18 @@ def test_decision_rules_say_the_constants_that_decide(monkeypatch):
     before = judged.decision_rules()
     assert not any(set("{}") & set(rule) for rule in before.values())
     constants = {
-        "PLATEAU_TOLERANCE": 0.3, "DESCENT_SHARE": 0.3, "RISE": 0.3, "NOTHING_ADDED": 0.7,
-        "UNSTEADY": 7, "IMPRACTICAL": 70.0, "MOSTLY_HARMLESS": (0.3, 0.7), "ALL_OVERLAP_RUNS": 70,
-        "LESS_DEPENDENCE": 0.3, "MINIMUM_RUNS": 70, "USUAL_LR": 7.0,
-    }  # fmt: skip
+        "PLATEAU_TOLERANCE": 0.3,
+        "DESCENT_SHARE": 0.3,
+        "RISE": 0.3,
+        "NOTHING_ADDED": 0.7,
+        "UNSTEADY": 7,
+        "IMPRACTICAL": 70.0,
+        "MOSTLY_HARMLESS": (0.3, 0.7),
+        "ALL_OVERLAP_RUNS": 70,
+        "LESS_DEPENDENCE": 0.3,
+        "MINIMUM_RUNS": 70,
+        "USUAL_LR": 7.0,
+    }
     for name, value in constants.items():
         with monkeypatch.context() as patch:
             patch.setattr(judged, name, value)
@@ -373,22 +425,27 @@ def test_claims_are_json_and_the_same_again():
     ]
     curves = [curve_rows([curve()] * 8), curve_rows([curve()] * 6, **batches)]
     frames = {
-        "curves": pd.concat(curves), "suggestions": pd.concat(suggested), "pairs": pairs(True),
-    } | trained({}, {"lr_of": "B"}, {"lr_kind": "min"}, {"lr_kind": "middle"})  # fmt: skip
+        "curves": pd.concat(curves),
+        "suggestions": pd.concat(suggested),
+        "pairs": pairs(True),
+    } | trained({}, {"lr_of": "B"}, {"lr_kind": "min"}, {"lr_kind": "middle"})
     found = judged.claims(study(**frames, seconds={"run0": 1.0}))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert judged.claims(study(**frames, seconds={"run0": 1.0})) == found
     assert all(list(e) == ["claim", "evidence", "verdict", "interval"] for e in found)
 
 
-@pytest.mark.parametrize("losses, expected", [
-    ([curve()] * 8, HOLDS),
-    ([curve(explodes=False)] * 8, DOES_NOT_HOLD),
-    ([curve(floor=2.9)] * 8, DOES_NOT_HOLD),
-    ([curve(2e-6, flat_until=2e-7)] * 8, DOES_NOT_HOLD),  # falls from the start: no plateau
-    ([curve()] * 3 + [curve(explodes=False)] * 3, UNDECIDED),
-    ([np.where(LRS > 1, np.nan, curve())] * 8, HOLDS),  # not finite is an explosion, too
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "losses, expected",
+    [
+        ([curve()] * 8, HOLDS),
+        ([curve(explodes=False)] * 8, DOES_NOT_HOLD),
+        ([curve(floor=2.9)] * 8, DOES_NOT_HOLD),
+        ([curve(2e-6, flat_until=2e-7)] * 8, DOES_NOT_HOLD),  # falls from the start: no plateau
+        ([curve()] * 3 + [curve(explodes=False)] * 3, UNDECIDED),
+        ([np.where(LRS > 1, np.nan, curve())] * 8, HOLDS),  # not finite is an explosion, too
+    ],
+)
 def test_typical_shape(losses, expected):
     frames = {"curves": curve_rows(losses), "suggestions": suggestion_rows(RANGES)}
     assert verdict_of(judged.typical_shape, **frames) == expected
@@ -428,23 +485,32 @@ def test_steepest_descent():
 
 
 def test_steepest_descent_of_a_protocol_that_trains_at_the_first_lr_twice():
-    keras = {"blog_keras": ProtocolConfig(rule="blog_keras", home="keras",
-                                          ramp=RampConfig(pairing="after"))}  # fmt: skip
+    keras = {
+        "blog_keras": ProtocolConfig(
+            rule="blog_keras", home="keras", ramp=RampConfig(pairing="after")
+        )
+    }
     curves = curve_rows([curve()] * 8, KERAS)
     curves["lr"] = np.tile([LRS[0], *LRS[:-1]], 8)
     own = suggestion_rows(RANGES, KERAS)
-    found = judged.steepest_descent(study(
-        config(protocols=PROTOCOLS | keras), curves=curves,
-        suggestions=[own, own.assign(rule="blog_fastai")],
-    ))  # fmt: skip
+    found = judged.steepest_descent(
+        study(
+            config(protocols=PROTOCOLS | keras),
+            curves=curves,
+            suggestions=[own, own.assign(rule="blog_fastai")],
+        )
+    )
     assert found.verdict == HOLDS and "keras with blog_keras: 8 of 8" in found.evidence
 
 
-@pytest.mark.parametrize("max_lr, expected", [
-    (3e-2, HOLDS),  # the raw minimum, 0.1, lies between 0.03 and 0.3
-    (0.5, DOES_NOT_HOLD),  # past the raw minimum even after division
-    (3e-3, DOES_NOT_HOLD),  # the smoothed minimum, 0.03, was not past it
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "max_lr, expected",
+    [
+        (3e-2, HOLDS),  # the raw minimum, 0.1, lies between 0.03 and 0.3
+        (0.5, DOES_NOT_HOLD),  # past the raw minimum even after division
+        (3e-3, DOES_NOT_HOLD),  # the smoothed minimum, 0.03, was not past it
+    ],
+)
 def test_minimum_over_ten(max_lr, expected):
     frames = {
         "curves": curve_rows([curve(0.1)] * 8),
@@ -459,12 +525,15 @@ def spread(decades: float, count: int = 12) -> list[tuple[float, float]]:
     return [(1e-6, 10 ** (decades * value)) for value in z]
 
 
-@pytest.mark.parametrize("new, same, expected", [
-    (spread(0.6), spread(0.1), HOLDS),
-    (spread(0.1), spread(0.6), DOES_NOT_HOLD),
-    (spread(0.3), spread(0.28), UNDECIDED),
-    (spread(0.6, 5), spread(0.1, 5), UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "new, same, expected",
+    [
+        (spread(0.6), spread(0.1), HOLDS),
+        (spread(0.1), spread(0.6), DOES_NOT_HOLD),
+        (spread(0.3), spread(0.28), UNDECIDED),
+        (spread(0.6, 5), spread(0.1, 5), UNDECIDED),
+    ],
+)
 def test_weights_change_suggestion(new, same, expected):
     frames = [suggestion_rows(new), suggestion_rows(same, sweep="order")]
     assert verdict_of(judged.weights_change_suggestion, suggestions=frames) == expected
@@ -481,8 +550,10 @@ def test_one_odd_run_does_not_show_that_weights_change_the_suggestion():
 
 
 def test_the_crossed_design_is_beside_what_weights_change():
-    frames = [suggestion_rows([(1e-6, 10.0**-i) for i in range(8)] * 2, sweep=sweep)
-              for sweep in ("weights", "order")]  # fmt: skip
+    frames = [
+        suggestion_rows([(1e-6, 10.0**-i) for i in range(8)] * 2, sweep=sweep)
+        for sweep in ("weights", "order")
+    ]
     rows = [
         ("weights", "max_lr", 0.5, 36),
         ("weights", "min_lr", 0.9, 36),
@@ -521,13 +592,16 @@ def test_disjoint_ranges():
     assert verdict_of(function, suggestions=suggestion_rows([(1e-4, 1e-2)] * 9)) == UNDECIDED
 
 
-@pytest.mark.parametrize("outcomes, expected", [
-    (["diverged"] * 4 + ["overfits"] * 2, HOLDS),
-    (["trains"] * 4 + ["stalls"] * 2, DOES_NOT_HOLD),
-    (["trains"] * 6 + ["lags"] * 2, UNDECIDED),  # neither harmed nor not
-    (["diverged"] * 6 + ["lags"] * 6, UNDECIDED),
-    (["diverged"], UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "outcomes, expected",
+    [
+        (["diverged"] * 4 + ["overfits"] * 2, HOLDS),
+        (["trains"] * 4 + ["stalls"] * 2, DOES_NOT_HOLD),
+        (["trains"] * 6 + ["lags"] * 2, UNDECIDED),  # neither harmed nor not
+        (["diverged"] * 6 + ["lags"] * 6, UNDECIDED),
+        (["diverged"], UNDECIDED),
+    ],
+)
 def test_transfer_harms(outcomes, expected):
     cells = [
         {"pair": name, "outcome": outcome}
@@ -539,30 +613,40 @@ def test_transfer_harms(outcomes, expected):
     others = [
         {name: value, "outcome": opposite}
         for name, value in (
-            ("weights", "A"), ("lr_kind", "min"), ("policy", "triangular"),
+            ("weights", "A"),
+            ("lr_kind", "min"),
+            ("policy", "triangular"),
             ("weights_from", "keras"),
         )
-    ]  # fmt: skip
+    ]
     frames = trained(*cells, *others)
     assert verdict_of(judged.transfer_harms, pairs=disjoint, **frames) == expected
     overlapping = pairs(*[False] * len(outcomes))
     assert verdict_of(judged.transfer_harms, pairs=overlapping, **frames) == UNDECIDED
 
 
-@pytest.mark.parametrize("own, other, expected", [
-    ([0.3, 0.6], [0.2, 0.5, 0.9], HOLDS),  # compared after the second epoch
-    ([0.3, 0.4], [0.2, 0.5, 0.1], DOES_NOT_HOLD),
-    ([0.3, 0.1], [0.2, math.nan, math.nan], HOLDS),
-    ([0.3, math.nan], [0.2, math.nan, math.nan], UNDECIDED),  # both stopped: a tie
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "own, other, expected",
+    [
+        ([0.3, 0.6], [0.2, 0.5, 0.9], HOLDS),  # compared after the second epoch
+        ([0.3, 0.4], [0.2, 0.5, 0.1], DOES_NOT_HOLD),
+        ([0.3, 0.1], [0.2, math.nan, math.nan], HOLDS),
+        ([0.3, math.nan], [0.2, math.nan, math.nan], UNDECIDED),  # both stopped: a tie
+    ],
+)
 def test_same_weights(own, other, expected):
     cells = [
-        {"pair": name, "weights": weights, "lr_of": lr_of, "val_accuracy": accuracies,
-         "val_loss": [1.0] * len(accuracies)}
+        {
+            "pair": name,
+            "weights": weights,
+            "lr_of": lr_of,
+            "val_accuracy": accuracies,
+            "val_loss": [1.0] * len(accuracies),
+        }
         for name in names(6)
         for weights, both in (("A", "AB"), ("B", "BA"))
         for lr_of, accuracies in zip(both, (own, other), strict=True)
-    ]  # fmt: skip
+    ]
     finding = judged.same_weights(study(**trained(*cells)))
     assert finding.verdict == expected and "Of no pair" not in finding.evidence
     if expected in (HOLDS, DOES_NOT_HOLD):
@@ -586,21 +670,32 @@ def test_same_weights(own, other, expected):
 
 
 def test_torch_is_lower():
-    low, high = (suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
-                 for s, case in ((1.0, FASTAI), (50.0, KERAS)))  # fmt: skip
+    low, high = (
+        suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
+        for s, case in ((1.0, FASTAI), (50.0, KERAS))
+    )
     found = judged.torch_is_lower(study(suggestions=[low, high]))
     assert found.verdict == HOLDS and found.interval == pytest.approx((0.02, 0.02))
-    low, high = (suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
-                 for s, case in ((1.0, KERAS), (50.0, FASTAI)))  # fmt: skip
+    low, high = (
+        suggestion_rows([(s * 1e-4, s * 1e-2)] * 6, case)
+        for s, case in ((1.0, KERAS), (50.0, FASTAI))
+    )
     assert verdict_of(judged.torch_is_lower, suggestions=[low, high]) == DOES_NOT_HOLD
-    few = [suggestion_rows([(s * 1e-4, s * 1e-2)] * 2, case)
-           for s, case in ((1.0, FASTAI), (50.0, KERAS))]  # fmt: skip
+    few = [
+        suggestion_rows([(s * 1e-4, s * 1e-2)] * 2, case)
+        for s, case in ((1.0, FASTAI), (50.0, KERAS))
+    ]
     assert verdict_of(judged.torch_is_lower, suggestions=few) == UNDECIDED
 
 
-@pytest.mark.parametrize("max_lr, count, expected", [
-    (2.0, 6, HOLDS), (0.05, 6, DOES_NOT_HOLD), (2.0, 5, UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "max_lr, count, expected",
+    [
+        (2.0, 6, HOLDS),
+        (0.05, 6, DOES_NOT_HOLD),
+        (2.0, 5, UNDECIDED),
+    ],
+)
 def test_two_against_a_tenth(max_lr, count, expected):
     rows = suggestion_rows([(1e-3, max_lr)] * count, KERAS)
     found = judged.two_against_a_tenth(study(posts_config(), suggestions=rows))
@@ -626,12 +721,15 @@ def test_unsafe_without_smoothing(max_lr, expected):
     assert verdict_of(judged.unsafe_without_smoothing, **frames) == UNDECIDED
 
 
-@pytest.mark.parametrize("seconds, expected", [
-    ({"run0": 2.0, "run1": 4.0, "v0": 99.0}, HOLDS),  # 33 times the median of 2 and 4
-    ({"run0": 2.0, "run1": 4.0, "v0": 29.0}, DOES_NOT_HOLD),
-    ({"run0": 2.0, "v1": 10.0, "v0": 29.0}, UNDECIDED),  # 5 and 14.5
-    ({"run0": 2.0}, UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [
+        ({"run0": 2.0, "run1": 4.0, "v0": 99.0}, HOLDS),  # 33 times the median of 2 and 4
+        ({"run0": 2.0, "run1": 4.0, "v0": 29.0}, DOES_NOT_HOLD),
+        ({"run0": 2.0, "v1": 10.0, "v0": 29.0}, UNDECIDED),  # 5 and 14.5
+        ({"run0": 2.0}, UNDECIDED),
+    ],
+)
 def test_validation_cost(seconds, expected):
     plain = curve_rows([curve()] * 2)
     validated = curve_rows([curve()] * 2, sweep="validation")
@@ -648,9 +746,13 @@ def test_validation_cost(seconds, expected):
     assert found.verdict == UNDECIDED and "No times are kept" in found.evidence
 
 
-@pytest.mark.parametrize("steady, expected", [
-    ({}, UNDECIDED), ({"c": 1.0, "d": 1.1, "w": 8.0}, DOES_NOT_HOLD),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "steady, expected",
+    [
+        ({}, UNDECIDED),
+        ({"c": 1.0, "d": 1.1, "w": 8.0}, DOES_NOT_HOLD),
+    ],
+)
 def test_unsteady_times_decide_nothing_also_beside_steady_ones(steady, expected):
     curves = [
         curve_rows([curve()], case, sweep=sweep, run=run)
@@ -666,11 +768,14 @@ def test_unsteady_times_decide_nothing_also_beside_steady_ones(steady, expected)
     )
 
 
-@pytest.mark.parametrize("outcomes, expected", [
-    (["trains"] * 7 + ["stalls"] * 3, HOLDS),
-    (["diverged"] * 4 + ["trains"] * 4, DOES_NOT_HOLD),
-    (["trains"] * 4, UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "outcomes, expected",
+    [
+        (["trains"] * 7 + ["stalls"] * 3, HOLDS),
+        (["diverged"] * 4 + ["trains"] * 4, DOES_NOT_HOLD),
+        (["trains"] * 4, UNDECIDED),
+    ],
+)
 def test_minimum_is_safe(outcomes, expected):
     cells = [
         {"lr_kind": "min", "outcome": outcome, "pair": name, "weights_seed": seed}
@@ -728,10 +833,15 @@ def test_flattening():
     assert verdict([1.0] * 8, [60] * 8) == UNDECIDED  # nothing flattens
 
 
-@pytest.mark.parametrize("at_max, in_middle, expected", [
-    ("diverged", "trains", HOLDS), ("trains", "overfits", DOES_NOT_HOLD),
-    ("trains", "trains", UNDECIDED), ("diverged", "diverged", UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "at_max, in_middle, expected",
+    [
+        ("diverged", "trains", HOLDS),
+        ("trains", "overfits", DOES_NOT_HOLD),
+        ("trains", "trains", UNDECIDED),
+        ("diverged", "diverged", UNDECIDED),
+    ],
+)
 def test_narrower_is_safer(at_max, in_middle, expected):
     cells = [
         {"pair": name, "lr_kind": kind, "outcome": outcome, "weights_seed": seed}
@@ -744,10 +854,15 @@ def test_narrower_is_safer(at_max, in_middle, expected):
     assert verdict_of(judged.narrower_is_safer, **trained(*both_ranges)) == UNDECIDED  # 4 weights
 
 
-@pytest.mark.parametrize("by_policy, expected", [
-    ((0.50, 0.52), HOLDS), ((0.2, 0.9), DOES_NOT_HOLD), ((math.nan, math.nan), DOES_NOT_HOLD),
-    (None, UNDECIDED),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "by_policy, expected",
+    [
+        ((0.50, 0.52), HOLDS),
+        ((0.2, 0.9), DOES_NOT_HOLD),
+        ((math.nan, math.nan), DOES_NOT_HOLD),
+        (None, UNDECIDED),
+    ],
+)
 def test_policies_help(by_policy, expected):
     cells = []
     for name in names(6):
@@ -755,8 +870,15 @@ def test_policies_help(by_policy, expected):
             for lr_of, accuracy in zip("AB", pair or (), strict=bool(pair)):
                 # The A -> B cell goes on for longer; it is compared after the same three epochs.
                 after = [0.1, 0.2, accuracy] + [0.99] * (policy == "constant" and lr_of == "A")
-                cells.append({"pair": name, "lr_of": lr_of, "policy": policy,
-                              "val_accuracy": after, "val_loss": [1.0] * len(after)})  # fmt: skip
+                cells.append(
+                    {
+                        "pair": name,
+                        "lr_of": lr_of,
+                        "policy": policy,
+                        "val_accuracy": after,
+                        "val_loss": [1.0] * len(after),
+                    }
+                )
     assert verdict_of(judged.policies_help, **trained(*cells)) == expected
 
 
@@ -767,12 +889,16 @@ def test_policies_help(by_policy, expected):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = {
-        "study": {"name": "t", "backends": ["torch"], "protocols": ["blog_fastai"],
-                  "sweeps": ["weights", "order"]},
+        "study": {
+            "name": "t",
+            "backends": ["torch"],
+            "protocols": ["blog_fastai"],
+            "sweeps": ["weights", "order"],
+        },
         "protocols": {"blog_fastai": {"rule": "blog_fastai"}},
         "sweeps": {"weights": {}, "order": {"new_weights": False}},
         "divergence": {"cases": []},
-    }  # fmt: skip
+    }
     Path("params.yaml").write_text(json.dumps(params))
     Path("data/t/curves").mkdir(parents=True)
     for sweep in ("weights", "order", "gone"):  # a sweep that the study no longer has
@@ -793,10 +919,14 @@ def test_suggest_stage_reads_the_curves_that_params_name(folder):
     assert (folder / "suggestions.parquet").read_bytes() == written
 
 
-@pytest.mark.parametrize("content, named", [
-    (None, "python -m lrrt.stages.sweep"), (b"", "a Parquet file"),
-    (b"PAR1 cut", "a Parquet file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, named",
+    [
+        (None, "python -m lrrt.stages.sweep"),
+        (b"", "a Parquet file"),
+        (b"PAR1 cut", "a Parquet file"),
+    ],
+)
 def test_suggest_stage_refuses_in_one_line(folder, content, named, capsys):
     from lrrt.stages import suggest
 

@@ -139,16 +139,22 @@ def test_the_resnet20_study_begins_with_runs_of_the_blog_studys_attribution():
 
 def test_confirmed_factors_are_exchanged_at_the_studys_own_scale(config):
     settings = dataclasses.replace(
-        config.attribution, batch_size=16, depth=14, confirmed_runs=2,
+        config.attribution,
+        batch_size=16,
+        depth=14,
+        confirmed_runs=2,
         confirmed=["gradient_clip", "ramp", "momentum_form"],
-    )  # fmt: skip
+    )
     ladder = rungs(dataclasses.replace(config, attribution=settings), DIGEST)
     confirmed = [rung for rung in ladder if rung.scale == "study"]
     # Both protocols have the same ramp. Of two factors these are all sequences.
     assert [(r.design, r.order, r.factor) for r in confirmed] == [
-        ("all", -1, ""), ("sequence", 0, "gradient_clip"), ("sequence", 0, "momentum_form"),
-        ("sequence", 1, "momentum_form"), ("sequence", 1, "gradient_clip"),
-    ]  # fmt: skip
+        ("all", -1, ""),
+        ("sequence", 0, "gradient_clip"),
+        ("sequence", 0, "momentum_form"),
+        ("sequence", 1, "momentum_form"),
+        ("sequence", 1, "gradient_clip"),
+    ]
     assert len(specs_of(confirmed)) == 2 * 5  # neither, either, both; the other protocol
     own = config.model.depth, config.sweep.batch_size
     for rung in ladder:
@@ -191,16 +197,21 @@ def made_up(rows) -> pd.DataFrame:
 
 def test_effects_on_made_up_numbers():
     ends = ("p", "q")
-    table = effects(made_up([
-        ("all", -1, -1, "", *ends, 0, 0.001, 0.1), ("all", -1, -1, "", *ends, 1, 0.001, 1.0),
-        ("alone", -1, -1, "a", "q", "p", 0, 0.1, 0.01),
-        ("alone", -1, -1, "a", "q", "p", 1, 1, np.nan),
-        # a then b: 1 and 0.5 decades; b then a: 0 and 1.5.
-        *(("sequence", 0, 0, "a", *ends, s, 0.001, 0.01) for s in (0, 1)),
-        *(("sequence", 0, 1, "b", *ends, s, 0.01, 10**-1.5) for s in (0, 1)),
-        *(("sequence", 1, 0, "b", *ends, s, 0.001, 0.001) for s in (0, 1)),
-        *(("sequence", 1, 1, "a", *ends, s, 0.001, 10**-1.5) for s in (0, 1)),
-    ]))  # fmt: skip
+    table = effects(
+        made_up(
+            [
+                ("all", -1, -1, "", *ends, 0, 0.001, 0.1),
+                ("all", -1, -1, "", *ends, 1, 0.001, 1.0),
+                ("alone", -1, -1, "a", "q", "p", 0, 0.1, 0.01),
+                ("alone", -1, -1, "a", "q", "p", 1, 1, np.nan),
+                # a then b: 1 and 0.5 decades; b then a: 0 and 1.5.
+                *(("sequence", 0, 0, "a", *ends, s, 0.001, 0.01) for s in (0, 1)),
+                *(("sequence", 0, 1, "b", *ends, s, 0.01, 10**-1.5) for s in (0, 1)),
+                *(("sequence", 1, 0, "b", *ends, s, 0.001, 0.001) for s in (0, 1)),
+                *(("sequence", 1, 1, "a", *ends, s, 0.001, 10**-1.5) for s in (0, 1)),
+            ]
+        )
+    )
     rows = table[table["quantity"] == "max_lr"].set_index(["design", "factor"])
     whole = rows.loc[("all", "")]
     assert whole["effect"] == pytest.approx(2.5) and whole["n"] == 2
@@ -251,12 +262,14 @@ def test_effects_of_backend_and_protocol_on_made_up_numbers():
     by = found[found["quantity"] == "max_lr"].set_index(["effect_of", "at"])
     effect = by["effect"].to_dict()
     assert effect == {
-        ("backend", "a"): pytest.approx(0.1), ("backend", "b"): pytest.approx(0.3),
+        ("backend", "a"): pytest.approx(0.1),
+        ("backend", "b"): pytest.approx(0.3),
         ("backend", "a and b"): pytest.approx(0.2),
-        ("protocol", "keras"): pytest.approx(1.0), ("protocol", "torch"): pytest.approx(1.2),
+        ("protocol", "keras"): pytest.approx(1.0),
+        ("protocol", "torch"): pytest.approx(1.2),
         ("protocol", "keras and torch"): pytest.approx(1.1),
         ("interaction", "a and b"): pytest.approx(0.2),
-    }  # fmt: skip
+    }
     assert (by["n"] == 2).all()
     assert by.loc[("backend", "a"), "before"].item() == pytest.approx(10**0.25)
     one = framework_or_protocol(table[table["backend"] == "torch"])
@@ -271,8 +284,14 @@ def test_waterfall_meets_both_published_values():
     steps = waterfall(effects(made_up(rows)), published())
     mine = steps[steps["quantity"] == "max_lr"]
     assert mine["kind"].tolist() == [
-        "published", "to our runs", "factor", "factor", "not named", "from our runs", "published",
-    ]  # fmt: skip
+        "published",
+        "to our runs",
+        "factor",
+        "factor",
+        "not named",
+        "from our runs",
+        "published",
+    ]
     assert mine["name"].tolist()[2:4] == ["large", "small"]
     assert mine["before"].tolist() == pytest.approx([0.422, 0.422, 0.001, 0.02, 0.04, 0.1, 2.05])
     assert mine["share"].tolist()[2] == pytest.approx(np.log10(20) / 2)
@@ -304,13 +323,19 @@ def test_a_seed_that_lacks_a_suggestion_on_the_way_takes_no_part_in_it():
 
 def test_which_part_of_the_rule_fired():
     case = {"backend": "keras", "protocol": "p", "sweep": "weights"}
-    runs = [("a", "own", 0.1, 1.0, True), ("b", "own", 0.01, 1.0, False),
-            ("a", "steep", 0.002, 1.0, False), ("b", "steep", 0.5, 1.0, False),
-            ("c", "own", np.nan, np.nan, False)]  # fmt: skip
+    runs = [
+        ("a", "own", 0.1, 1.0, True),
+        ("b", "own", 0.01, 1.0, False),
+        ("a", "steep", 0.002, 1.0, False),
+        ("b", "steep", 0.5, 1.0, False),
+        ("c", "own", np.nan, np.nan, False),
+    ]
     table = pd.DataFrame(
-        [case | dict(zip(("run", "rule", "min_lr", "max_lr", "fallback"), r, strict=True))
-         for r in runs]
-    )  # fmt: skip
+        [
+            case | dict(zip(("run", "rule", "min_lr", "max_lr", "fallback"), r, strict=True))
+            for r in runs
+        ]
+    )
     found = fired(table, table[table["rule"] == "own"], "steep").iloc[0]
     assert (found["n"], found["fallbacks"], found["share"]) == (2, 1, 0.5)
     assert 0 < found["low"] < 0.5 < found["high"] < 1
@@ -353,9 +378,13 @@ def test_without_clipping_the_min_lr_of_the_keras_protocol_falls(tmp_path, monke
     0.010, here over 0 to 2 from 0.081 to 0.0066. (ResNet-8, whose gradient norm starts at 2 to 5
     instead of 7 to 11, shows it less: a factor of 1.0 to 5 between batch sizes and steps.)"""
     config = synthetic_study.config(
-        "model.depth=20", "model.width=8", "sweep.batch_size=16", "sweep.steps=100",
-        "attribution.factors=[gradient_clip]", "attribution.runs=3",
-    )  # fmt: skip
+        "model.depth=20",
+        "model.width=8",
+        "sweep.batch_size=16",
+        "sweep.steps=100",
+        "attribution.factors=[gradient_clip]",
+        "attribution.runs=3",
+    )
     monkeypatch.chdir(tmp_path)
     dataset = load(config.data)
     save(dataset, study.dataset_path(config))

@@ -372,8 +372,9 @@ def test_fold_takes_one_batch_norm_after_the_other():
     arrays = {p.name: np.ones(p.shape, np.float32) for p in parameters(nodes)}
     folded, changed = fold(nodes, arrays, 1e-3)
     assert [(n.name, n.inputs, n.bias) for n in folded] == [
-        ("conv0", ("input",), True), ("conv1", ("conv0",), True),
-    ]  # fmt: skip
+        ("conv0", ("input",), True),
+        ("conv1", ("conv0",), True),
+    ]
     assert changed.keys() == {p.name for p in parameters(folded)}
 
 

@@ -121,13 +121,21 @@ def test_every_key_has_cases():
 
 DEEP = [
     (("modle",), 1, "modle: expected a key of params.yaml ... did you mean model?"),
-    (("model", "dept"), 8, "model.dept: expected a key of model (name, depth, width), got 'dept'; did you mean depth?"),
+    (
+        ("model", "dept"),
+        8,
+        "model.dept: expected a key of model (name, depth, width), got 'dept'; did you mean depth?",
+    ),
     (("model",), None, "a section with the keys"),
     (("protocols",), {1: {}}, "protocols: expected ... got 1"),
     (("protocols",), {}, "study.protocols: expected ... got 'p'"),
     (("protocols", "../up"), {}, "protocols: expected ... got '../up'"),
     (("protocols", "a-b"), {}, "protocols: expected ... got 'a-b'"),  # names are joined by hyphens
-    (("protocols", "a.b"), {}, "protocols: expected ... got 'a.b'"),  # and dots part DVC's parameters
+    (
+        ("protocols", "a.b"),
+        {},
+        "protocols: expected ... got 'a.b'",
+    ),  # and dots part DVC's parameters
     (("protocols", "<script>"), {}, "protocols: expected ... got '<script>'"),
     (("protocols", "a" * 65), {}, "1 to 64 letters"),
     (("protocols", "\u00e9"), {}, "protocols: expected ... got '\u00e9'"),
@@ -146,8 +154,12 @@ DEEP = [
     (("model", "depth"), 6 * 2**61 + 2, "1202"),
     (("model", "width"), 12, "a multiple of 8"),
     (("data", "train_images"), 9, "from 10 to 1000000"),
-    (("data",), {"name": "cifar10", "train_images": 50_001}, "data.train_images: expected ... got 50001"),
-    (("data", "path"), "x", "null: expected ... got digits are made without a file"),
+    (
+        ("data",),
+        {"name": "cifar10", "train_images": 50_001},
+        "data.train_images: expected ... got 50001",
+    ),
+    (("data", "path"), "x", "null, got 'x'; digits are made without a file"),
     (("data", "seed"), 2**63, "from 0 to 9223372036854775807"),
     (("data", "seed"), datetime.date(2020, 1, 1), "datetime.date"),
     (("sweep", "batch_size"), 12801, "from 1 to 12800"),
@@ -162,13 +174,25 @@ DEEP = [
     (("protocols", "p", "gradient_clip"), 0, "from 1e-30 to 1e+30"),
     (("divergence", "cases"), [{}], "divergence.cases[0]: expected a section that has ... got {}"),
     (("divergence", "cases"), [["torch", "p"]], "a section with the keys case, pairs, swaps"),
-    (("divergence", "cases"), [{"case": "torch-p"}] * 2, "cases[1].case: expected ... got 'torch-p'"),
+    (
+        ("divergence", "cases"),
+        [{"case": "torch-p"}] * 2,
+        "cases[1].case: expected ... got 'torch-p'",
+    ),
     (("divergence", "cases"), [{"case": "keras-p"}], "<protocol>, none twice, of: torch-p"),
     (("divergence", "cases"), [{"case": "torch-q"}], "cases[0].case: expected ... got 'torch-q'"),
-    (("divergence", "cases"), [{"case": "torch-p", "pairs": 0}], "cases[0].pairs: expected ... got 0"),
+    (
+        ("divergence", "cases"),
+        [{"case": "torch-p", "pairs": 0}],
+        "cases[0].pairs: expected ... got 0",
+    ),
     (("divergence", "cases"), [{"case": "torch-p", "swaps": 2}], "to divergence.cases[0].pairs ="),
     (("divergence", "cases"), [{"case": "torch-p", "pairs": 2, "grids": 3}], "cases[0].pairs = 2"),
-    (("divergence", "cases"), [{"case": "torch-p", "grids": -1}], "cases[0].grids: expected ... got -1"),
+    (
+        ("divergence", "cases"),
+        [{"case": "torch-p", "grids": -1}],
+        "cases[0].grids: expected ... got -1",
+    ),
     (("sweeps", "weights"), {"runs": 1}, "sweeps.weights.runs: expected ... got 1"),
     (("protocols", "p", "home"), "keras", "divergence.cases without torch-p"),
     (("divergence", "policies"), ["os"], "one_cycle"),
@@ -192,13 +216,16 @@ def test_impossible_values_are_named_in_one_line(path, value, part):
     assert all(piece in message for piece in part.split(" ... "))
 
 
-@pytest.mark.parametrize("section, settings", [
-    ("divergence", BASE["divergence"]),
-    ("attribution", {"start": "p", "end": "q", "runs": 1}),
-    ("variance", {"protocols": ["p"], "weights": 2}),
-    ("instrument", {"protocols": ["p"], "runs": 1}),
-    ("mechanism", {"protocols": ["p"], "runs": 1}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "section, settings",
+    [
+        ("divergence", BASE["divergence"]),
+        ("attribution", {"start": "p", "end": "q", "runs": 1}),
+        ("variance", {"protocols": ["p"], "weights": 2}),
+        ("instrument", {"protocols": ["p"], "runs": 1}),
+        ("mechanism", {"protocols": ["p"], "runs": 1}),
+    ],
+)
 @pytest.mark.parametrize("sweeps", [{"other": {}}, {"other": {}, "weights": {"runs": 2}}])
 def test_a_section_with_runs_needs_the_weights_sweep(section, settings, sweeps):
     values = changed((("study", "sweeps"), ["other"]), (("protocols", "q"), {"flip": False}))
@@ -224,10 +251,14 @@ SWEEPS = {  # what the report says of a sweep by its name
     "batch_size_epoch": {"batch_sizes": [64, 128], "whole_epoch": True},
 }
 OTHERWISE = {
-    "new_weights": [False, True], "new_order": [False], "whole_epoch": [True, False],
-    "validation": ["none", "running", "batch"], "batch_sizes": [[32], [64, 128], [64, 64]],
-    "steps": [40, None], "seed": [0],
-}  # fmt: skip
+    "new_weights": [False, True],
+    "new_order": [False],
+    "whole_epoch": [True, False],
+    "validation": ["none", "running", "batch"],
+    "batch_sizes": [[32], [64, 128], [64, 64]],
+    "steps": [40, None],
+    "seed": [0],
+}
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -384,15 +415,18 @@ def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
         (b"data: {seed: " + b"1" * 5000 + b"}", "readable YAML"),
         (b"[" * 2000, "readable YAML"),
         (b"a: &a [1]\nb: *a\n", "without aliases"),
-        (b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i)
-                                       for i in range(97, 121)), "without aliases"),
+        (
+            b"a: &a [x, x]\n"
+            + b"".join(b"%c: &%c [*%c, *%c]\n" % (i + 1, i + 1, i, i) for i in range(97, 121)),
+            "without aliases",
+        ),
         (b"study: {name: '${data.name}'}\n", "interpolations"),
         (b"data: {seed: 1}\ndata: {seed: 2}\n", "duplicate"),
         (b"data: !!python/object/apply:os.system ['touch hacked']", "readable YAML"),
         (b"data: !!python/name:os.system", "readable YAML"),
         (b"--- {}\n--- {}\n", "readable YAML"),
     ],
-)  # fmt: skip
+)
 def test_hostile_params_file(tmp_path, monkeypatch, content, part):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes(content)
@@ -440,9 +474,23 @@ def test_bad_override_of_hydra(override, part):
 def test_configuration_is_data_only():
     """Nothing in the package builds objects or commands from text."""
     forbidden = {
-        "eval", "exec", "compile", "pickle", "cPickle", "dill", "joblib", "marshal", "shelve",
-        "system", "popen", "instantiate", "unsafe_load", "full_load", "allow_pickle", "shell",
-    }  # fmt: skip
+        "eval",
+        "exec",
+        "compile",
+        "pickle",
+        "cPickle",
+        "dill",
+        "joblib",
+        "marshal",
+        "shelve",
+        "system",
+        "popen",
+        "instantiate",
+        "unsafe_load",
+        "full_load",
+        "allow_pickle",
+        "shell",
+    }
     methods = {"compile", "eval"}  # of regular expressions and models: only bare calls count
     # The one exception: what the user names in a file of their own, for the finder (SECURITY.md).
     expected = {("command.py", "instantiate")}

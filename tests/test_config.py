@@ -87,8 +87,10 @@ def test_a_study_trains_pairs_of_its_own_cases_only():
     assert counts("study=blog") == blog | {"torch-blog_fastai": (2, 2, 0)}
     assert counts("study=blog", "divergence.cases.2.pairs=5")["torch-blog_fastai"] == (5, 2, 0)
     assert list(counts("study=resnet20")) == [
-        "keras-blog_keras", "torch-blog_fastai", "torch-blog_keras",
-    ]  # fmt: skip
+        "keras-blog_keras",
+        "torch-blog_fastai",
+        "torch-blog_keras",
+    ]
     one = counts("study=blog", "divergence.cases=[{case: torch-blog_keras}]")
     assert one == {"torch-blog_keras": (1, 1, 0)}
     with pytest.raises(InputError, match="divergence.cases.0..case"):

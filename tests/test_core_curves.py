@@ -16,12 +16,18 @@ from lrrt.errors import InputError
 
 ramps = st.builds(
     lambda start, decades, shape, end_at, pairing: RampConfig(
-        start=10.0**start, end=10.0 ** (start + decades), shape=shape, end_at=end_at,
+        start=10.0**start,
+        end=10.0 ** (start + decades),
+        shape=shape,
+        end_at=end_at,
         pairing=pairing,
     ),
-    st.floats(-9, 0), st.floats(0.1, 10), st.sampled_from(["exponential", "linear"]),
-    st.sampled_from(["last", "after_last"]), st.sampled_from(["before", "after"]),
-)  # fmt: skip
+    st.floats(-9, 0),
+    st.floats(0.1, 10),
+    st.sampled_from(["exponential", "linear"]),
+    st.sampled_from(["last", "after_last"]),
+    st.sampled_from(["before", "after"]),
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -112,9 +118,21 @@ def curve(steps=20, **changes):
 
 def test_columns_are_those_that_others_rely_on():
     assert COLUMNS == (
-        "run", "backend", "protocol", "sweep", "weights_seed", "order_seed", "batch_size",
-        "step", "lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy",
-    )  # fmt: skip
+        "run",
+        "backend",
+        "protocol",
+        "sweep",
+        "weights_seed",
+        "order_seed",
+        "batch_size",
+        "step",
+        "lr",
+        "loss",
+        "penalty",
+        "grad_norm",
+        "val_loss",
+        "val_accuracy",
+    )
 
 
 def test_a_curve_is_float64_and_of_one_length():

@@ -173,9 +173,14 @@ KERAS_2 = SimpleNamespace(get_value=lambda rate: rate[0], set_value=lambda rate,
 @pytest.mark.filterwarnings("ignore")
 def test_ktrain():
     package = own_class(
-        "ktrain", "lroptimize/lrfinder.py", "LRFinder",
-        K=KERAS_2, U=SimpleNamespace(DEFAULT_BS=32), np=np, warnings=MagicMock(),
-    )  # fmt: skip
+        "ktrain",
+        "lroptimize/lrfinder.py",
+        "LRFinder",
+        K=KERAS_2,
+        U=SimpleNamespace(DEFAULT_BS=32),
+        np=np,
+        warnings=MagicMock(),
+    )
     for loss in curves():
         finder = fed(package(None), loss)
         finder._compute_stats()
@@ -210,10 +215,16 @@ def test_fastai1(capsys):
     plots = MagicMock()
     plots.subplots.return_value = MagicMock(), MagicMock()
     recording = own_class(
-        "fastai", "basic_train.py", "Recorder", np=np, plt=plots, IN_NOTEBOOK=True,
-        ifnone=lambda a, b: b if a is None else a, defaults=SimpleNamespace(return_fig=False),
+        "fastai",
+        "basic_train.py",
+        "Recorder",
+        np=np,
+        plt=plots,
+        IN_NOTEBOOK=True,
+        ifnone=lambda a, b: b if a is None else a,
+        defaults=SimpleNamespace(return_fig=False),
         **names,
-    )  # fmt: skip
+    )
     for loss in curves():
         smoother, finder = smoothing(0.98), finding.__new__(finding)
         recorder = recording.__new__(recording)

@@ -38,9 +38,11 @@ def test_resnet_shapes():
     assert operations.count("add") == 9
     strided = [node.name for node in nodes if node.stride == 2]
     assert strided == [
-        "stage2_block1_conv1", "stage2_block1_shortcut",
-        "stage3_block1_conv1", "stage3_block1_shortcut",
-    ]  # fmt: skip
+        "stage2_block1_conv1",
+        "stage2_block1_shortcut",
+        "stage3_block1_conv1",
+        "stage3_block1_shortcut",
+    ]
     assert [(n.in_channels, n.channels) for n in nodes if n.operation == "dense"] == [(64, 10)]
 
 

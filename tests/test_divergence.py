@@ -33,13 +33,23 @@ def suggestions(*ranges: tuple[float, float], **labels) -> pd.DataFrame:
     """One run per range, seeds from 0 on."""
     rows = [
         {
-            "run": f"run{seed}", "backend": "torch", "protocol": "p", "sweep": "weights",
-            "weights_seed": seed, "order_seed": 10 + seed, "batch_size": 64, "rule": "blog_fastai",
-            "min_lr": low, "max_lr": high, "fallback": False, "reason": "", "stop_step": None,
+            "run": f"run{seed}",
+            "backend": "torch",
+            "protocol": "p",
+            "sweep": "weights",
+            "weights_seed": seed,
+            "order_seed": 10 + seed,
+            "batch_size": 64,
+            "rule": "blog_fastai",
+            "min_lr": low,
+            "max_lr": high,
+            "fallback": False,
+            "reason": "",
+            "stop_step": None,
         }
         | labels
         for seed, (low, high) in enumerate(ranges)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).astype(SUGGESTION_TYPES)
 
 
@@ -60,9 +70,13 @@ def test_pair_of_four_ranges():
     found = choose_pairs(rows.sample(frac=1, random_state=0))
     assert (found["A"]["run"], found["B"]["run"]) == ("run2", "run3")
     assert found["A"] == {
-        "run": "run2", "weights_seed": 2, "order_seed": 12, "batch_size": 64, "min_lr": 1e-1,
+        "run": "run2",
+        "weights_seed": 2,
+        "order_seed": 12,
+        "batch_size": 64,
+        "min_lr": 1e-1,
         "max_lr": 1.0,
-    }  # fmt: skip
+    }
     assert found["gap_decades"] == pytest.approx(2) and found["disjoint"] is True
     assert (found["n"], found["abstained"], found["pairs"]) == (4, 0, 6)
     assert found["disjoint_pairs"] == 2 and found["further"] == []
@@ -135,11 +149,27 @@ def epochs(
     rows["val_loss"] = rows["train_loss"] if val is None else val
     rows["epoch"] = range(1, len(rows) + 1)
     rows = rows.assign(
-        training="t", pair="torch-p", backend="torch", protocol="p", weights_seed=0, order_seed=0,
-        batch_size=64, weights="A", lr_of="A", lr_kind="max", weights_from="", policy="constant",
-        lr=0.1, run="r", step_lr=0.1, train_accuracy=0.5, val_accuracy=0.5, initial_loss=initial,
-        peak_loss=peak, stopped_at_step=stopped,
-    ).assign(**labels)  # fmt: skip
+        training="t",
+        pair="torch-p",
+        backend="torch",
+        protocol="p",
+        weights_seed=0,
+        order_seed=0,
+        batch_size=64,
+        weights="A",
+        lr_of="A",
+        lr_kind="max",
+        weights_from="",
+        policy="constant",
+        lr=0.1,
+        run="r",
+        step_lr=0.1,
+        train_accuracy=0.5,
+        val_accuracy=0.5,
+        initial_loss=initial,
+        peak_loss=peak,
+        stopped_at_step=stopped,
+    ).assign(**labels)
     return rows[list(TRAINING_TYPES)].astype(TRAINING_TYPES)
 
 
@@ -147,38 +177,47 @@ NAN = math.nan
 CHANCE = math.log(10)  # 2.303
 
 
-@pytest.mark.parametrize("found, rows, part", [
-    ("trains", epochs([2.0, 1.5, 1.0]), "43% of a guess's 2.3"),
-    ("diverged", epochs([2.0, NAN, NAN], stopped=57), "not finite at step 58"),
-    ("diverged", epochs([NAN], initial=NAN, peak=NAN, stopped=0), "not finite at step 1"),
-    ("diverged", epochs([2.9, 3.0]), "3, not below the initial 3"),
-    ("diverged", epochs([20.0, 2.31], peak=400.0), "133 times the initial 3"),
-    ("trains", epochs([20.0, 1.9], peak=400.0), ""),  # it blew up and recovered
-    ("stalls", epochs([2.9, 2.8], peak=4.4), "122% of a guess"),  # slow, but it never blew up
-    ("stalls", epochs([2.31, 2.31]), ""),
-    ("stalls", epochs([2.2, 0.9001 * CHANCE]), "90% of a guess"),
-    ("trains", epochs([2.2, 0.8999 * CHANCE]), ""),
-    ("overfits", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66]), "from 1.5 after epoch 2 to 1.66"),
-    ("trains", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.64]), ""),  # by less than a tenth
-    ("trains", epochs([1.5, 1.0, 0.9], evaluated=[1.5, 1.0, 1.2], val=[1.6, 1.5, 1.9]), ""),
-    ("lags", epochs([1.5, 1.0], evaluated=[3.5, CHANCE]), "2.3 on training images"),
-    ("trains", epochs([1.5, 1.0], evaluated=[3.5, 2.3]), ""),
-    ("stalls", epochs([2.31, 2.31], evaluated=[3.5, 3.5]), ""),
-    ("diverged", epochs([1.5, 1.0], val=[1.6, math.inf]), "evaluated after the last step"),
-    ("diverged", epochs([1.5, 1.0], evaluated=[1.5, NAN]), "evaluated after the last step"),
-    ("trains", epochs([1.5, 1.0], val=[math.inf, 1.2]), ""),  # broken on the way, and recovered
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "found, rows, part",
+    [
+        ("trains", epochs([2.0, 1.5, 1.0]), "43% of a guess's 2.3"),
+        ("diverged", epochs([2.0, NAN, NAN], stopped=57), "not finite at step 58"),
+        ("diverged", epochs([NAN], initial=NAN, peak=NAN, stopped=0), "not finite at step 1"),
+        ("diverged", epochs([2.9, 3.0]), "3, not below the initial 3"),
+        ("diverged", epochs([20.0, 2.31], peak=400.0), "133 times the initial 3"),
+        ("trains", epochs([20.0, 1.9], peak=400.0), ""),  # it blew up and recovered
+        ("stalls", epochs([2.9, 2.8], peak=4.4), "122% of a guess"),  # slow, but it never blew up
+        ("stalls", epochs([2.31, 2.31]), ""),
+        ("stalls", epochs([2.2, 0.9001 * CHANCE]), "90% of a guess"),
+        ("trains", epochs([2.2, 0.8999 * CHANCE]), ""),
+        (
+            "overfits",
+            epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66]),
+            "from 1.5 after epoch 2 to 1.66",
+        ),
+        ("trains", epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.64]), ""),  # by less than a tenth
+        ("trains", epochs([1.5, 1.0, 0.9], evaluated=[1.5, 1.0, 1.2], val=[1.6, 1.5, 1.9]), ""),
+        ("lags", epochs([1.5, 1.0], evaluated=[3.5, CHANCE]), "2.3 on training images"),
+        ("trains", epochs([1.5, 1.0], evaluated=[3.5, 2.3]), ""),
+        ("stalls", epochs([2.31, 2.31], evaluated=[3.5, 3.5]), ""),
+        ("diverged", epochs([1.5, 1.0], val=[1.6, math.inf]), "evaluated after the last step"),
+        ("diverged", epochs([1.5, 1.0], evaluated=[1.5, NAN]), "evaluated after the last step"),
+        ("trains", epochs([1.5, 1.0], val=[math.inf, 1.2]), ""),  # broken on the way, and recovered
+    ],
+)
 def test_outcome(found, rows, part):
     outcome_found, reason = outcome(rows, classes=10)
     assert outcome_found == found and part in reason
 
 
 def test_outcome_table():
-    table = pd.concat([
-        epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66], training="one"),
-        epochs([2.0, NAN], stopped=57, training="two", val_accuracy=[0.4, NAN]),
-        epochs([NAN], initial=NAN, peak=NAN, stopped=0, training="three", val_accuracy=NAN),
-    ])  # fmt: skip
+    table = pd.concat(
+        [
+            epochs([1.5, 1.0, 0.5], val=[1.6, 1.5, 1.66], training="one"),
+            epochs([2.0, NAN], stopped=57, training="two", val_accuracy=[0.4, NAN]),
+            epochs([NAN], initial=NAN, peak=NAN, stopped=0, training="three", val_accuracy=NAN),
+        ]
+    )
     found = outcome_table(table.iloc[::-1], 10).set_index("training")
     assert found["outcome"].to_dict() == {"one": "overfits", "two": "diverged", "three": "diverged"}
     one, two = found.loc["one"], found.loc["two"]
@@ -189,8 +228,10 @@ def test_outcome_table():
     # After one epoch, which all have, nothing has gone wrong with the first two.
     assert found["compared_epochs"].tolist() == [1, 1, 1]
     assert found["compared_outcome"].to_dict() == {
-        "one": "trains", "two": "trains", "three": "diverged"
-    }  # fmt: skip
+        "one": "trains",
+        "two": "trains",
+        "three": "diverged",
+    }
     assert two["compared_val_accuracy"] == 0.4
     assert pd.isna(found.loc["three", "best_epoch"])
     empty = outcome_table(table[:0], 10)
@@ -229,10 +270,17 @@ def test_training_specs_of_the_first_pair():
     own = [t for t in found if t.spec.weights_from is None]
     assert len(own) == 2 * 2 * 3 + 2 and len(set(cells(own))) == 14
     lrs = {(t.lr_of, t.lr_kind): t.spec.lr for t in own}
-    assert lrs == pytest.approx({
-        ("A", "min"): 0.04, ("A", "middle"): 0.2, ("A", "max"): 1.0, ("B", "min"): 1e-4,
-        ("B", "middle"): 1e-3, ("B", "max"): 0.01, ("reference", "reference"): 0.1,
-    })  # fmt: skip
+    assert lrs == pytest.approx(
+        {
+            ("A", "min"): 0.04,
+            ("A", "middle"): 0.2,
+            ("A", "max"): 1.0,
+            ("B", "min"): 1e-4,
+            ("B", "middle"): 1e-3,
+            ("B", "max"): 0.01,
+            ("reference", "reference"): 0.1,
+        }
+    )
     (across,) = [t for t in found if t.spec.weights_from is not None]
     assert across.spec.weights_from == "keras"
     assert cells([across]) == [("A", "A", "max", 1.0, 2)]
@@ -247,8 +295,11 @@ def test_training_specs_with_policies_and_of_further_pairs():
     found = training_specs(config, "d", "torch", "p", "torch-p", PAIR)
     by_policy = [t for t in found if t.spec.policy != "constant"]
     assert [(t.weights, t.lr_of, t.lr_kind) for t in by_policy] == [
-        ("A", "A", "max"), ("A", "B", "max"), ("B", "A", "max"), ("B", "B", "max"),
-    ]  # fmt: skip
+        ("A", "A", "max"),
+        ("A", "B", "max"),
+        ("B", "A", "max"),
+        ("B", "B", "max"),
+    ]
     assert {t.spec.steps for t in found} == {7}
     further, swapped = (
         training_specs(config, "d", "torch", "p", "torch-p-2", PAIR, swap=swap, grid=False)
@@ -272,9 +323,12 @@ def result_of(spec: RunSpec) -> Result:
     measured = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
     arrays = {"epoch": np.arange(1.0, spec.epochs + 1), "lr": np.full(spec.epochs, spec.lr)}
     record = {
-        "versions": {"torch": "2"}, "seconds": 1.5, "stopped_at_step": stopped,
-        "initial_loss": 3.0, "peak_loss": 3.0,
-    }  # fmt: skip
+        "versions": {"torch": "2"},
+        "seconds": 1.5,
+        "stopped_at_step": stopped,
+        "initial_loss": 3.0,
+        "peak_loss": 3.0,
+    }
     return Result(arrays | dict.fromkeys(measured, losses), record)
 
 
@@ -293,9 +347,11 @@ def test_training_table(tmp_path):
     sizes = table.groupby("training").size()
     assert sizes["torch-p: weights B at A's max LR"] == 5
     assert sizes["torch-p: weights A at A's max LR, from keras"] == 2
-    shared = table[table["training"].isin(
-        ["torch-p: weights A at A's min LR", "torch-p: weights A at A's max LR"]
-    )]  # fmt: skip
+    shared = table[
+        table["training"].isin(
+            ["torch-p: weights A at A's min LR", "torch-p: weights A at A's max LR"]
+        )
+    ]
     assert shared["run"].nunique() == 1 and len(shared) == 4
     assert table.attrs == {
         "data_digests": ["d"],
@@ -306,9 +362,10 @@ def test_training_table(tmp_path):
 
 
 def test_kept_seconds(tmp_path):
-    store, spec = Store(tmp_path), training_specs(
-        plan_config(), "d", "torch", "p", "torch-p", PAIR
-    )[0].spec  # fmt: skip
+    store, spec = (
+        Store(tmp_path),
+        training_specs(plan_config(), "d", "torch", "p", "torch-p", PAIR)[0].spec,
+    )
     store.put(spec, result_of(spec))
     assert kept_seconds([spec.key[:12], "0" * 12], store) == {spec.key[:12]: 1.5}
 
@@ -330,9 +387,15 @@ def two_cases(*cases: PairsConfig) -> tuple[dict, list]:
     return planned(config, "d", pd.concat([FOUR, FOUR.assign(protocol="q"), *not_meant]))
 
 
-@pytest.mark.parametrize("swaps, grids, counts", [
-    (0, 0, [2, 2]), (1, 0, [4, 2]), (0, 2, [15, 15]), (2, 1, [15, 4]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "swaps, grids, counts",
+    [
+        (0, 0, [2, 2]),
+        (1, 0, [4, 2]),
+        (0, 2, [15, 15]),
+        (2, 1, [15, 4]),
+    ],
+)
 def test_as_many_pairs_of_a_case_are_swapped_and_in_a_grid_as_asked(swaps, grids, counts):
     _, trainings = two_cases(PairsConfig("torch-p", 2, swaps, grids))
     assert list(Counter(training.pair for training in trainings).values()) == counts
@@ -345,8 +408,10 @@ def test_each_cases_first_pair_comes_before_any_second():
     assert Counter(t.pair for t in trainings) == {"torch-q": 15, "torch-p": 2, "torch-q-2": 2}
     assert list(dict.fromkeys(t.pair for t in trainings)) == ["torch-q", "torch-p", "torch-q-2"]
     assert {(t.pair, t.protocol) for t in trainings} == {
-        ("torch-q", "q"), ("torch-p", "p"), ("torch-q-2", "q"),
-    }  # fmt: skip
+        ("torch-q", "q"),
+        ("torch-p", "p"),
+        ("torch-q-2", "q"),
+    }
     for pair, seeds in (("torch-q", {2, 3}), ("torch-p", {3}), ("torch-q-2", {0})):
         assert {t.spec.weights_seed for t in trainings if t.pair == pair} == seeds
 
@@ -380,9 +445,15 @@ def study(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), np.arange(20) % 10
     dataset = Dataset(
-        images[:10], labels[:10], images[10:], labels[10:], np.zeros(3), np.ones(3),
-        tuple("0123456789"), "random",
-    )  # fmt: skip
+        images[:10],
+        labels[:10],
+        images[10:],
+        labels[10:],
+        np.zeros(3),
+        np.ones(3),
+        tuple("0123456789"),
+        "random",
+    )
     save(dataset, Path("data/t/dataset.safetensors"))
     other_rule = suggestions((1e-9, 1e-8), rule="blog_keras")
     other_sweep = suggestions((1e-9, 1e-8), sweep="order")
@@ -420,12 +491,15 @@ def test_stage(study):
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
-@pytest.mark.parametrize("break_it, named", [
-    (lambda: Path("data/t/dataset.safetensors").unlink(), "lrrt.stages.data"),
-    (lambda: Path("data/t/suggestions.parquet").unlink(), "lrrt.stages.suggest"),
-    (lambda: Path("data/t/suggestions.parquet").write_bytes(b"PAR1"), "a Parquet file"),
-    (lambda: pd.DataFrame({"run": []}).to_parquet("data/t/suggestions.parquet"), "max_lr"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "break_it, named",
+    [
+        (lambda: Path("data/t/dataset.safetensors").unlink(), "lrrt.stages.data"),
+        (lambda: Path("data/t/suggestions.parquet").unlink(), "lrrt.stages.suggest"),
+        (lambda: Path("data/t/suggestions.parquet").write_bytes(b"PAR1"), "a Parquet file"),
+        (lambda: pd.DataFrame({"run": []}).to_parquet("data/t/suggestions.parquet"), "max_lr"),
+    ],
+)
 def test_stage_refuses_in_one_line(study, break_it, named, capsys):
     from lrrt.stages import divergence as stage
 

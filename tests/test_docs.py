@@ -45,10 +45,24 @@ def test_citation_and_changelog_are_of_this_version():
     assert citation["license"] == project["license"] == "MIT"
     assert citation["type"] == "software"
     known = {
-        "abstract", "authors", "cff-version", "contact", "date-released", "doi", "identifiers",
-        "keywords", "license", "message", "preferred-citation", "references", "repository-code",
-        "title", "type", "url", "version",
-    }  # fmt: skip
+        "abstract",
+        "authors",
+        "cff-version",
+        "contact",
+        "date-released",
+        "doi",
+        "identifiers",
+        "keywords",
+        "license",
+        "message",
+        "preferred-citation",
+        "references",
+        "repository-code",
+        "title",
+        "type",
+        "url",
+        "version",
+    }
     assert set(citation) <= known
     for work in (citation, *citation["references"]):
         assert work["type"] and work["title"] and work["authors"]
@@ -88,10 +102,20 @@ def site(tmp_path_factory):
         pytest.skip("the extra docs is not installed")
     folder = tmp_path_factory.mktemp("site")
     ran = subprocess.run(
-        [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going",
-         "docs", str(folder)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "--quiet",
+            "--fail-on-warning",
+            "--keep-going",
+            "docs",
+            str(folder),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert ran.returncode == 0, ran.stderr
     return folder
 

@@ -138,9 +138,13 @@ for last in itertools.count(1):
 
 def test_writing_can_be_killed_at_each_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", CRASHING], cwd=tmp_path, env=workplace.environment(),
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", CRASHING],
+        cwd=tmp_path,
+        env=workplace.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 15
 
@@ -245,9 +249,12 @@ def in_namespace(script: str, folder: Path) -> str:
     ):
         pytest.skip("may not mount, even in a namespace of its own")
     done = subprocess.run(
-        [*unshare, "sh", "-ec", textwrap.dedent(script)], cwd=folder,
-        env=workplace.environment(python=sys.executable), capture_output=True, text=True,
-    )  # fmt: skip
+        [*unshare, "sh", "-ec", textwrap.dedent(script)],
+        cwd=folder,
+        env=workplace.environment(python=sys.executable),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -379,14 +386,19 @@ def test_headers_that_lie(tmp_path, capsys):
         return len(text).to_bytes(8, "little") + text + sound[8 + length :]
 
     for lie in (
-        with_header([]), with_header({}), with_header({"__metadata__": 1}), with_header(None),
+        with_header([]),
+        with_header({}),
+        with_header({"__metadata__": 1}),
+        with_header(None),
         with_header(header | {"__metadata__": {}}),
         with_header(header | {"__metadata__": header["__metadata__"] | {"format_version": [1]}}),
         with_header(header | {"lr": header["lr"] | {"shape": [2**62]}}),
         with_header(header | {"lr": header["lr"] | {"data_offsets": [0, 2**62]}}),
         with_header(header | {"lr": header["lr"] | {"dtype": "BF16"}}),
-        with_header(b'{"a":' * 100_000), with_header(b"1" * 10_000), b"\xff" * 100,
-    ):  # fmt: skip
+        with_header(b'{"a":' * 100_000),
+        with_header(b"1" * 10_000),
+        b"\xff" * 100,
+    ):
         assert put_damaged(store, lie) is None
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and SPEC.key in error and "damaged" in error

@@ -63,8 +63,10 @@ def test_import_is_quick_and_brings_no_framework():
     for _ in range(3):  # other processes may be busy
         ran = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         spent, rest = ran.stdout.split(" ", 1)
         best = min(best, float(spent))
         if best < 0.3:
@@ -147,9 +149,13 @@ def test_saved_curves_come_back(tmp_path, suffix):
     values = losses()
     values[60], values[61:] = np.inf, np.nan
     kept = curve(
-        values, steps=70, val_loss=np.full(70, 1.5), stopped="so it was",
-        notes=("of note",), about={"model": "M"},
-    )  # fmt: skip
+        values,
+        steps=70,
+        val_loss=np.full(70, 1.5),
+        stopped="so it was",
+        notes=("of note",),
+        about={"model": "M"},
+    )
     path = kept.save(tmp_path / f"curve{suffix}")
     again = load(path)
     for name in ("lr", "loss", "penalty", "grad_norm", "val_loss"):
@@ -243,8 +249,9 @@ def test_without_lightning_its_callback_names_what_to_install():
     code = "import sys; sys.modules.update(lightning=None, pytorch_lightning=None)\n"
     ran = subprocess.run(
         [sys.executable, "-c", code + "import lrrt.finder.lightning"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert "`pip install lightning`" in ran.stderr.splitlines()[-1]
 
 
@@ -277,11 +284,17 @@ def test_a_loss_below_zero_ends_when_it_has_risen_as_far():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("num_iter", "steps"), ("num_it", "steps"), ("start_lr", "start"), ("end_lr", "end"),
-        ("val_loader", "validation"), ("step_mode", "shape"), ("diverge_th", "stop"),
-        ("criterion", "loss"), ("accumulation_steps", "accumulate"),
+        ("num_iter", "steps"),
+        ("num_it", "steps"),
+        ("start_lr", "start"),
+        ("end_lr", "end"),
+        ("val_loader", "validation"),
+        ("step_mode", "shape"),
+        ("diverge_th", "stop"),
+        ("criterion", "loss"),
+        ("accumulation_steps", "accumulate"),
     ],
-)  # fmt: skip
+)
 def test_what_other_finders_call_a_parameter_is_answered_with_ours(name, nearest):
     words = f"option: '{name}' .* a parameter of lrrt.range_test.*; the nearest is {nearest}$"
     with pytest.raises(InputError, match=words):
@@ -366,9 +379,10 @@ def test_exports_are_read_by_their_usual_names(tmp_path):
         (write(tmp_path / "fastai.csv", ["lrs", "losses"], [LR, ema(raw)]), "fastai"),
     ]
     log = tmp_path / "keras.csv"  # as Keras's CSVLogger writes it
-    log.write_text("epoch,learning_rate,loss,val_learning_rate,val_loss\n" + "".join(
-        f"{i},{LR[i]},{raw[i]},NA,NA\n" for i in range(STEPS)
-    ))  # fmt: skip
+    log.write_text(
+        "epoch,learning_rate,loss,val_learning_rate,val_loss\n"
+        + "".join(f"{i},{LR[i]},{raw[i]},NA,NA\n" for i in range(STEPS))
+    )
     files.append((log, "keras"))
     history = tmp_path / "history.json"
     seeded = [raw[0]]
@@ -399,17 +413,22 @@ def test_exports_are_read_by_their_usual_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "header"), ("lr,loss\n", "header"), ("lr,loss\n1\n", "2 values in row 1"),
-        ("a,b\n1,2\n", "lr column.*one of: a, b"), ("lr,b\n1,2\n", "loss column"),
-        ("a,b\n1,2\n", "--lr COLUMN"), ("lr,loss\n1,2\n1,2\n", "stays at 1"),
+        ("", "header"),
+        ("lr,loss\n", "header"),
+        ("lr,loss\n1\n", "2 values in row 1"),
+        ("a,b\n1,2\n", "lr column.*one of: a, b"),
+        ("lr,b\n1,2\n", "loss column"),
+        ("a,b\n1,2\n", "--lr COLUMN"),
+        ("lr,loss\n1,2\n1,2\n", "stays at 1"),
         ("lr,loss\nx,2\n", "numbers in the column lr"),
         ("lr,loss,loss\n1,2,3\n", "'loss' is there twice"),
         ("lr,loss\n1,2\n2,abc\n", "column loss; row 2 has 'abc'"),
         ("lr,loss\n1,2\n-2,1\n", "row 2 has -2"),
         ("lr,loss\n0,2\n", "positive"),
-        ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 2"), ("lr,loss\n,2\n", "positive"),
+        ("lr,loss\n2,2\n1,2\n", "rises; it falls at row 2"),
+        ("lr,loss\n,2\n", "positive"),
     ],
-)  # fmt: skip
+)
 def test_bad_files(tmp_path, content, words):
     path = tmp_path / "bad.csv"
     path.write_text(content)
@@ -424,10 +443,13 @@ def test_more_bad_files(tmp_path):
         load(tmp_path / "none.csv", "caffe")
     path = tmp_path / "bad.JSON"
     for text, words in (
-        ("{", "JSON"), ("3", "mapping"), ('{"lr": 1, "loss": [2]}', "list"),
-        ("[" * 100_000, r"JSON \(maximum recursion"), ("[" + "9" * 5000 + "]", r"JSON \(Exceeds"),
+        ("{", "JSON"),
+        ("3", "mapping"),
+        ('{"lr": 1, "loss": [2]}', "list"),
+        ("[" * 100_000, r"JSON \(maximum recursion"),
+        ("[" + "9" * 5000 + "]", r"JSON \(Exceeds"),
         ('{"lr": [1, 2], "loss": [1, 1' + "0" * 400 + "]}", "column loss; row 2 has 1000"),
-    ):  # fmt: skip
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=words):
             load(path)
@@ -509,9 +531,11 @@ def test_verdict_by_the_written_rules(values, tried, words):
 def test_a_short_trainings_loss_is_the_mean_of_its_last_tenth(monkeypatch):
     losses = np.array([4.0, 2.0, *[0.0] * 16, 1.0, 2.0])
     for values, val_loss, expected in (
-        (losses, None, (1.5, True)), (losses, 7.0, (7.0, True)), (losses[::-1], None, (3.0, False)),
+        (losses, None, (1.5, True)),
+        (losses, 7.0, (7.0, True)),
+        (losses[::-1], None, (3.0, False)),
         (np.append(losses[:-1], np.nan), math.nan, (math.inf, False)),
-    ):  # fmt: skip
+    ):
         monkeypatch.setattr("lrrt.finder.audit.trial", lambda *_, of=(values, val_loss): of)
         found = _trial(0, 1.0, 0.1, len(losses), {})
         assert (found.loss, found.lowered) == expected
@@ -603,8 +627,14 @@ def test_trainings_that_lower_no_loss_say_nothing():
 
 def recorded_audit(runs=6, **more):
     curves = tuple(curve(losses(seed)) for seed in range(runs))
-    return Audit(curves, tuple(range(runs)), tuple(range(runs)), "fastai_minimum",
-                 about={"model": "<b>Net</b>"}, **more)  # fmt: skip
+    return Audit(
+        curves,
+        tuple(range(runs)),
+        tuple(range(runs)),
+        "fastai_minimum",
+        about={"model": "<b>Net</b>"},
+        **more,
+    )
 
 
 def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
@@ -637,15 +667,18 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ({"planned_lr": [1.0] * STEPS}, "planned_lr: 'another ramp'"), ({"lr": None}, "lr: None"),
+        ({"planned_lr": [1.0] * STEPS}, "planned_lr: 'another ramp'"),
+        ({"lr": None}, "lr: None"),
         ({"planned_lr": None, "lr": LR[::-1].tolist()}, "never fall"),
         ({"planned_lr": None, "lr": ["nan", *LR[1:].tolist()]}, "finite"),
         ({"planned_lr": [*LR[:-1].tolist(), "nan"]}, "planned_lr: 'another ramp'"),
         ({"planned_lr": [*LR.tolist(), "inf"]}, "finite"),
-        ({"penalty": None}, "penalty: None"), ({"loss": [10**400] * STEPS}, "curve: .*too large"),
-        ({"about": None}, "curve"), ({"notes": 3}, "curve"),
+        ({"penalty": None}, "penalty: None"),
+        ({"loss": [10**400] * STEPS}, "curve: .*too large"),
+        ({"about": None}, "curve"),
+        ({"notes": 3}, "curve"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_curve_is_refused(damage, words):
     with pytest.raises(InputError, match=words):
         Curve.from_dict(curve().to_dict() | damage)
@@ -659,11 +692,15 @@ def test_a_damaged_audit_is_refused(tmp_path):
     whole["about"]["train_steps"] = 20
     assert Audit.from_dict(whole).trials
     for damage, words in (
-        ({"runs": []}, r"audit.runs: \[\]"), ({"vary": "data"}, "audit.vary: 'data'.*both"),
-        ({"vary": []}, "audit.vary"), ({"about": None}, "audit"), ({"rule": "x"}, "rule: 'x'"),
-        ({"about": {}}, "audit.trials"), ({"trials": whole["trials"][:-1]}, "audit.trials: '14 "),
+        ({"runs": []}, r"audit.runs: \[\]"),
+        ({"vary": "data"}, "audit.vary: 'data'.*both"),
+        ({"vary": []}, "audit.vary"),
+        ({"about": None}, "audit"),
+        ({"rule": "x"}, "rule: 'x'"),
+        ({"about": {}}, "audit.trials"),
+        ({"trials": whole["trials"][:-1]}, "audit.trials: '14 "),
         ({"trials": [t | {"lr": None} for t in whole["trials"]]}, "audit"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=words):
             Audit.from_dict(whole | damage).summary  # noqa: B018
     for text in ("[" * 100_000, "9" * 5000):
@@ -739,9 +776,21 @@ def fails(capsys, *arguments):
 
 def test_audit_command_by_name_and_by_configuration_say_the_same(user, capsys):
     named = json.loads(
-        run(capsys, "audit", "user_module:make_model", "--runs", "3", "--steps", "40",
-            "--save", "a.json", "--report", "a.html", "--json")
-    )  # fmt: skip
+        run(
+            capsys,
+            "audit",
+            "user_module:make_model",
+            "--runs",
+            "3",
+            "--steps",
+            "40",
+            "--save",
+            "a.json",
+            "--report",
+            "a.html",
+            "--json",
+        )
+    )
     assert named["summary"]["runs"] == 3 and len(named["rules"]) >= 14
     assert "Too few runs" in named["verdict"][0]
     assert json.loads((user / "a.json").read_text()) == named and (user / "a.html").is_file()
@@ -796,9 +845,10 @@ def test_runs_that_do_not_vary_are_told(user):
     made, (x, y) = make_model(), map(torch.as_tensor, make_data()["data"])
     batches = [(x[i : i + 16].float(), y[i : i + 16]) for i in range(0, 96, 16)]
     for model, data, vary in (
-        (seeded, make_data, "weights"), (make_model, lambda: batches, "order"),
+        (seeded, make_data, "weights"),
+        (make_model, lambda: batches, "order"),
         (lambda: made, lambda: batches, "order"),
-    ):  # fmt: skip
+    ):
         found = lrrt.audit(model, data, runs=5, vary=vary)
         assert found.verdict[0].startswith("Do not trust it: all 5 runs have the very same losses")
     with pytest.raises(InputError, match="make_model: 'the same model again'"):
@@ -840,11 +890,15 @@ def test_an_order_or_weights_that_do_not_vary_are_told(user):
     order = "Do not trust it: every run began with the same batch, so the order did not vary"
     weights = "Do not trust it: every run began with the same weights, so they did not vary"
     for model, source, vary, told in (
-        (noisy, fixed, "both", [order]), (noisy, unshuffled, "order", [order]),
-        (noisy, fixed, "weights", []), (noisy, shuffled, "both", []),
-        (seeded, shuffled, "both", [weights]), (seeded, shuffled, "order", []),
-        (seeded, fixed, "both", [order, weights]), (noisy, make_data, "both", []),
-    ):  # fmt: skip
+        (noisy, fixed, "both", [order]),
+        (noisy, unshuffled, "order", [order]),
+        (noisy, fixed, "weights", []),
+        (noisy, shuffled, "both", []),
+        (seeded, shuffled, "both", [weights]),
+        (seeded, shuffled, "order", []),
+        (seeded, fixed, "both", [order, weights]),
+        (noisy, make_data, "both", []),
+    ):
         found = lrrt.audit(model, source, runs=5, vary=vary, rule="fastai_minimum")
         same = [s for s in found.verdict if "so the order" in s or "so they" in s]
         assert [s.split(";")[0] for s in same] == told
@@ -879,9 +933,12 @@ def test_audit_leaves_random_states_and_trains_shortly(user):
 
     states = random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist()
     found = lrrt.audit(
-        make_model, lambda seed: make_data() | {"validation": make_data()["data"]}, runs=2,
-        rule="fastai_minimum", train_steps=30,
-    )  # fmt: skip
+        make_model,
+        lambda seed: make_data() | {"validation": make_data()["data"]},
+        runs=2,
+        rule="fastai_minimum",
+        train_steps=30,
+    )
     assert states[0] == random.getstate() and torch.equal(states[1], torch.get_rng_state())
     assert states[2] == np.random.get_state()[1].tolist()
     assert [t.factor for t in found.trials] == [0.1, 1.0, 10.0] * 2
@@ -920,18 +977,35 @@ def test_errors_of_audit_are_one_line(user, capsys):
     assert "an existing file" in fails(capsys, "audit", "--config", "none.yaml")
     config = user / "a.yaml"
     for text, words in (
-        ("a: [", "YAML"), ("3", "YAML"), ("[3]", "mapping"), ("data: 3", "model: None"),
-        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
-         "speed: 3", "speed"),
-        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
-         "run: 3", "option: 'run'.*the nearest is runs"),
-        ("model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
-         "keep: {_target_: user_module.nothing}", "keep: .*nothing"),
-        ("model: {_target_: user_module.needs}\ndata: {_target_: user_module.make_data}",
-         "make_model: .*'width'"),
-        ("model: {_target_: user_module.make_model, widht: 8}\n"
-         "data: {_target_: user_module.make_data}", "model: .*widht"),
-    ):  # fmt: skip
+        ("a: [", "YAML"),
+        ("3", "YAML"),
+        ("[3]", "mapping"),
+        ("data: 3", "model: None"),
+        (
+            "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+            "speed: 3",
+            "speed",
+        ),
+        (
+            "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+            "run: 3",
+            "option: 'run'.*the nearest is runs",
+        ),
+        (
+            "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
+            "keep: {_target_: user_module.nothing}",
+            "keep: .*nothing",
+        ),
+        (
+            "model: {_target_: user_module.needs}\ndata: {_target_: user_module.make_data}",
+            "make_model: .*'width'",
+        ),
+        (
+            "model: {_target_: user_module.make_model, widht: 8}\n"
+            "data: {_target_: user_module.make_data}",
+            "model: .*widht",
+        ),
+    ):
         config.write_text(text)
         assert re.search(words, fails(capsys, "audit", "--config", "a.yaml"))
     assert "with its conf/" in fails(capsys, "list")
@@ -1002,14 +1076,16 @@ def test_runs_that_are_finished_outlive_one_that_fails(user, error):
 
 
 def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):
-    (user / "stopped.py").write_text(textwrap.dedent("""
+    (user / "stopped.py").write_text(
+        textwrap.dedent("""
         from user_module import make_data, make_model as made
 
         def make_model(seed):
             if seed == 1:
                 raise KeyboardInterrupt
             return made()
-    """))  # fmt: skip
+    """)
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main(["audit", "stopped:make_model", "--save", "a.json", "--steps", "20"])
     told = capsys.readouterr().err.splitlines()
@@ -1024,8 +1100,20 @@ def test_an_audit_outlives_a_report_that_fails(user, capsys, monkeypatch):
 
     monkeypatch.setattr(Audit, "report", full)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["audit", "user_module:make_model", "--runs", "2", "--steps", "20",
-                  "--save", "a.json", "--report", "a.html"])  # fmt: skip
+        cli.main(
+            [
+                "audit",
+                "user_module:make_model",
+                "--runs",
+                "2",
+                "--steps",
+                "20",
+                "--save",
+                "a.json",
+                "--report",
+                "a.html",
+            ]
+        )
     captured = capsys.readouterr()
     assert ended.value.code == 1 and captured.err.count("\n") == 1
     assert str(Audit.load("a.json")).strip() == captured.out.strip()
@@ -1070,9 +1158,10 @@ def test_a_reader_that_has_gone_is_no_error():
     for unbuffered in ([], ["-u"]):
         ran = subprocess.run(
             [sys.executable, *unbuffered, "-m", "lrrt", "rules"],
-            stdout=writing, stderr=subprocess.PIPE,
+            stdout=writing,
+            stderr=subprocess.PIPE,
             env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
-        )  # fmt: skip
+        )
         assert ran.returncode == 141 and ran.stderr == b""
     os.close(writing)
 

@@ -46,10 +46,15 @@ def fitted(*callbacks, epochs=3, module=None, **options):
     x = torch.randn(96, 6)
     data = TensorDataset(x, x[:, :3].argmax(1))
     trainer = lightning.Trainer(
-        max_epochs=epochs, callbacks=list(callbacks), accelerator="cpu", logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        max_epochs=epochs,
+        callbacks=list(callbacks),
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         **options,
-    )  # fmt: skip
+    )
     trainer.fit(module, DataLoader(data, 16, shuffle=True))
     return module, trainer
 
@@ -96,8 +101,11 @@ def test_set_lr_and_what_it_refuses():
         fitted(copy.copy(callback), module=Module(automatic=False), epochs=1)
     with pytest.raises(InputError, match="epochs.*below 1"):
         fitted(RangeTestCallback(epochs=(5,)), epochs=1)
-    for options, words in (({"rule": "valley"}, "rule"), ({"epochs": 1}, "epochs"),
-                           ({"stepz": 20}, "stepz.*steps")):  # fmt: skip
+    for options, words in (
+        ({"rule": "valley"}, "rule"),
+        ({"epochs": 1}, "epochs"),
+        ({"stepz": 20}, "stepz.*steps"),
+    ):
         with pytest.raises(InputError, match=words):
             RangeTestCallback(**options)
     with pytest.raises(InputError, match="gradient_clip_algorithm"):

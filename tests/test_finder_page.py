@@ -30,8 +30,13 @@ def test_the_audits_page_in_a_browser(browser, tmp_path):  # noqa: F811
     assert re.fullmatch(r"weights seed (\d), order seed \1: [\d.e-]+", text)
 
     for width in (1000, 360):  # a phone: nothing makes the whole page wider than the window
-        browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=700,
-                    deviceScaleFactor=1, mobile=width < 500)  # fmt: skip
+        browser.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=700,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
         assert browser.value("document.documentElement.scrollWidth") <= width
     background = "getComputedStyle(document.body).backgroundColor"
     light = browser.value(background)

@@ -28,9 +28,12 @@ def tensors(samples=SAMPLES):
 
 def network():
     return nn.Sequential(
-        nn.Linear(FEATURES, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(FEATURES, 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Dropout(0.3),
         nn.Linear(12, CLASSES),
-    )  # fmt: skip
+    )
 
 
 def loader(**options):
@@ -442,10 +445,13 @@ def test_an_optimiser_that_wraps_another_is_put_back(wrapper):
 @pytest.mark.parametrize(
     ("name", "clip_norm", "scaled"),
     [
-        ("sgd", None, False), ("sgd", 0.2, False), ("sgd", None, True), ("sgd", 0.2, True),
+        ("sgd", None, False),
+        ("sgd", 0.2, False),
+        ("sgd", None, True),
+        ("sgd", 0.2, True),
         ("lbfgs", 0.2, False),
     ],
-)  # fmt: skip
+)
 def test_curve_is_the_plain_loop(name, clip_norm, scaled):
     """Against the test written out by hand, raw losses to the bit."""
     torch.manual_seed(0)
@@ -454,9 +460,16 @@ def test_curve_is_the_plain_loop(name, clip_norm, scaled):
     batches = [(x[:32], y[:32] % 12), (x[32:64], y[32:64]), (x[64:], y[64:])]
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10) if scaled else None  # exact
     curve = lrrt.range_test(
-        model, LOSS, batches, optimizer, start=1e-3, end=1.0, steps=10, clip_norm=clip_norm,
+        model,
+        LOSS,
+        batches,
+        optimizer,
+        start=1e-3,
+        end=1.0,
+        steps=10,
+        clip_norm=clip_norm,
         scaler=scaler,
-    )  # fmt: skip
+    )
     expected = []
     for i, lr in enumerate(np.geomspace(1e-3, 1.0, 10)):
         optimizer.param_groups[0]["lr"], seen = lr, []
@@ -555,9 +568,16 @@ def test_arrays_to_validate_on_are_evaluated_whole():
     for count in (50, 10):  # a batch and a half, and less than one
         part = x[:count], y[:count]
         curve = lrrt.range_test(
-            model, LOSS, (x, y), sgd(model), start=1e-12, end=1e-11, steps=10, batch_size=32,
+            model,
+            LOSS,
+            (x, y),
+            sgd(model),
+            start=1e-12,
+            end=1e-11,
+            steps=10,
+            batch_size=32,
             validation=part,
-        )  # fmt: skip
+        )
         assert curve.val_loss == pytest.approx([LOSS(model(part[0]), part[1]).item()] * 10)
 
 
@@ -629,9 +649,13 @@ def test_a_training_whose_validation_fails_has_no_loss():
 
     for validation, finite in ({"validation": loader()}, False), ({}, True):
         audit = lrrt.audit(
-            make_model, lambda more=validation: {"data": loader()} | more, runs=2, steps=20,
-            train_steps=10, rule="fastai_minimum",
-        )  # fmt: skip
+            make_model,
+            lambda more=validation: {"data": loader()} | more,
+            runs=2,
+            steps=20,
+            train_steps=10,
+            rule="fastai_minimum",
+        )
         assert len(audit.trials) == 6
         assert all(np.isfinite(trial.loss) == finite for trial in audit.trials)
 
@@ -725,9 +749,13 @@ def test_one_batch_and_arrays_without_targets():
     assert len(whole) == 10 and "one batch" in whole.notes[0]
     torch.manual_seed(0)
     alone = lrrt.range_test(
-        model, data=(x,), optimizer=sgd(model), steps=10, batch_size=SAMPLES,
+        model,
+        data=(x,),
+        optimizer=sgd(model),
+        steps=10,
+        batch_size=SAMPLES,
         batch_loss=lambda m, batch: m(*batch).square().mean(),
-    )  # fmt: skip
+    )
     assert alone.notes == whole.notes and alone.loss == pytest.approx(whole.loss)
     model = nn.Linear(FEATURES, FEATURES)
     with pytest.raises(InputError, match=r"data: 'tuple of \(16, 6\)'.*\(x, x\) for an autoenc"):
@@ -894,20 +922,31 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"start": 0}, "start: 0"), ({"start": "a"}, "start: 'a'"), ({"end": 1e-9}, "end: 1e-09"),
-        ({"end": float("inf")}, "end: inf"), ({"steps": 3}, "steps: 3"), ({"steps": 1.5}, "steps"),
-        ({"shape": "cosine"}, "shape: 'cosine'"), ({"stop": 0.5}, "stop: 0.5"),
-        ({"stop": "4"}, "stop: '4'"), ({"clip_norm": "1"}, "clip_norm: '1'"),
-        ({"accumulate": 0}, "accumulate: 0"), ({"validate_every": 0}, "validate_every: 0"),
-        ({"clip_norm": -1}, "clip_norm: -1"), ({"autocast": "half"}, "autocast: 'half'"),
+        ({"start": 0}, "start: 0"),
+        ({"start": "a"}, "start: 'a'"),
+        ({"end": 1e-9}, "end: 1e-09"),
+        ({"end": float("inf")}, "end: inf"),
+        ({"steps": 3}, "steps: 3"),
+        ({"steps": 1.5}, "steps"),
+        ({"shape": "cosine"}, "shape: 'cosine'"),
+        ({"stop": 0.5}, "stop: 0.5"),
+        ({"stop": "4"}, "stop: '4'"),
+        ({"clip_norm": "1"}, "clip_norm: '1'"),
+        ({"accumulate": 0}, "accumulate: 0"),
+        ({"validate_every": 0}, "validate_every: 0"),
+        ({"clip_norm": -1}, "clip_norm: -1"),
+        ({"autocast": "half"}, "autocast: 'half'"),
         ({"autocast": torch.int8}, "autocast: torch.int8.*torch.bfloat16"),
         ({"validation": [tensors()], "validate_every": 101}, "validate_every: 101.* the 100 steps"),
-        ({"scaler": 2}, "scaler: 'int'"), ({"batch_size": 16}, "batch_size: 16"),
-        ({"seed": 3}, "seed: 3.*arrays alone"), ({"seed": -1}, "seed: -1"),
+        ({"scaler": 2}, "scaler: 'int'"),
+        ({"batch_size": 16}, "batch_size: 16"),
+        ({"seed": 3}, "seed: 3.*arrays alone"),
+        ({"seed": -1}, "seed: -1"),
         ({"validation": []}, "validation: 'no batch'"),
-        ({"validation": 3}, "validation: 'int'"), ({"batch_loss": print}, "batch_loss"),
+        ({"validation": 3}, "validation: 'int'"),
+        ({"batch_loss": print}, "batch_loss"),
     ],
-)  # fmt: skip
+)
 def test_bad_options(options, words):
     model = network()
     with pytest.raises(InputError, match=words):

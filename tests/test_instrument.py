@@ -44,10 +44,15 @@ from lrrt.stages import mechanism as mechanism_stage
 from lrrt.stages.instrument import swept
 
 SETTINGS = (
-    "instrument.runs=3", "instrument.steps=[30,120]", "instrument.ranges=[[1e-5,10.0]]",
-    "instrument.protocols=[blog_keras,blog_fastai]", "instrument.batch_size=null",
-    "instrument.shapes=[linear]", "instrument.restarts=5", "instrument.restart_steps=20",
-)  # fmt: skip
+    "instrument.runs=3",
+    "instrument.steps=[30,120]",
+    "instrument.ranges=[[1e-5,10.0]]",
+    "instrument.protocols=[blog_keras,blog_fastai]",
+    "instrument.batch_size=null",
+    "instrument.shapes=[linear]",
+    "instrument.restarts=5",
+    "instrument.restart_steps=20",
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +166,12 @@ def test_replays_on_curves_from_formulas(config, curves):
         read = recorded(curve, config.protocols["blog_fastai"])
         pair = [blog_fastai.suggest(*read, **k).max_lr for k in ({}, {"beta": 0.9})]
         differences.append(np.log10(pair[1] / pair[0]))
-    row = table[(table["protocol"] == "blog_fastai") & (table["setting"] == "beta")
-                & (table["value"] == "0.9") & (table["quantity"] == "max_lr")].iloc[0]  # fmt: skip
+    row = table[
+        (table["protocol"] == "blog_fastai")
+        & (table["setting"] == "beta")
+        & (table["value"] == "0.9")
+        & (table["quantity"] == "max_lr")
+    ].iloc[0]
     assert row["effect"] == pytest.approx(np.mean(differences))
     assert len(replayed(curves.iloc[:0], config.protocols)) == 0
 
@@ -181,9 +190,12 @@ def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
     planned = variants(config, DIGEST)
     by = {(v.protocol, v.setting, v.value): v.specs for v in planned}
     assert {key[1:] for key in by} == {
-        ("default", ""), ("steps", "30"), ("steps", "120"), ("range", "1e-05 to 10"),
+        ("default", ""),
+        ("steps", "30"),
+        ("steps", "120"),
+        ("range", "1e-05 to 10"),
         ("shape", "linear"),
-    }  # fmt: skip
+    }
     for name in config.instrument.protocols:
         plain = by[name, "default", ""]
         sweep = sweep_specs(config, DIGEST, "torch", name, "weights")
@@ -195,8 +207,9 @@ def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
                 unchanged = {setting: getattr(old, setting)}
                 assert dataclasses.replace(new, **unchanged) == old
                 assert (after.weights_seed, after.order_seed) == (
-                    before.weights_seed, before.order_seed,
-                )  # fmt: skip
+                    before.weights_seed,
+                    before.order_seed,
+                )
     same = synthetic_study.config(
         "instrument.runs=1", "instrument.steps=[60]", "instrument.ranges=[]"
     )
@@ -251,12 +264,23 @@ def test_restarts_beside_the_ramp(config):
 
 
 def test_a_restart_that_diverges_is_infinitely_bad():
-    row = {"protocol": "p", "backend": "torch", "weights_seed": 0, "order_seed": 0, "steps": 20,
-           "run": "x", "ramp": "y", "first_loss": 2.0}  # fmt: skip
-    table = pd.DataFrame([
-        row | {"lr": 0.1, "loss": 1.0, "ramp_loss": 1.5}, row | {"lr": 1.0, "loss": np.inf,
-        "ramp_loss": 1.0}, row | {"lr": 10.0, "loss": np.inf, "ramp_loss": np.inf},
-    ])  # fmt: skip
+    row = {
+        "protocol": "p",
+        "backend": "torch",
+        "weights_seed": 0,
+        "order_seed": 0,
+        "steps": 20,
+        "run": "x",
+        "ramp": "y",
+        "first_loss": 2.0,
+    }
+    table = pd.DataFrame(
+        [
+            row | {"lr": 0.1, "loss": 1.0, "ramp_loss": 1.5},
+            row | {"lr": 1.0, "loss": np.inf, "ramp_loss": 1.0},
+            row | {"lr": 10.0, "loss": np.inf, "ramp_loss": np.inf},
+        ]
+    )
     lowest, largest = restart_effects(table).to_dict("records")
     assert (lowest["n"], lowest["effect"]) == (1, pytest.approx(-1)) and np.isnan(lowest["low"])
     assert (lowest["default"], largest["default"]) == (pytest.approx(1), pytest.approx(1))
@@ -307,9 +331,15 @@ def data(config, curves) -> StudyData:
     ]
     empty = pd.DataFrame()
     return StudyData(
-        curves=empty, suggestions=empty, trainings=empty, outcomes=empty, pairs={}, config=config,
-        instrument=pd.concat(tables, ignore_index=True), instrument_restarts=beside,
-    )  # fmt: skip
+        curves=empty,
+        suggestions=empty,
+        trainings=empty,
+        outcomes=empty,
+        pairs={},
+        config=config,
+        instrument=pd.concat(tables, ignore_index=True),
+        instrument_restarts=beside,
+    )
 
 
 def test_the_figure_shows_every_effect_and_every_restart(config, data):

@@ -122,9 +122,14 @@ def dataset(dataset_path):
 def specs_of(dataset, count: int, **changes) -> list[RunSpec]:
     protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
     values = dict(
-        kind="range_test", backend="fake", protocol=protocol, batch_size=16, steps=12,
-        model=ModelConfig(depth=8, width=8), data_digest=dataset.digest,
-    )  # fmt: skip
+        kind="range_test",
+        backend="fake",
+        protocol=protocol,
+        batch_size=16,
+        steps=12,
+        model=ModelConfig(depth=8, width=8),
+        data_digest=dataset.digest,
+    )
     values |= changes
     return [RunSpec(weights_seed=i, order_seed=i, **values) for i in range(count)]
 

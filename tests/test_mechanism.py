@@ -180,9 +180,16 @@ def waves() -> Dataset:
 def plain(dataset: Dataset, end: float = 10.0, **changes) -> RunSpec:
     ramp = RampConfig(start=1e-4, end=end, steps=STEPS)
     return RunSpec(
-        "range_test", "torch", ProtocolConfig(ramp=ramp, **changes), ModelConfig(depth=8, width=8),
-        dataset.digest, weights_seed=1, order_seed=2, batch_size=8, steps=STEPS,
-    )  # fmt: skip
+        "range_test",
+        "torch",
+        ProtocolConfig(ramp=ramp, **changes),
+        ModelConfig(depth=8, width=8),
+        dataset.digest,
+        weights_seed=1,
+        order_seed=2,
+        batch_size=8,
+        steps=STEPS,
+    )
 
 
 @pytest.mark.parametrize(
@@ -287,10 +294,13 @@ class Made:
 def test_the_table_by_hand():
     lr = np.array([0.01, 0.1, 1.0])
     store = Made(
-        lr=lr, loss=np.array([2.0, 1.0, 9.0]), grad_norm=np.array([4.0, 0.25, 1.0]),
-        update_ratio=np.array([0.1, 0.2, np.nan]), products=np.array([6.0, 5.0, np.nan]),
+        lr=lr,
+        loss=np.array([2.0, 1.0, 9.0]),
+        grad_norm=np.array([4.0, 0.25, 1.0]),
+        update_ratio=np.array([0.1, 0.2, np.nan]),
+        products=np.array([6.0, 5.0, np.nan]),
         eigenvalue=np.array([20.0, -1.0, np.nan]),
-    )  # fmt: skip
+    )
     spec = dataclasses.replace(plain(waves(), gradient_clip=0.5, momentum=0.5), steps=3)
     table = mechanism([Probe("p", True, spec)], store)
     assert table.dtypes.map(str).tolist() == list(MECHANISM_TYPES.values())
@@ -304,13 +314,21 @@ def test_the_table_by_hand():
 def test_where_the_loss_turns_and_the_bound_is_crossed():
     steps = np.arange(60)
     lr = np.geomspace(1e-4, 1e2, 60)
-    table = pd.DataFrame({
-        "protocol": "p", "clipped": False, "weights_seed": 0, "order_seed": 0, "run": "r",
-        "step": steps, "lr": lr, "effective_lr": lr / 2,
-        "loss": 2 + np.abs(np.log10(lr) - np.log10(lr[40])),
-        "eigenvalue": np.where(steps % 5 == 0, 10.0, np.nan),
-        "momentum_bound": np.where(steps % 5 == 0, 0.38, np.nan),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "protocol": "p",
+            "clipped": False,
+            "weights_seed": 0,
+            "order_seed": 0,
+            "run": "r",
+            "step": steps,
+            "lr": lr,
+            "effective_lr": lr / 2,
+            "loss": 2 + np.abs(np.log10(lr) - np.log10(lr[40])),
+            "eigenvalue": np.where(steps % 5 == 0, 10.0, np.nan),
+            "momentum_bound": np.where(steps % 5 == 0, 0.38, np.nan),
+        }
+    )
     row = turns(table).iloc[0]
     assert row["turn"] == lr[40]
     assert lr[35] < row["crossing"] < lr[40] and row["crossing"] == pytest.approx(2 * 0.38)
@@ -327,9 +345,14 @@ def data(config) -> StudyData:
     store = synthetic_study.Formulas([probe.spec for probe in planned])
     empty = pd.DataFrame()
     return StudyData(
-        curves=empty, suggestions=empty, trainings=empty, outcomes=empty, pairs={}, config=config,
+        curves=empty,
+        suggestions=empty,
+        trainings=empty,
+        outcomes=empty,
+        pairs={},
+        config=config,
         mechanism=mechanism(planned, store),
-    )  # fmt: skip
+    )
 
 
 def test_the_figure_shows_every_measured_point(config, data):

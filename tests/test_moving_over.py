@@ -125,10 +125,12 @@ def test_fastai_sees_the_same_losses(names):
         model, names["criterion"], names["trainloader"], optimizer, end=end, stop=None
     )
     made = learner.Learner(
-        DataLoaders(names["trainloader"], names["valloader"], device="cpu"), model,
-        loss_func=names["criterion"], wd=0.0,
+        DataLoaders(names["trainloader"], names["valloader"], device="cpu"),
+        model,
+        loss_func=names["criterion"],
+        wd=0.0,
         opt_func=lambda p, **_: OptimWrapper(p, torch.optim.SGD, momentum=0.9),
-    )  # fmt: skip
+    )
     with made.no_bar(), made.no_logging():
         found = made.lr_find(show_plot=False, stop_div=False)
     assert np.asarray(made.recorder.lrs) == pytest.approx(ours.lr, rel=1e-5)
@@ -156,9 +158,14 @@ def test_lightning_sees_the_same_losses(names, tmp_path, monkeypatch):
 
     module = Module()
     trainer = lightning.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, max_epochs=100, default_root_dir=tmp_path,
-    )  # fmt: skip
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=100,
+        default_root_dir=tmp_path,
+    )
     finder = Tuner(trainer).lr_find(
         module, names["trainloader"], early_stop_threshold=None, update_attr=False
     )
@@ -167,8 +174,12 @@ def test_lightning_sees_the_same_losses(names, tmp_path, monkeypatch):
     # Its ramp takes two steps at once after the first.
     monkeypatch.setattr("lrrt.finder.range_test.grid", lambda ramp, steps: lrs)
     ours = lrrt.range_test(
-        module, data=names["trainloader"], optimizer=module.configure_optimizers(), stop=None,
-        batch_loss=lambda model, batch: model.training_step(batch, 0), steps=len(lrs),
-    )  # fmt: skip
+        module,
+        data=names["trainloader"],
+        optimizer=module.configure_optimizers(),
+        stop=None,
+        batch_loss=lambda model, batch: model.training_step(batch, 0),
+        steps=len(lrs),
+    )
     assert len(lrs) == 100 and np.allclose(raw, ours.loss, rtol=1e-3)
     assert finder.suggestion() == pytest.approx(ours.suggest("lightning").lr, rel=1e-5)

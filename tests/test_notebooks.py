@@ -33,10 +33,13 @@ def test_the_range_test_is_explained_on_a_small_network(tmp_path):
 
 def test_the_posts_figures_are_redrawn_without_training(tmp_path):
     config = synthetic_study.config(
-        "study.sweeps=[weights,order,batch_size,validation]", "sweep.crossed_runs=0",
-        "sweeps.order.crossed_runs=0", "sweeps.batch_size.crossed_runs=0",
-        "sweeps.validation.crossed_runs=0", "report.bootstrap_resamples=100",
-    )  # fmt: skip
+        "study.sweeps=[weights,order,batch_size,validation]",
+        "sweep.crossed_runs=0",
+        "sweeps.order.crossed_runs=0",
+        "sweeps.batch_size.crossed_runs=0",
+        "sweeps.validation.crossed_runs=0",
+        "report.bootstrap_resamples=100",
+    )
     synthetic_study.write(tmp_path, config)
     text, pictures = executed("figures", tmp_path)
     assert "Study synthetic: ResNet-8." in text and "needs" not in text

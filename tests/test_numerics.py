@@ -306,9 +306,16 @@ def test_memory_is_flat_over_200_runs(monkeypatch):
     half = np.full(3, 0.5)
     dataset = Dataset(images, labels, images, labels, half, half, tuple("0123456789"), "")
     spec = RunSpec(
-        "range_test", "linear", ProtocolConfig(ramp=RampConfig(steps=10)),
-        ModelConfig(depth=8, width=8), dataset.digest, 0, 0, 8, 10,
-    )  # fmt: skip
+        "range_test",
+        "linear",
+        ProtocolConfig(ramp=RampConfig(steps=10)),
+        ModelConfig(depth=8, width=8),
+        dataset.digest,
+        0,
+        0,
+        8,
+        10,
+    )
     tracemalloc.start()
     try:
         held = []

@@ -27,9 +27,12 @@ pytestmark = pytest.mark.skipif(
 def run(*command, cwd, **environment):
     """Run it outside the checkout and give what it prints."""
     ran = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True,
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
-    )  # fmt: skip
+    )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     return ran.stdout
 
@@ -50,10 +53,13 @@ def built(tmp_path_factory) -> dict[str, Path]:
     def left_out(place, names):
         at_root = Path(place) == ROOT
         return [
-            name for name in names
-            if name.startswith(".") or name == "__pycache__" or name.endswith(".egg-info")
+            name
+            for name in names
+            if name.startswith(".")
+            or name == "__pycache__"
+            or name.endswith(".egg-info")
             or (at_root and name in BUILT_AT_ROOT)
-        ]  # fmt: skip
+        ]
 
     shutil.copytree(ROOT, folder / "source", ignore=left_out)
     tools = environment(folder / "tools", "build")
@@ -85,10 +91,19 @@ def test_the_sdist_holds_the_project(built):
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {
-        "conf/config.yaml", "constraints.txt", "docs/conf.py", "dvc.yaml", "params.yaml",
-        "CHANGELOG.md", "CITATION.cff", "LICENSE", "notebooks/your_model.py", "src/lrrt/py.typed",
-        "tests/test_packaging.py", "hydra_plugins/lrrt_schema.py",
-    } <= names  # fmt: skip
+        "conf/config.yaml",
+        "constraints.txt",
+        "docs/conf.py",
+        "dvc.yaml",
+        "params.yaml",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "LICENSE",
+        "notebooks/your_model.py",
+        "src/lrrt/py.typed",
+        "tests/test_packaging.py",
+        "hydra_plugins/lrrt_schema.py",
+    } <= names
     assert not any(name.endswith(".pyc") or name.startswith((".venv", "data/")) for name in names)
 
 

@@ -26,12 +26,17 @@ PROTOCOLS = {
         ramp=RampConfig(start=1e-4, end=0.05, steps=STEPS),
     ),
     "keras": ProtocolConfig(
-        padding="same", batch_norm_momentum=0.99, batch_norm_epsilon=1e-3, normalise=False,
-        augmentation="shift", momentum_form="lr_inside", gradient_clip=1.0,
+        padding="same",
+        batch_norm_momentum=0.99,
+        batch_norm_epsilon=1e-3,
+        normalise=False,
+        augmentation="shift",
+        momentum_form="lr_inside",
+        gradient_clip=1.0,
         weight_decay=WeightDecayConfig("l2", 1e-4, 2.0, 1.0, 0.0),
         ramp=RampConfig(start=1e-4, end=0.05, steps=STEPS, pairing="after"),
     ),
-}  # fmt: skip
+}
 # At an LR of 0.05 PyTorch was 3e-5 apart from itself after a training, at 0.03 it was 3e-7.
 CHANGES = {
     "range_test": {"validation": "running"},

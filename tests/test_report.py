@@ -76,13 +76,19 @@ def config() -> Config:
     """All sweeps, two policies."""
     return synthetic_study.config(
         "study.sweeps=[weights,order,batch_size,validation,validation_batch]",
-        "sweeps.order.crossed_runs=0", "sweeps.validation.crossed_runs=0",
-        "sweeps.batch_size.crossed_runs=0", "divergence.policies=[one_cycle]",
-        "report.dpi=50", "report.bootstrap_resamples=100",
-        "attribution.factors=[gradient_clip,rule,weight_decay]", "attribution.orders=2",
-        "attribution.confirmed=[gradient_clip,weight_decay]", "attribution.confirmed_runs=3",
-        "variance.protocols=[blog_keras,blog_fastai]", "variance.augmentations=2",
-    )  # fmt: skip
+        "sweeps.order.crossed_runs=0",
+        "sweeps.validation.crossed_runs=0",
+        "sweeps.batch_size.crossed_runs=0",
+        "divergence.policies=[one_cycle]",
+        "report.dpi=50",
+        "report.bootstrap_resamples=100",
+        "attribution.factors=[gradient_clip,rule,weight_decay]",
+        "attribution.orders=2",
+        "attribution.confirmed=[gradient_clip,weight_decay]",
+        "attribution.confirmed_runs=3",
+        "variance.protocols=[blog_keras,blog_fastai]",
+        "variance.augmentations=2",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -411,9 +417,19 @@ def test_exploded_losses_leave_the_axes():
 
 @pytest.mark.parametrize(
     "value, text",
-    [(0.0840, "0.084"), (2.05, "2.0"), (5.46e-4, "5.5e-4"), (0.00996, "0.010"), (33.4, "33"),
-     (12345.0, "1.2e4"), (0, "0"), (float("nan"), "–"), (None, "–"), (float("inf"), "–")],
-)  # fmt: skip
+    [
+        (0.0840, "0.084"),
+        (2.05, "2.0"),
+        (5.46e-4, "5.5e-4"),
+        (0.00996, "0.010"),
+        (33.4, "33"),
+        (12345.0, "1.2e4"),
+        (0, "0"),
+        (float("nan"), "–"),
+        (None, "–"),
+        (float("inf"), "–"),
+    ],
+)
 def test_numbers_as_a_person_reads_them(value, text):
     assert style.number(value) == text
 
@@ -543,8 +559,9 @@ def test_variance_shows_every_component_and_what_fixing_leaves(data, html):
     below = [text.get_text() for text in figure.axes[2].get_yticklabels()]
     assert below[0] == "same weights" and below[-1] == "same order and augmentation"
     for ax, table, key in (
-        (figure.axes[0], data.variance, "share"), (figure.axes[2], data.variance_spread, "ratio"),
-    ):  # fmt: skip
+        (figure.axes[0], data.variance, "share"),
+        (figure.axes[2], data.variance_spread, "ratio"),
+    ):
         rows = table[(table["quantity"] == "min_lr")]
         if key == "share":
             rows = rows[rows["component"] != "total"]
@@ -629,8 +646,9 @@ def test_a_factors_effect_has_its_range_over_orders(data):
     rows = data.attribution.query("scale == 'screen' and quantity == 'max_lr'")
     factor = rows.query("design == 'sequence'")["factor"].iloc[0]
     effects = rows.query("design == 'sequence' and factor == @factor")["effect"]
-    (text,) = _waterfall._moving(data, "screen", rows[rows["factor"] == factor].assign(
-        name=factor).head(1))  # fmt: skip
+    (text,) = _waterfall._moving(
+        data, "screen", rows[rows["factor"] == factor].assign(name=factor).head(1)
+    )
     assert len(effects) > 1
     assert f"({effects.min():+.2f} to {effects.max():+.2f} over {len(effects)} orders)" in text
 
@@ -659,10 +677,18 @@ def test_words_about_variance_follow_the_intervals():
 
 def test_what_is_missing_is_named(tmp_path):
     config = synthetic_study.config(
-        "study.sweeps=[weights]", "study.backends=[torch]", "study.protocols=[blog_fastai]",
-        "divergence.cases=[]", "sweep.runs=1", "report.dpi=40", "report.bootstrap_resamples=100",
-        "attribution.runs=0", "variance.weights=0", "instrument.runs=0", "mechanism.runs=0",
-    )  # fmt: skip
+        "study.sweeps=[weights]",
+        "study.backends=[torch]",
+        "study.protocols=[blog_fastai]",
+        "divergence.cases=[]",
+        "sweep.runs=1",
+        "report.dpi=40",
+        "report.bootstrap_resamples=100",
+        "attribution.runs=0",
+        "variance.weights=0",
+        "instrument.runs=0",
+        "mechanism.runs=0",
+    )
     synthetic_study.write(tmp_path, config)
     made = build(study.load(config, tmp_path))
     page = made["report.html"].decode()
@@ -671,11 +697,13 @@ def test_what_is_missing_is_named(tmp_path):
         for name in ("navigation", "typical", "runs-torch-blog_fastai", "published", "rules")
     }
     for title in (
-        "Range tests with the same initial weights", "Framework or protocol?",
-        "Two initialisations, two ranges", "Batch sizes, raw and smoothed",
+        "Range tests with the same initial weights",
+        "Framework or protocol?",
+        "Two initialisations, two ranges",
+        "Batch sizes, raw and smoothed",
         "Training curves at the suggested learning rates",
         "Policies at the same maximum learning rate",
-    ):  # fmt: skip
+    ):
         assert re.search(rf'class="missing"[^>]*><b>{re.escape(title)}</b>', page), title
     metrics = json.loads(made["metrics.json"])
     assert metrics["runs"] == {"range_tests": 1, "trainings": 0}
@@ -686,9 +714,12 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
     wanted = {"published", "pair", "typical", "rules", "batch_slope", "runs"}
     with style.applied():
         quiet = dataclasses.replace(
-            data, suggestions=silent, pairs={}, outcomes=data.outcomes[:0],
+            data,
+            suggestions=silent,
+            pairs={},
+            outcomes=data.outcomes[:0],
             trainings=data.trainings[:0],
-        )  # fmt: skip
+        )
         found = {
             name: figures.drawing(quiet, name, case).figure for name, case in figures.planned(quiet)
         }
@@ -743,10 +774,22 @@ def test_claims_are_listed_with_evidence_verdict_and_interval(files, html):
 def test_tables_name_what_they_come_from(data, files, tmp_path):
     names = {Path(name).stem for name in files if name.startswith("tables/")}
     assert names == {
-        "published", "ranges", "slopes", "pairs", "outcomes", "rules", "claims",
-        "attribution", "attribution_framework", "attribution_rule", "attribution_waterfall",
-        "variance", "variance_spread", "instrument", "mechanism",
-    }  # fmt: skip
+        "published",
+        "ranges",
+        "slopes",
+        "pairs",
+        "outcomes",
+        "rules",
+        "claims",
+        "attribution",
+        "attribution_framework",
+        "attribution_rule",
+        "attribution_waterfall",
+        "variance",
+        "variance_spread",
+        "instrument",
+        "mechanism",
+    }
     for name in names:
         (tmp_path / "table.parquet").write_bytes(files[f"tables/{name}.parquet"])
         table = pd.read_parquet(tmp_path / "table.parquet")
@@ -899,12 +942,25 @@ def browser():
         pytest.skip("no Chromium is installed")
     with tempfile.TemporaryDirectory() as profile:
         process = subprocess.Popen(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-             "--no-first-run", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
-             f"--user-data-dir={profile}", "--window-size=1000,800", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                CHROMIUM,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--remote-debugging-port=0",
+                "--remote-allow-origins=*",
+                f"--user-data-dir={profile}",
+                "--window-size=1000,800",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             port = _port(Path(profile) / "DevToolsActivePort", process)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
@@ -994,8 +1050,13 @@ def test_page_in_a_browser(browser, html, tmp_path, data):
     assert shown[0] is False and "max LR" in shown[1] and shown[2] == 0
 
     for width in (1000, 360):  # a phone: nothing makes the whole page wider than the window
-        browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=700,
-                    deviceScaleFactor=1, mobile=width < 500)  # fmt: skip
+        browser.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=700,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
         assert browser.value("document.documentElement.scrollWidth") <= width
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     light = browser.value("getComputedStyle(document.body).backgroundColor")

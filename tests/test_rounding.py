@@ -19,13 +19,20 @@ def suggestions(weights, rounded, protocol="p") -> pd.DataFrame:
     """Of each sweep one max LR a seed; min LR is a tenth of it."""
     rows = [
         {
-            "backend": "torch", "protocol": protocol, "sweep": sweep, "batch_size": 8,
-            "weights_seed": seed, "order_seed": seed, "run": f"{sweep}{seed}", "fallback": False,
-            "min_lr": lr / 10, "max_lr": lr,
+            "backend": "torch",
+            "protocol": protocol,
+            "sweep": sweep,
+            "batch_size": 8,
+            "weights_seed": seed,
+            "order_seed": seed,
+            "run": f"{sweep}{seed}",
+            "fallback": False,
+            "min_lr": lr / 10,
+            "max_lr": lr,
         }
         for sweep, lrs in (("weights", weights), ("rounding", rounded))
         for seed, lr in enumerate(lrs)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -87,9 +94,14 @@ def test_few_or_equal_runs_say_no_more_than_they_can():
 
 def test_the_figure_and_its_words(tmp_path):
     overrides = (
-        "study.sweeps=[weights,rounding]", "sweep.devices.torch=cuda", "sweeps.rounding.runs=3",
-        "attribution.runs=0", "variance.weights=0", "instrument.runs=0", "mechanism.runs=0",
-    )  # fmt: skip
+        "study.sweeps=[weights,rounding]",
+        "sweep.devices.torch=cuda",
+        "sweeps.rounding.runs=3",
+        "attribution.runs=0",
+        "variance.weights=0",
+        "instrument.runs=0",
+        "mechanism.runs=0",
+    )
     config = synthetic_study.config(*overrides)
     synthetic_study.write(tmp_path, config)
     data = load(config, tmp_path)

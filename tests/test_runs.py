@@ -325,8 +325,9 @@ def test_a_backend_may_run_on_a_device_of_its_own_and_tf32_is_a_gpus():
     assert (found.device, found.precision) == ("cpu", "float32")
     run = {"weights_seed": 0, "order_seed": 0, "batch_size": 16, "min_lr": 0.1, "max_lr": 1.0}
     for devices, device, precision in (
-        ({"doubling": "cuda"}, "cuda", "tfloat32"), ({}, "cpu", "float32"),
-    ):  # fmt: skip
+        ({"doubling": "cuda"}, "cuda", "tfloat32"),
+        ({}, "cpu", "float32"),
+    ):
         config.divergence.devices, config.divergence.precision = devices, "tfloat32"
         trainings = training_specs(config, "d", "doubling", "p", "pair", {"A": run, "B": run})
         assert {(t.spec.device, t.spec.precision) for t in trainings} == {(device, precision)}

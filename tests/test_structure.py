@@ -85,9 +85,18 @@ def closure(graph, module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "stage",
-    ["data", "sweep", "suggest", "attribution", "variance", "instrument", "mechanism",
-     "divergence", "report"],
-)  # fmt: skip
+    [
+        "data",
+        "sweep",
+        "suggest",
+        "attribution",
+        "variance",
+        "instrument",
+        "mechanism",
+        "divergence",
+        "report",
+    ],
+)
 def test_stage_depends_on_all_it_imports(graph, stage):
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
     missing = []

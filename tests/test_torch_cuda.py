@@ -55,9 +55,16 @@ def on_device(monkeypatch, request):
 def spec_of(dataset, protocol=None, **changes) -> RunSpec:
     protocol = protocol or ProtocolConfig(ramp=RampConfig(**RISING))
     values = dict(
-        kind="range_test", backend="torch", protocol=protocol, data_digest=dataset.digest,
-        model=ModelConfig(depth=8, width=8), weights_seed=1, order_seed=2, batch_size=16, steps=12,
-    )  # fmt: skip
+        kind="range_test",
+        backend="torch",
+        protocol=protocol,
+        data_digest=dataset.digest,
+        model=ModelConfig(depth=8, width=8),
+        weights_seed=1,
+        order_seed=2,
+        batch_size=16,
+        steps=12,
+    )
     return RunSpec(**{**values, **changes})
 
 
@@ -96,9 +103,12 @@ FACTORS = list(
 @pytest.mark.parametrize(("form", "clip", "decay"), FACTORS)
 def test_range_test_is_that_of_the_host(dataset, on_device, form, clip, decay):
     protocol = ProtocolConfig(
-        momentum_form=form, gradient_clip=clip, weight_decay=decay, augmentation="shift",
+        momentum_form=form,
+        gradient_clip=clip,
+        weight_decay=decay,
+        augmentation="shift",
         ramp=RampConfig(**RISING),
-    )  # fmt: skip
+    )
     host = execute(spec_of(dataset, protocol), dataset).arrays
     device = execute(spec_of(dataset, protocol, device="cuda"), dataset).arrays
     assert device.keys() == host.keys()

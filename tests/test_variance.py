@@ -97,9 +97,12 @@ def test_augmentation_is_a_factor_where_there_is_one():
     both = cells(synthetic_study.config(*CROSSED[:2], BOTH), DIGEST)
     assert len(both) == 18 and {cell.spec.augmentation_seed for cell in both} == {None}
     plain = synthetic_study.config(
-        *CROSSED, "protocols.blog_keras.augmentation=none", "protocols.blog_keras.flip=false",
-        "variance.depth=20", "variance.protocols=[blog_keras]",
-    )  # fmt: skip
+        *CROSSED,
+        "protocols.blog_keras.augmentation=none",
+        "protocols.blog_keras.flip=false",
+        "variance.depth=20",
+        "variance.protocols=[blog_keras]",
+    )
     planned = cells(plain, DIGEST)
     assert len(planned) == 9 and {cell.spec.augmentation_seed for cell in planned} == {None}
     assert {cell.spec.model.depth for cell in planned} == {20} and plain.model.depth == 8
@@ -178,9 +181,15 @@ def test_what_the_weights_alone_do_is_theirs_and_gone_with_them_fixed():
         assert rows.loc["weights", "share"] == pytest.approx(1)
         assert rows.loc["total", "variance"] == pytest.approx(1)
         assert set(rows.index) == {
-            "weights", "order", "augmentation", "weights:order", "weights:augmentation",
-            "order:augmentation", "weights:order:augmentation", "total",
-        }  # fmt: skip
+            "weights",
+            "order",
+            "augmentation",
+            "weights:order",
+            "weights:augmentation",
+            "order:augmentation",
+            "weights:order:augmentation",
+            "total",
+        }
         assert (rows["n"] == 18).all() and (rows["reason"] == "").all()
     spread = spread_table(runs_of(weights)).set_index(["quantity", "fixed"]).loc["max_lr"]
     assert spread.loc["weights", "ratio"] == pytest.approx(0, abs=1e-6)

@@ -26,9 +26,13 @@ class Model(nn.Module):
             layer = None
             if node.operation == "conv":
                 layer = nn.Conv2d(
-                    node.in_channels, node.channels, node.kernel, node.stride,
-                    padding=(node.kernel - 1) // 2, bias=False,
-                )  # fmt: skip
+                    node.in_channels,
+                    node.channels,
+                    node.kernel,
+                    node.stride,
+                    padding=(node.kernel - 1) // 2,
+                    bias=False,
+                )
                 layer.weight.data.copy_(own["kernel"].permute(3, 2, 0, 1))
             elif node.operation == "batch_norm":
                 layer = nn.BatchNorm2d(node.channels, epsilon, share)
@@ -108,9 +112,12 @@ def torch_lr_finder(case: Case, notes: Notes) -> None:
     model, optimiser, criterion = _parts(case, notes)
     finder = LRFinder(model, optimiser, criterion, device="cpu")
     finder.range_test(
-        _loader(case), end_lr=float(case.lrs[-1]), num_iter=case.steps, smooth_f=0,
+        _loader(case),
+        end_lr=float(case.lrs[-1]),
+        num_iter=case.steps,
+        smooth_f=0,
         diverge_th=1e9,
-    )  # fmt: skip
+    )
 
 
 def fastai(case: Case, notes: Notes) -> None:
@@ -124,17 +131,26 @@ def fastai(case: Case, notes: Notes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loader = _loader(case)
         learner = Learner(
-            DataLoaders(loader, loader), Model(case), loss_func=criterion,
-            opt_func=lambda p, lr, **_: SGD(p, lr, mom=0.9), wd=0.0, path=folder, moms=None,
-        )  # fmt: skip
+            DataLoaders(loader, loader),
+            Model(case),
+            loss_func=criterion,
+            opt_func=lambda p, lr, **_: SGD(p, lr, mom=0.9),
+            wd=0.0,
+            path=folder,
+            moms=None,
+        )
         # Its grid reaches the end one step after the last.
         ratio = float(case.lrs[-1] / case.lrs[0]) ** (case.steps / (case.steps - 1))
         first = float(case.lrs[0])
         with learner.no_bar():
             learner.lr_find(
-                first, first * ratio, case.steps, stop_div=False, show_plot=False,
+                first,
+                first * ratio,
+                case.steps,
+                stop_div=False,
+                show_plot=False,
                 suggest_funcs=None,
-            )  # fmt: skip
+            )
 
 
 def lightning(case: Case, notes: Notes) -> None:
@@ -167,11 +183,19 @@ def lightning(case: Case, notes: Notes) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=folder,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         Tuner(trainer).lr_find(
-            Module(), train_dataloaders=_loader(case), min_lr=float(case.lrs[0]),
-            max_lr=float(case.lrs[-1]), num_training=case.steps, early_stop_threshold=None,
+            Module(),
+            train_dataloaders=_loader(case),
+            min_lr=float(case.lrs[0]),
+            max_lr=float(case.lrs[-1]),
+            num_training=case.steps,
+            early_stop_threshold=None,
             update_attr=False,
-        )  # fmt: skip
+        )

@@ -70,9 +70,13 @@ def fit(case: Case, notes: Notes) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=_optimiser(case), loss=loss)
     model.fit(
-        images, labels, batch_size=case.batch, shuffle=False, verbose=0,
+        images,
+        labels,
+        batch_size=case.batch,
+        shuffle=False,
+        verbose=0,
         callbacks=[Finder(case, notes)],
-    )  # fmt: skip
+    )
 
 
 def loop(case: Case, notes: Notes) -> None:

@@ -42,7 +42,9 @@ def _run(arguments: list[str] | None) -> None:
         except ModuleNotFoundError as error:
             if error.name not in ("hydra", "omegaconf"):
                 raise
-            raise InputError("compose", error.name, "installed: `pip install hydra-core`") from None
+            raise InputError(
+                "compose", error.name, "hydra-core; `pip install hydra-core`"
+            ) from None
 
         text = composed_yaml(Path("conf"), options.overrides)
         if options.show:

@@ -33,9 +33,13 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
             cause = cause.__cause__
         lines = [line.strip() for line in f"{error}\n{cause}".splitlines() if line.strip()]
         noise = (
-            "set the environment", "full_key", "object_type", "reference_type",
-            "config search path", "provider=",
-        )  # fmt: skip
+            "set the environment",
+            "full_key",
+            "object_type",
+            "reference_type",
+            "config search path",
+            "provider=",
+        )
         kept = [line for line in dict.fromkeys(lines) if not line.lower().startswith(noise)]
         raise InputError("overrides", " ".join(overrides), " ".join(kept)) from None
     from_mapping(config)

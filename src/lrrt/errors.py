@@ -10,10 +10,22 @@ from collections.abc import Iterator
 LONGEST_VALUE = 200  # characters of it that a message shows
 # What the machine refuses, through no fault of the program.
 REFUSED = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-    errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EMFILE,
-    errno.ENOSYS, errno.ENOLCK, errno.ESTALE,
-}  # fmt: skip
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.ESTALE,
+}
 
 
 class InputError(ValueError):

@@ -178,8 +178,10 @@ def _unexplained(readings: pd.DataFrame) -> list[tuple]:
     ends = (whole["origin"].iloc[0], whole["target"].iloc[0])
     rows = []
     for quantity in QUANTITIES:
-        sides = (decades(last[f"after_{quantity}"].reindex(whole.index)),
-                 decades(whole[f"after_{quantity}"]))  # fmt: skip
+        sides = (
+            decades(last[f"after_{quantity}"].reindex(whole.index)),
+            decades(whole[f"after_{quantity}"]),
+        )
         found, fallbacks = paired_effect(*sides), int(whole["after_fallback"].sum())
         rows.append((UNEXPLAINED, -1, -1, "", *ends, quantity, *found, fallbacks))
     return rows
@@ -241,11 +243,21 @@ def framework_or_protocol(own: pd.DataFrame) -> pd.DataFrame:
                 *((BACKEND, at, backends, *sides) for at, *sides in of_backend),
                 (BACKEND, both[1], backends, found[:, 0].mean(axis=1), found[:, 1].mean(axis=1)),
                 *((PROTOCOL, at, protocols, *sides) for at, *sides in of_protocol),
-                (PROTOCOL, both[0], protocols,
-                 found[:, :, 0].mean(axis=1), found[:, :, 1].mean(axis=1)),
-                (INTERACTION, both[1], backends,
-                 found[:, 0, 1] - found[:, 0, 0], found[:, 1, 1] - found[:, 1, 0]),
-            ]  # fmt: skip
+                (
+                    PROTOCOL,
+                    both[0],
+                    protocols,
+                    found[:, :, 0].mean(axis=1),
+                    found[:, :, 1].mean(axis=1),
+                ),
+                (
+                    INTERACTION,
+                    both[1],
+                    backends,
+                    found[:, 0, 1] - found[:, 0, 0],
+                    found[:, 1, 1] - found[:, 1, 0],
+                ),
+            ]
             for effect_of, at, ends, *sides in compared:
                 effect = paired_effect(*sides)
                 if effect_of == INTERACTION:  # of differences, which are no LRs
@@ -310,18 +322,32 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
                 )
             )
             steps = [
-                (PUBLISHED, whole["origin"], 0, 0.0, np.nan, np.nan), start, *steps, end,
+                (PUBLISHED, whole["origin"], 0, 0.0, np.nan, np.nan),
+                start,
+                *steps,
+                end,
                 (PUBLISHED, whole["target"], 0, 0.0, np.nan, np.nan),
-            ]  # fmt: skip
+            ]
         at = np.log10(ends[0] if known else whole["before"])
         for step, (kind, name, n, effect, low, high) in enumerate(steps):
             inner = kind in (FACTOR, UNNAMED)
-            rows.append((
-                scale, quantity, step, kind, name, n, 10**at, 10 ** (at + effect),
-                effect, low, high,
-                effect / whole["effect"] if inner and whole["effect"] else np.nan,
-                effect / gap if known and gap and kind != PUBLISHED else np.nan,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    scale,
+                    quantity,
+                    step,
+                    kind,
+                    name,
+                    n,
+                    10**at,
+                    10 ** (at + effect),
+                    effect,
+                    low,
+                    high,
+                    effect / whole["effect"] if inner and whole["effect"] else np.nan,
+                    effect / gap if known and gap and kind != PUBLISHED else np.nan,
+                )
+            )
             at += effect
     return pd.DataFrame(rows, columns=list(WATERFALL_TYPES)).astype(WATERFALL_TYPES)
 
@@ -360,6 +386,7 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
             float(log_quantiles(values, [0.5])[0])
             for values in (group.loc[fell, "min_lr"], same_runs, group.loc[~fell, "min_lr"])
         ]
-        rows.append((*identity, total, count, count / total, *share_interval(count, total),
-                     *medians))  # fmt: skip
+        rows.append(
+            (*identity, total, count, count / total, *share_interval(count, total), *medians)
+        )
     return pd.DataFrame(rows, columns=columns)

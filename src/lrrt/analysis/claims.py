@@ -167,11 +167,13 @@ def typical_shape(study: Study) -> Finding:
     for trace in study.traces("weights"):
         steady, level = trace.steady, _level(trace)
         start, lowest = steady[: _tenth(trace)], int(np.argmin(steady))
-        three = np.array([
-            np.abs(start - level).max() <= PLATEAU_TOLERANCE * level,
-            steady[lowest] <= (1 - DESCENT_SHARE) * level,
-            steady[lowest:].max() > level,
-        ])  # fmt: skip
+        three = np.array(
+            [
+                np.abs(start - level).max() <= PLATEAU_TOLERANCE * level,
+                steady[lowest] <= (1 - DESCENT_SHARE) * level,
+                steady[lowest:].max() > level,
+            ]
+        )
         seen += three
         found[trace.case].append(bool(three.all()))
     if not found:
@@ -181,8 +183,9 @@ def typical_shape(study: Study) -> Finding:
         f"Plateau, descent and explosion, all three, in {_listed(found)} range tests; of all "
         f"{sum(map(len, found.values()))}, {seen[0]} have a plateau, {seen[1]} a "
         f"descent, {seen[2]} an explosion. Interval: the share, in the case where it is lowest.",
-        verdict, interval,
-    )  # fmt: skip
+        verdict,
+        interval,
+    )
 
 
 @claim(
@@ -247,8 +250,9 @@ def steepest_descent(study: Study) -> Finding:
         f"The minimum is the curve's steepest descent in {_listed(found)} runs. In {fell} of "
         f"{total} it is the rule's silent fallback, a tenth of the maximum; it is below the "
         f"maximum in {below}. Interval: the share, in the case where it is lowest.",
-        verdict, interval,
-    )  # fmt: skip
+        verdict,
+        interval,
+    )
 
 
 @claim(
@@ -276,8 +280,10 @@ def minimum_over_ten(study: Study) -> Finding:
         f"A tenth is right in {_listed(found)} runs. The smoothed minimum lies past the raw one "
         f"in {past} of {len(lags)}, by {number(float(np.median(lags)))} decades in the median; "
         f"after division the maximum is still past it in {over}. Interval: the share, in the case "
-        "where it is lowest.", verdict, interval,
-    )  # fmt: skip
+        "where it is lowest.",
+        verdict,
+        interval,
+    )
 
 
 def _with_both_lrs(study: Study) -> list[tuple[Trace, pd.Series]]:
@@ -334,8 +340,9 @@ def weights_change_suggestion(study: Study) -> Finding:
         "(interval), 50% if they added nothing; without the run furthest from the median of each "
         f"sample {float(share(*inner)):.0%} [{low:.0%}, {high:.0%}]. The order sweep is of one set "
         f"of weights.{_crossed(study)}",
-        verdict, interval,
-    )  # fmt: skip
+        verdict,
+        interval,
+    )
 
 
 def _crossed(study: Study) -> str:
@@ -430,8 +437,9 @@ def transfer_harms(study: Study) -> Finding:
         others = counted(transfers["outcome"], OUTCOMES)
         return Finding(
             "No pair with disjoint ranges was trained; weights B at A's maximum LR of pairs that "
-            f"overlap: {others}.", UNDECIDED,
-        )  # fmt: skip
+            f"overlap: {others}.",
+            UNDECIDED,
+        )
     control = study.cells(weights="B", lr_of="B", lr_kind="max")
     control = control[control["pair"].isin(disjoint)]
     harmed = int(cells["outcome"].isin(HARMED).sum())
@@ -455,8 +463,10 @@ def transfer_harms(study: Study) -> Finding:
         f"{counted(cells['outcome'], OUTCOMES)};{early if both['epochs'].nunique() > 1 else ''} at "
         f"B's own maximum: {counted(control['compared_outcome'], OUTCOMES)}"
         f"{itself if len(native) else ''}. Interval: the share "
-        f"that diverges or overfits.{missing}", verdict, interval,
-    )  # fmt: skip
+        f"that diverges or overfits.{missing}",
+        verdict,
+        interval,
+    )
 
 
 def _disjoint_pairs(study: Study) -> list[str]:
@@ -504,8 +514,10 @@ def same_weights(study: Study) -> Finding:
         f"higher. Their own gain {gained(swapped['own'])} of validation accuracy over each other's "
         f"and are the better in {better} of {total}; B's gain {gained(swapped['lower'])} over A's "
         f"and are the better for weights A in {lower} of {len(swapped)}.{only_b}{order} Interval: "
-        f"the share of pairs.{missing}", verdict, interval,
-    )  # fmt: skip
+        f"the share of pairs.{missing}",
+        verdict,
+        interval,
+    )
 
 
 @claim("The current PyTorch (fastai) finder suggests lower LRs than the Keras one.")
@@ -551,8 +563,10 @@ def torch_is_lower(study: Study) -> Finding:
     tail += " (Unpaired; the framework figure pairs runs of equal seeds.)"
     return Finding(
         f"fastai (n = {len(ours)}) beside Keras (n = {len(theirs)}), {'; '.join(parts)}."
-        f"{tail if crossed else ''} Interval: ratio of the median maximum LRs.", verdict, interval,
-    )  # fmt: skip
+        f"{tail if crossed else ''} Interval: ratio of the median maximum LRs.",
+        verdict,
+        interval,
+    )
 
 
 @claim("The finder recommends a maximum LR of 2.0, where the usual value is around 0.1.")
@@ -616,8 +630,10 @@ def unsafe_without_smoothing(study: Study) -> Finding:
     return Finding(
         f"By the suggested maximum LR the raw training loss has risen by {RISE:.0%} from its "
         f"lowest in {_listed(found)} range tests; {beside_it}. Interval: the share of "
-        f"{case_name(KERAS)}.", verdict, interval,
-    )  # fmt: skip
+        f"{case_name(KERAS)}.",
+        verdict,
+        interval,
+    )
 
 
 @claim("Validating at every step makes the range test impractical: 33 times as long.")
@@ -695,8 +711,10 @@ def minimum_is_safe(study: Study) -> Finding:
     return Finding(
         f"Trainings at a minimum LR: {counted(cells['outcome'], OUTCOMES)} (n = {len(cells)}, of "
         f"{len(harmed)} initial weights).{fallen} Interval: the share of weights that diverge or "
-        f"overfit.{missing}", verdict, (low, high),
-    )  # fmt: skip
+        f"overfit.{missing}",
+        verdict,
+        (low, high),
+    )
 
 
 def _at_fallbacks(study: Study, cells: pd.DataFrame) -> pd.Series:
@@ -729,9 +747,10 @@ def larger_batch(study: Study) -> Finding:
     verdict = verdicts.pop() if len(verdicts) == 1 else UNDECIDED
     (slope, interval, n), *_ = fits.values()
     scalings = [
-        name for value, name in ((1.0, "linear"), (0.5, "square-root"))
+        name
+        for value, name in ((1.0, "linear"), (0.5, "square-root"))
         if interval[0] <= value <= interval[1]
-    ]  # fmt: skip
+    ]
     others = [
         f"{row.sweep} {row.backend} {row.quantity} {row.slope:.2f} [{row.low:.2f}, {row.high:.2f}]"
         for row in batch_size_slopes(study.own).itertuples()
@@ -740,8 +759,10 @@ def larger_batch(study: Study) -> Finding:
     return Finding(
         f"Slope of the maximum LR {slope:.2f} (n = {n} runs of sweep {next(iter(fits))}); its "
         f"interval contains {' and '.join(scalings) or 'neither linear nor square-root'} scaling. "
-        f"By case: {'; '.join(others)}.", verdict, interval,
-    )  # fmt: skip
+        f"By case: {'; '.join(others)}.",
+        verdict,
+        interval,
+    )
 
 
 @claim("That the loss falls less with larger batches is only an effect of the smoothing.")
@@ -782,8 +803,9 @@ def flattening(study: Study) -> Finding:
         f"level [{smoothed[1][0]:+.3f}, {smoothed_high:+.3f}], that of the raw loss by "
         f"{steady:+.3f} (n = {n} runs of sweep {sweep}). Interval: the latter."
         f"{'' if smoothed_high < 0 else ' The smoothed loss does not clearly fall less.'}",
-        verdict, interval,
-    )  # fmt: skip
+        verdict,
+        interval,
+    )
 
 
 @claim("A narrower range than the recommended one is safer.")
@@ -859,8 +881,9 @@ def policies_help(study: Study) -> Finding:
     return Finding(
         f"Most policies reduce the dependence that a constant LR has in {helped} of {len(wins)} "
         f"pairs; by policy: {', '.join(parts)}. Interval: the share of pairs.{missing}",
-        verdict, interval,
-    )  # fmt: skip
+        verdict,
+        interval,
+    )
 
 
 def _reduces(at_a: np.ndarray, at_b: np.ndarray, flat_a: np.ndarray, flat_b: np.ndarray) -> bool:

@@ -116,9 +116,14 @@ class Study:
             case, sweep = (identity.pop("backend"), identity.pop("protocol")), identity.pop("sweep")
             lr, loss = recorded(curve, self.config.protocols[case[1]])
             trace = Trace(
-                case=case, lr=lr, loss=loss, trained_lr=curve.lr, raw_loss=curve.loss,
-                val_loss=curve.val_loss, **identity,
-            )  # fmt: skip
+                case=case,
+                lr=lr,
+                loss=loss,
+                trained_lr=curve.lr,
+                raw_loss=curve.loss,
+                val_loss=curve.val_loss,
+                **identity,
+            )
             found.setdefault((sweep, case), []).append(trace)
         for traces in found.values():
             traces.sort(key=lambda t: (t.batch_size, t.weights_seed, t.order_seed, t.run))

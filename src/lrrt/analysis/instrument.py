@@ -233,8 +233,21 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
         beside = np.inf
         if len(lrs) and lr <= lrs[-1]:
             beside = float(np.interp(np.log10(lr), np.log10(lrs), losses))
-        rows.append((protocol, spec.backend, spec.weights_seed, spec.order_seed, lr, spec.steps,
-                     spec.key[:12], loss[0], last, ramp.key[:12], beside))  # fmt: skip
+        rows.append(
+            (
+                protocol,
+                spec.backend,
+                spec.weights_seed,
+                spec.order_seed,
+                lr,
+                spec.steps,
+                spec.key[:12],
+                loss[0],
+                last,
+                ramp.key[:12],
+                beside,
+            )
+        )
     return pd.DataFrame(rows, columns=list(RESTART_TYPES)).astype(RESTART_TYPES)
 
 

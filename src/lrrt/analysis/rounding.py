@@ -85,7 +85,9 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     ratio = between / within if within > 0 else np.inf
     quantile = stats.f.ppf((1 + CONFIDENCE) / 2, n - 1, n - 1)
     for name, value in (
-        ("share", ratio), ("share_low", ratio * quantile), ("share_high", ratio / quantile),
-    ):  # fmt: skip
+        ("share", ratio),
+        ("share_low", ratio * quantile),
+        ("share_high", ratio / quantile),
+    ):
         found[name] = float(min(2 / (1 + value), 1))
     return found

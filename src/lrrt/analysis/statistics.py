@@ -71,9 +71,14 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval, each sample resampled by itself, always the same."""
     found = stats.bootstrap(
-        tuple(samples), statistic, n_resamples=resamples, confidence_level=CONFIDENCE,
-        method="percentile", vectorized=vectorized, rng=np.random.default_rng(BOOTSTRAP_SEED),
-    ).confidence_interval  # fmt: skip
+        tuple(samples),
+        statistic,
+        n_resamples=resamples,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=vectorized,
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+    ).confidence_interval
     return float(found.low), float(found.high)
 
 

@@ -131,10 +131,17 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
             for rule, suggest in of_accuracy.items():
                 found_by[rule] = suggest(curve.lr, curve.val_accuracy)
         for rule, found in found_by.items():
-            rows.append((
-                *(identity[name] for name in IDENTITY), rule,
-                found.min_lr, found.max_lr, found.fallback, found.reason, found.stop_step,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    *(identity[name] for name in IDENTITY),
+                    rule,
+                    found.min_lr,
+                    found.max_lr,
+                    found.fallback,
+                    found.reason,
+                    found.stop_step,
+                )
+            )
     return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
 
 

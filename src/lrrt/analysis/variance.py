@@ -208,13 +208,24 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
     rows = []
     for protocol, spec in cells:
         found = read(spec, store)
-        rows.append((
-            spec.key[:12], spec.backend, protocol, spec.model.depth, spec.batch_size,
-            spec.weights_seed, spec.order_seed, spec.augmentation_seed,
-            found.min_lr, found.max_lr, found.fallback,
-            found.min_lr is not None and found.min_lr < EARLY * spec.protocol.ramp.start,
-            found.reversed, found.reason,
-        ))  # fmt: skip
+        rows.append(
+            (
+                spec.key[:12],
+                spec.backend,
+                protocol,
+                spec.model.depth,
+                spec.batch_size,
+                spec.weights_seed,
+                spec.order_seed,
+                spec.augmentation_seed,
+                found.min_lr,
+                found.max_lr,
+                found.fallback,
+                found.min_lr is not None and found.min_lr < EARLY * spec.protocol.ramp.start,
+                found.reversed,
+                found.reason,
+            )
+        )
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
 
 
@@ -224,11 +235,16 @@ def by_weights(runs: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["backend", "protocol", "depth", "batch_size", "weights_seed"]
     rows = [
-        (*key[:-1], quantity, key[-1], len(usable(mine[quantity])),
-         float(log_quantiles(mine[quantity], [0.5])[0]))
+        (
+            *key[:-1],
+            quantity,
+            key[-1],
+            len(usable(mine[quantity])),
+            float(log_quantiles(mine[quantity], [0.5])[0]),
+        )
         for key, mine in runs.groupby(keys, sort=True)
         for quantity in QUANTITIES
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=[*keys[:-1], "quantity", "weights_seed", "n", "median"])
 
 
@@ -248,8 +264,10 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
     if runs.duplicated(seeds).any():
         raise InputError("variance", f"{len(runs)} runs", "each combination of seeds once")
     levels = [np.unique(runs[name].to_numpy(np.int64)) for name in seeds]
-    at = [np.searchsorted(level, runs[name].to_numpy(np.int64))
-          for level, name in zip(levels, seeds, strict=True)]  # fmt: skip
+    at = [
+        np.searchsorted(level, runs[name].to_numpy(np.int64))
+        for level, name in zip(levels, seeds, strict=True)
+    ]
     values = np.full([len(level) for level in levels], np.nan)
     values[tuple(at)] = decades(runs[quantity])
     return values
@@ -369,15 +387,20 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
                 rows.append((*case, name_of(fixed), *[np.nan] * 10, 0, *_NONE, *counts))
                 continue
             ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
-            rows.append((
-                *case, name_of(fixed),
-                *(_left(found.estimate, names) ** 0.5 for names in ((), fixed)),
-                *_ratio(found, fixed, ()),
-                min(ratios, default=np.nan), max(ratios, default=np.nan),
-                *(_ratio(without, fixed, ()) if without else _NONE),
-                0 if sound is None else sound.size,
-                *_ratio(found, fixed, (0,)), *counts,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    *case,
+                    name_of(fixed),
+                    *(_left(found.estimate, names) ** 0.5 for names in ((), fixed)),
+                    *_ratio(found, fixed, ()),
+                    min(ratios, default=np.nan),
+                    max(ratios, default=np.nan),
+                    *(_ratio(without, fixed, ()) if without else _NONE),
+                    0 if sound is None else sound.size,
+                    *_ratio(found, fixed, (0,)),
+                    *counts,
+                )
+            )
     return pd.DataFrame(rows, columns=list(SPREAD_TYPES)).astype(SPREAD_TYPES)
 
 

@@ -25,7 +25,7 @@ WARM_UP_STEPS = 3  # before a capture: libraries set themselves up in the first 
 def build(nodes, protocol, weights, autocast_dtype, precision: str) -> "DeviceNetwork":
     """See :func:`lrrt.backends.torch.build`; deterministic, and TF32 only where it is asked for."""
     if not torch.cuda.is_available():
-        raise InputError("launcher.device", "cuda", "cpu: PyTorch sees no GPU here")
+        raise InputError("launcher.device", "cuda", "cpu; PyTorch sees no GPU here")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False  # its choice depends on the moment
     torch.backends.cudnn.allow_tf32 = precision == "tfloat32"

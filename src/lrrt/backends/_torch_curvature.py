@@ -64,8 +64,13 @@ def largest_eigenvalue(
     try:
         values, vectors = eigsh(
             LinearOperator((size, size), matvec=product, dtype=np.float64),
-            k=1, which="LA", v0=start, ncv=min(BASIS, size), maxiter=RESTARTS, tol=TOLERANCE,
-        )  # fmt: skip
+            k=1,
+            which="LA",
+            v0=start,
+            ncv=min(BASIS, size),
+            maxiter=RESTARTS,
+            tol=TOLERANCE,
+        )
     except (FloatingPointError, ArpackError):
         return Curvature(np.nan, None, products)
     return Curvature(float(values[0]), vectors[:, 0], products)

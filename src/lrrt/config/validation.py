@@ -164,9 +164,10 @@ def _check_swept(config: Config, key: str, protocol: str, runs: str) -> None:
     whole = config.data.train_images // config.sweep.batch_size
     if not config.sweep.steps and not config.protocols[protocol].ramp.steps and whole < 10:
         raise InputError(
-            runs, getattr(getattr(config, section), name),
-            "0: an epoch has fewer than 10 whole batches of sweep.batch_size",
-        )  # fmt: skip
+            runs,
+            getattr(getattr(config, section), name),
+            "0; an epoch has fewer than 10 whole batches of sweep.batch_size",
+        )
 
 
 def _check_scale(config: Config, prefix: str, settings: Any) -> None:

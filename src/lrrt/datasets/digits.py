@@ -35,7 +35,7 @@ NOISE = 20  # largest noise of a pixel's channel, of 255; triangular
 def validate(config: DataConfig) -> None:
     """Raise :class:`InputError` if there is a ``config.path``."""
     if config.path is not None:
-        raise InputError("data.path", config.path, "null: digits are made without a file")
+        raise InputError("data.path", config.path, "null; digits are made without a file")
 
 
 def load(config: DataConfig) -> Dataset:

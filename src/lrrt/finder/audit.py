@@ -210,9 +210,10 @@ class Audit:
         whole = factors == [*FACTORS] * tried and tried <= len(made.curves)
         if factors and not (whole and "train_steps" in made.about):
             raise InputError(
-                "audit.trials", f"{len(factors)} trials",
+                "audit.trials",
+                f"{len(factors)} trials",
                 f"{len(FACTORS)} of each run, and about.train_steps, or none",
-            )  # fmt: skip
+            )
         return made
 
     def save(self, path: str | Path) -> Path:

@@ -85,12 +85,23 @@ def curves_figure(audit: Audit):
         for curve, values, text in zip(audit.curves, smoothed, _tips(audit), strict=True):
             drawn = np.clip(np.where(np.isfinite(values), values, np.inf), bottom, top + room)
             end = f"; {curve.stopped}" if curve.stopped else ""
-            ax.plot(curve.lr, drawn, color=style.TRAIN_COLOUR, linewidth=1.2, alpha=0.7,
-                    gid=style.tip(text + end))  # fmt: skip
+            ax.plot(
+                curve.lr,
+                drawn,
+                color=style.TRAIN_COLOUR,
+                linewidth=1.2,
+                alpha=0.7,
+                gid=style.tip(text + end),
+            )
         for suggestion, text in zip(audit.suggestions, _tips(audit), strict=True):
             if suggestion.lr is not None:
-                ax.plot([suggestion.lr] * 2, [bottom, bottom + 0.08 * room], color=style.INK,
-                        linewidth=1.6, gid=style.tip(f"{text}: {suggestion.lr:.2g}"))  # fmt: skip
+                ax.plot(
+                    [suggestion.lr] * 2,
+                    [bottom, bottom + 0.08 * room],
+                    color=style.INK,
+                    linewidth=1.6,
+                    gid=style.tip(f"{text}: {suggestion.lr:.2g}"),
+                )
     if audit.lr is not None:
         # Below the ticks: what lies above them would take the pointer.
         ax.axvline(audit.lr, color=style.INK, linestyle="--", linewidth=1, zorder=0.9)
@@ -106,15 +117,24 @@ def rules_figure(audit: Audit, rules: list[Summary]):
     for row, summary in enumerate(rules):
         chosen = summary.rule == audit.rule
         suggestions = [curve.suggest(summary.rule) for curve in audit.curves]
-        told = [
-            (s.lr, text) for s, text in zip(suggestions, _tips(audit), strict=True) if s.lr
-        ]  # fmt: skip
+        told = [(s.lr, text) for s, text in zip(suggestions, _tips(audit), strict=True) if s.lr]
         rows = row + style.jitter(len(told), 0.2)
-        style.dots(ax, [lr for lr, _ in told], rows, [f"{t}: {lr:.2g}" for lr, t in told],
-                   color=style.TRAIN_COLOUR if chosen else style.MUTED, alpha=0.8)  # fmt: skip
+        style.dots(
+            ax,
+            [lr for lr, _ in told],
+            rows,
+            [f"{t}: {lr:.2g}" for lr, t in told],
+            color=style.TRAIN_COLOUR if chosen else style.MUTED,
+            alpha=0.8,
+        )
         if summary.median is not None:
-            ax.plot([summary.median] * 2, [row - 0.35, row + 0.35], color=style.INK, linewidth=1.6,
-                    zorder=0.9)  # fmt: skip
+            ax.plot(
+                [summary.median] * 2,
+                [row - 0.35, row + 0.35],
+                color=style.INK,
+                linewidth=1.6,
+                zorder=0.9,
+            )
     labels = [f"{s.rule} ({len(s.values)} of {s.runs})" for s in rules]
     ax.set_yticks(range(len(rules)), labels)
     ax.set_ylim(len(rules) - 0.4, -0.6)
@@ -132,9 +152,16 @@ def trials_figure(audit: Audit):
     lrs = [trial.lr for trial in audit.trials[: len(FACTORS)]]
     for values, text in zip(losses, _tips(audit)[: len(losses)], strict=True):
         told = ", ".join(style.number(value) for value in values)
-        ax.plot(lrs, np.where(np.isfinite(values), values, top), marker="o", markersize=5,
-                color=style.TRAIN_COLOUR, linewidth=1, alpha=0.7,
-                gid=style.tip(f"{text}: {told}"))  # fmt: skip
+        ax.plot(
+            lrs,
+            np.where(np.isfinite(values), values, top),
+            marker="o",
+            markersize=5,
+            color=style.TRAIN_COLOUR,
+            linewidth=1,
+            alpha=0.7,
+            gid=style.tip(f"{text}: {told}"),
+        )
     style.log_axis(ax)
     ax.set_ylabel("loss afterwards")
     return figure

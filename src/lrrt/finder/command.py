@@ -35,14 +35,18 @@ def add(commands: Any) -> None:
     """Add the commands to ``commands``, the subparsers of ``lrrt``."""
     plain = argparse.RawDescriptionHelpFormatter
     auditing = commands.add_parser(
-        "audit", help="how far to trust the finder on your own model",
-        description=AUDIT_DESCRIPTION, formatter_class=plain,
-    )  # fmt: skip
+        "audit",
+        help="how far to trust the finder on your own model",
+        description=AUDIT_DESCRIPTION,
+        formatter_class=plain,
+    )
     auditing.add_argument("make_model", nargs="?", metavar="module:make_model")
     auditing.add_argument(
-        "make_data", nargs="?", metavar="module:make_data",
+        "make_data",
+        nargs="?",
+        metavar="module:make_data",
         help="default: make_data of the same module",
-    )  # fmt: skip
+    )
     auditing.add_argument("--config", metavar="FILE", help="YAML instead, see above")
     auditing.add_argument("--runs", type=int, help="range tests; default 10")
     auditing.add_argument("--rule", help="one of `lrrt rules`; default fastai_valley")
@@ -56,39 +60,48 @@ def add(commands: Any) -> None:
         "--steps", type=int, help="steps of a range test, at least 10; default 100"
     )
     auditing.add_argument(
-        "--train-steps", type=int, dest="train_steps", metavar="N",
+        "--train-steps",
+        type=int,
+        dest="train_steps",
+        metavar="N",
         help="also train for N steps at the suggestion, a tenth of it and ten times it",
-    )  # fmt: skip
+    )
     auditing.add_argument("--report", metavar="FILE", help="write a page, FILE.html")
     auditing.add_argument(
         "--save", metavar="FILE", help="write everything, FILE.json; after each run what there is"
     )
     suggesting = commands.add_parser(
-        "suggest", help="what a rule says about curves recorded elsewhere",
+        "suggest",
+        help="what a rule says about curves recorded elsewhere",
         description="Apply a rule to recorded curves: CSV, TSV or JSON with a learning rate and a "
         "loss for each step, as fastai, torch-lr-finder, Lightning, Keras and this package give "
         "them.",
-    )  # fmt: skip
+    )
     comparing = commands.add_parser(
-        "compare", help="what all rules say about curves",
+        "compare",
+        help="what all rules say about curves",
         description="Apply every rule to one or more recorded curves.",
-    )  # fmt: skip
+    )
     for parser in (suggesting, comparing):
         parser.add_argument("files", nargs="+", metavar="FILE", help="- for standard input")
         parser.add_argument(
-            "--from", dest="source", default="raw", metavar="TOOL",
+            "--from",
+            dest="source",
+            default="raw",
+            metavar="TOOL",
             help="who recorded it, to undo its smoothing: fastai, torch_lr_finder, ignite, "
             "lightning, ktrain, keras_lr_finder, keras; default raw: not smoothed",
-        )  # fmt: skip
+        )
         parser.add_argument("--lr", metavar="COLUMN", help=COLUMNS_HELP)
         parser.add_argument("--loss", metavar="COLUMN", help="likewise")
         parser.add_argument(
             "--steps", type=int, help="steps that the test was to have, if it ended early"
         )
     suggesting.add_argument(
-        "--rule", action="append", help="one of `lrrt rules`, may be repeated; "
-        "default fastai_valley"
-    )  # fmt: skip
+        "--rule",
+        action="append",
+        help="one of `lrrt rules`, may be repeated; default fastai_valley",
+    )
     listing = commands.add_parser("rules", help="the rules, a line each")
     for parser in (auditing, suggesting, comparing, listing):
         parser.add_argument("--json", action="store_true", help="machine-readable, on stdout")
@@ -161,10 +174,14 @@ def _compare(options: argparse.Namespace) -> None:
     if len(files) == 1:
         flaw = curves[files[0]].flaw  # of all rules alike, so said once
         rows = [
-            [s.rule, _rate(s.min_lr), _rate(s.max_lr),
-             s.reason or "; ".join(caution for caution in s.cautions if caution != flaw)]
+            [
+                s.rule,
+                _rate(s.min_lr),
+                _rate(s.max_lr),
+                s.reason or "; ".join(caution for caution in s.cautions if caution != flaw),
+            ]
             for s in told[files[0]].values()
-        ]  # fmt: skip
+        ]
         _print_table(["rule", "min LR", "max LR", ""], rows)
     else:
         rows = [[rule, *(_rate(told[file][rule].lr) for file in files)] for rule in told[files[0]]]
@@ -202,7 +219,9 @@ def _audit(options: argparse.Namespace) -> None:
         check_target("--save", options.save, ".json")
     for package in ("jinja2", "matplotlib") if options.report is not None else ():
         if find_spec(package) is None:
-            raise InputError("--report", options.report, "left out: `pip install 'lrrt[report]'`")
+            raise InputError(
+                "--report", options.report, "it left out; `pip install 'lrrt[report]'`"
+            )
     from lrrt.finder.audit import audit
 
     found = audit(**arguments)
@@ -291,9 +310,10 @@ def _configured(path: Path) -> dict[str, Any]:
             inspect.signature(make.func).bind_partial(*make.args, **make.keywords)
         except HydraException as error:
             raise InputError(
-                f"{key}._target_", target["_target_"],
+                f"{key}._target_",
+                target["_target_"],
                 f"a function that can be imported ({_innermost(error)})",
-            ) from None  # fmt: skip
+            ) from None
         except TypeError as error:
             raise InputError(key, target, f"parameters of its function ({error})") from None
     for name, value in plain.items():

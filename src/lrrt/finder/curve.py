@@ -326,13 +326,24 @@ def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:
         low, high = float(finite.min()), float(np.median(start))
         top = high + 0.6 * max(high - low, abs(high), 1e-12)
         ax.set_ylim(low - 0.05 * (top - low), top)
-    ax.plot(curve.lr, style.below(curve.loss, abs(top)), color=style.MUTED, linewidth=0.8,
-            alpha=0.7, label="loss of each batch")  # fmt: skip
+    ax.plot(
+        curve.lr,
+        style.below(curve.loss, abs(top)),
+        color=style.MUTED,
+        linewidth=0.8,
+        alpha=0.7,
+        label="loss of each batch",
+    )
     ax.plot(curve.lr, style.below(curve.smoothed(), abs(top)), color=colour, label=SMOOTHED)
     if curve.val_loss is not None:
         known = ~np.isnan(curve.val_loss)
-        ax.plot(curve.lr[known], style.below(curve.val_loss[known], abs(top)),
-                color=style.VALIDATION_COLOUR, marker=".", label="validation loss")  # fmt: skip
+        ax.plot(
+            curve.lr[known],
+            style.below(curve.val_loss[known], abs(top)),
+            color=style.VALIDATION_COLOUR,
+            marker=".",
+            label="validation loss",
+        )
     mark = {"color": colour if before else style.INK, "linewidth": 1.2}
     if suggestion is not None:
         words = textwrap.fill(str(suggestion), 60)

@@ -139,10 +139,11 @@ def check_batching(batch_size: int | None, seed: int, data: Any, validation: Any
         return
     if batch_size is not None and not is_arrays(validation):
         raise InputError(
-            "batch_size", batch_size,
+            "batch_size",
+            batch_size,
             "None where data come in batches; arrays are given as a tuple (x, y), of NumPy, the "
             "framework or pandas",
-        )  # fmt: skip
+        )
     if seed:
         raise InputError(
             "seed", seed, "0 where data come in batches: it draws the order of arrays alone"
@@ -198,10 +199,11 @@ def endless(data: Iterable[Batch], needed: int, notes: list[str]) -> Iterator[Ba
             raise InputError("data", "no batch", "at least one batch")
         if once or given == before:
             raise InputError(
-                "data", f"{given} batches, to be read once",
+                "data",
+                f"{given} batches, to be read once",
                 f"at least {needed}, or fewer steps, or a source that can be read again "
                 "(a list, a DataLoader)",
-            )  # fmt: skip
+            )
         if given == 1:
             notes.append(ONE_BATCH)
 

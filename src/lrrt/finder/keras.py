@@ -288,17 +288,22 @@ def _check_variables(model: keras.Model) -> None:
         missing = {id(v) for v in model.trainable_variables} - {id(v) for v in known}
         if missing:
             raise InputError(
-                "optimizer", type(optimizer).__name__,
+                "optimizer",
+                type(optimizer).__name__,
                 "the optimiser of this model's trainable variables; it was built for others, so "
                 "compile with a new one",
-            )  # fmt: skip
+            )
 
 
 def _keep_attributes(model: keras.Model, later: Later) -> None:
     """Functions made by ``fit`` are left alone: they have state, and run several steps at once
     where ``steps_per_execution`` says so."""
-    for name, value in (("train_function", None), ("test_function", None),
-                        ("steps_per_execution", 1), ("stop_training", None)):  # fmt: skip
+    for name, value in (
+        ("train_function", None),
+        ("test_function", None),
+        ("steps_per_execution", 1),
+        ("stop_training", None),
+    ):
         if hasattr(model, name):
             before = getattr(model, name)
             later(setattr, model, name, before)

@@ -34,13 +34,25 @@ STOP_SMOOTHING = 0.98
 LEAST_STEPS = 10
 #: What other finders call a parameter, where its nearest name here would be another or none.
 OF_OTHERS = {
-    "num_iter": "steps", "num_it": "steps", "num_training": "steps", "iterations": "steps",
-    "min_lr": "start", "max_lr": "end", "step_mode": "shape", "mode": "shape",
-    "diverge_th": "stop", "early_stop_threshold": "stop",
-    "train_loader": "data", "dataloader": "data", "train_dataloader": "data",
-    "val_loader": "validation", "val_data": "validation", "val_dataloader": "validation",
-    "criterion": "loss", "bs": "batch_size",
-}  # fmt: skip
+    "num_iter": "steps",
+    "num_it": "steps",
+    "num_training": "steps",
+    "iterations": "steps",
+    "min_lr": "start",
+    "max_lr": "end",
+    "step_mode": "shape",
+    "mode": "shape",
+    "diverge_th": "stop",
+    "early_stop_threshold": "stop",
+    "train_loader": "data",
+    "dataloader": "data",
+    "train_dataloader": "data",
+    "val_loader": "validation",
+    "val_data": "validation",
+    "val_dataloader": "validation",
+    "criterion": "loss",
+    "bs": "batch_size",
+}
 
 
 def _hinting(test: Callable[..., Curve]) -> Callable[..., Curve]:
@@ -151,10 +163,21 @@ def range_test(
         raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
     session = open_session(
-        model, loss=loss, data=data, optimizer=optimizer, batch_size=batch_size, seed=seed,
-        accumulate=accumulate, validation=validation, keep=keep, batch_loss=batch_loss,
-        autocast=autocast, scaler=scaler, clip_norm=clip_norm, keep_ratios=keep_ratios,
-    )  # fmt: skip
+        model,
+        loss=loss,
+        data=data,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        seed=seed,
+        accumulate=accumulate,
+        validation=validation,
+        keep=keep,
+        batch_loss=batch_loss,
+        autocast=autocast,
+        scaler=scaler,
+        clip_norm=clip_norm,
+        keep_ratios=keep_ratios,
+    )
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
 
 
@@ -318,10 +341,11 @@ def _step(session: Session, batches: _Batches, lr: float) -> Step:
         for batch in taken:
             if sample_shapes(batch) != batches.shapes:
                 raise InputError(
-                    "data", sample_shapes(batch),
+                    "data",
+                    sample_shapes(batch),
                     f"samples of a shape that the model takes, as the first: {batches.shapes} "
                     f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-                ) from error  # fmt: skip
+                ) from error
         raise
 
 

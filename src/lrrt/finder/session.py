@@ -20,8 +20,12 @@ Batch = Any  # what the framework's adapter understands; mostly (inputs, targets
 ROOTS = {"keras": "keras", "torch": "torch"}
 #: Parameters of :func:`lrrt.range_test` for PyTorch only, and their defaults.
 TORCH_DEFAULTS = {
-    "batch_loss": None, "autocast": None, "scaler": None, "clip_norm": None, "keep_ratios": True,
-}  # fmt: skip
+    "batch_loss": None,
+    "autocast": None,
+    "scaler": None,
+    "clip_norm": None,
+    "keep_ratios": True,
+}
 
 
 class Step(NamedTuple):

@@ -73,9 +73,10 @@ def open_session(
     for key, source in (("data", data), ("validation", validation)):
         if isinstance(source, torch.utils.data.IterableDataset):
             raise InputError(
-                key, type(source).__name__,
+                key,
+                type(source).__name__,
                 "a DataLoader of it; with batch_size=None, if it yields batches",
-            )  # fmt: skip
+            )
         if isinstance(source, torch.utils.data.Dataset):
             raise InputError(key, type(source).__name__, "a DataLoader of that data set")
     check_batching(batch_size, seed, data, validation)
@@ -127,20 +128,23 @@ def _check_model(model: nn.Module, optimizer: Any) -> None:
     held = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
     if not held:
         raise InputError(
-            "optimizer", type(optimizer).__name__,
+            "optimizer",
+            type(optimizer).__name__,
             "the optimiser of this model; it holds none of its parameters",
-        )  # fmt: skip
+        )
     if not any(parameter.requires_grad for parameter in held):
         raise InputError(
-            "optimizer", type(optimizer).__name__,
+            "optimizer",
+            type(optimizer).__name__,
             "one that holds a parameter to train; all that it holds are frozen",
-        )  # fmt: skip
+        )
     if any(group.get("lr") is None for group in optimizer.param_groups):
         raise InputError(
-            "optimizer", type(optimizer).__name__,
+            "optimizer",
+            type(optimizer).__name__,
             "one whose parameter groups all have an lr, which the test raises (Adafactor: lr=1e-3, "
             "relative_step=False)",
-        )  # fmt: skip
+        )
 
 
 def _copied(scaler: Any) -> Any:
@@ -288,10 +292,11 @@ class TorchSession:
                     outputs = _called(self.model, batch)
                 except TypeError as error:
                     raise InputError(
-                        "loss", None,
+                        "loss",
+                        None,
                         "a function of (model output, targets), unless the model takes the whole "
                         f"batch and returns its loss; it failed on it ({error})",
-                    ) from error  # fmt: skip
+                    ) from error
                 loss = _own_loss(outputs)
                 targets = batch.get("labels") if isinstance(batch, Mapping) else None
                 is_mapping = isinstance(outputs, Mapping)
@@ -299,17 +304,19 @@ class TorchSession:
             else:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise InputError(
-                        "data", _described(batch),
+                        "data",
+                        _described(batch),
                         "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size, "
                         "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
-                    )  # fmt: skip
+                    )
                 inputs, targets = batch
                 if isinstance(targets, int | float) or getattr(targets, "shape", None) == ():
                     raise InputError(
-                        "data", _described(batch),
+                        "data",
+                        _described(batch),
                         "batches, whose targets have a first axis, no single samples: a DataLoader "
                         "of them, or arrays as a tuple (x, y) with batch_size",
-                    )  # fmt: skip
+                    )
                 outputs = _called(self.model, inputs)
                 loss = self.loss(outputs, targets)
         return _scalar(loss), outputs, targets

@@ -31,17 +31,23 @@ TRAIN_COLOUR, VALIDATION_COLOUR, BATCH_VALIDATION_COLOUR = "#0072B2", "#D55E00",
 MUTED, INK = "#777777", "#222222"
 REGIONS = {"plateau": "#56B4E9", "descent": "#009E73", "explosion": "#D55E00"}
 OUTCOME_COLOURS = {
-    "trains": "#009E73", "stalls": "#F0E442", "lags": "#CC79A7", "overfits": "#E69F00",
+    "trains": "#009E73",
+    "stalls": "#F0E442",
+    "lags": "#CC79A7",
+    "overfits": "#E69F00",
     "diverged": "#D55E00",
-}  # fmt: skip
+}
 SCALE = LinearSegmentedColormap.from_list(  # light to dark, so that it also reads in grey
     "lrrt", ["#9ecae1", "#3182bd", "#08306b"]
 )
 NAMES = {
-    "keras": "Keras", "torch": "PyTorch",
-    "blog_keras": "the post's Keras protocol", "blog_fastai": "the post's fastai protocol",
-    "min_lr": "min LR", "max_lr": "max LR",
-}  # fmt: skip
+    "keras": "Keras",
+    "torch": "PyTorch",
+    "blog_keras": "the post's Keras protocol",
+    "blog_fastai": "the post's fastai protocol",
+    "min_lr": "min LR",
+    "max_lr": "max LR",
+}
 HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
 _TIP = "tip:"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -162,8 +168,9 @@ def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], 
 def sign(figure: Figure, source: str) -> None:
     """Say, in small print under the figure, what it is made from."""
     width = int(figure.get_figwidth() * 19)  # letters that fit at this size
-    figure.supxlabel("\n".join(textwrap.wrap(source, width)), x=0.01, ha="left", fontsize=6.5,
-                     color=MUTED)  # fmt: skip
+    figure.supxlabel(
+        "\n".join(textwrap.wrap(source, width)), x=0.01, ha="left", fontsize=6.5, color=MUTED
+    )
 
 
 def jitter(count: int, width: float = 0.16) -> np.ndarray:

@@ -111,11 +111,15 @@ def range_points(data: StudyData) -> list[dict]:
                 for quantity in ("min_lr", "max_lr"):
                     lr = getattr(row, quantity)
                     if are_usable(lr):
-                        points.append({
-                            "case": f"{style.short_label(*case)}, {sweep}",
-                            "quantity": style.name(quantity), "lr": _rounded(lr),
-                            "weights_seed": row.weights_seed, "order_seed": row.order_seed,
-                        })  # fmt: skip
+                        points.append(
+                            {
+                                "case": f"{style.short_label(*case)}, {sweep}",
+                                "quantity": style.name(quantity),
+                                "lr": _rounded(lr),
+                                "weights_seed": row.weights_seed,
+                                "order_seed": row.order_seed,
+                            }
+                        )
     return points
 
 
@@ -136,10 +140,14 @@ def _disjoint(data: StudyData) -> str:
         if len(apart) > 1:
             pairs = math.comb(len(apart), 2)
             parts.append(f"{apart.sum() // 2} of {pairs} ({style.label(*case)})")
-    return "" if not parts else (
-        "Of the pairs of runs that differ only in their seeds, so many have suggested ranges that "
-        f"do not overlap at all: {', '.join(parts)}.{''.join(fallbacks)}"
-    )  # fmt: skip
+    return (
+        ""
+        if not parts
+        else (
+            "Of the pairs of runs that differ only in their seeds, so many have suggested ranges "
+            f"that do not overlap at all: {', '.join(parts)}.{''.join(fallbacks)}"
+        )
+    )
 
 
 def _transferred(data: StudyData) -> str:

@@ -64,149 +64,237 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
     case = columns("backend", "protocol", "sweep")
     made = [
         Table(
-            "published", "Published values beside ours",
+            "published",
+            "Published values beside ours",
             "Inside: our median lies in the published 10 to 90 % bar (a dash: no bar published).",
             data.published,
             columns("backend", "sweep", "quantity")
-            | {"published, n = 20": ("published_median", "published_q10", "published_q90"),
-               "here": ("median", "q10", "q90"), "n here": ("n",),
-               "95 % interval of our median": ("median_low", "median_high"),
-               "inside": ("inside",)},
+            | {
+                "published, n = 20": ("published_median", "published_q10", "published_q90"),
+                "here": ("median", "q10", "q90"),
+                "n here": ("n",),
+                "95 % interval of our median": ("median_low", "median_high"),
+                "inside": ("inside",),
+            },
         ),
         Table(
-            "ranges", "Suggested ranges by sweep, each protocol's own rule", BARS, own,
+            "ranges",
+            "Suggested ranges by sweep, each protocol's own rule",
+            BARS,
+            own,
             case | columns("batch_size", "quantity") | RANGE,
         ),
         Table(
-            "slopes", "Growth of the suggested LR with the batch size",
+            "slopes",
+            "Growth of the suggested LR with the batch size",
             "Least squares of log10 LR on log10 batch size, 95 % interval (Student's t). 1 is "
             "linear scaling, 0.5 square-root scaling.",
             batch_size_slopes(data.own),
-            case | columns("quantity", "n", "batch_sizes")
-            | {"slope": ("slope", "low", "high"), "holds 1": ("linear",),
-               "holds 0.5": ("square_root",)},
+            case
+            | columns("quantity", "n", "batch_sizes")
+            | {
+                "slope": ("slope", "low", "high"),
+                "holds 1": ("linear",),
+                "holds 0.5": ("square_root",),
+            },
         ),
         Table(
-            "pairs", "Runs A and B", "Gap: decades between the two ranges; negative, an overlap.",
+            "pairs",
+            "Runs A and B",
+            "Gap: decades between the two ranges; negative, an overlap.",
             pair_table(data),
-            {"pair": ("pair",), "A: weights seed": ("A_weights_seed",),
-             "A's range": ("A_min_lr", "A_max_lr"), "B: weights seed": ("B_weights_seed",),
-             "B's range": ("B_min_lr", "B_max_lr"), "gap": ("gap_decades",),
-             "disjoint": ("disjoint",)},
+            {
+                "pair": ("pair",),
+                "A: weights seed": ("A_weights_seed",),
+                "A's range": ("A_min_lr", "A_max_lr"),
+                "B: weights seed": ("B_weights_seed",),
+                "B's range": ("B_min_lr", "B_max_lr"),
+                "gap": ("gap_decades",),
+                "disjoint": ("disjoint",),
+            },
         ),
         Table(
-            "outcomes", "Outcomes of the trainings", "One row a training; definitions above.",
+            "outcomes",
+            "Outcomes of the trainings",
+            "One row a training; definitions above.",
             data.outcomes,
-            columns("pair", "weights", "weights_from", "lr_of", "lr_kind", "policy", "lr", "epochs",
-                    "outcome")
-            | {"last accuracy": ("final_val_accuracy",), "best": ("best_val_accuracy",),
-               "reason": ("reason",)},
+            columns(
+                "pair",
+                "weights",
+                "weights_from",
+                "lr_of",
+                "lr_kind",
+                "policy",
+                "lr",
+                "epochs",
+                "outcome",
+            )
+            | {
+                "last accuracy": ("final_val_accuracy",),
+                "best": ("best_val_accuracy",),
+                "reason": ("reason",),
+            },
         ),
         Table(
-            "rules", "All rules on the weights sweep", BARS, every,
+            "rules",
+            "All rules on the weights sweep",
+            BARS,
+            every,
             columns("backend", "protocol", "rule", "quantity") | RANGE,
         ),
         Table(
-            "attribution", "Factors between the two protocols, in decades of the suggested LR",
+            "attribution",
+            "Factors between the two protocols, in decades of the suggested LR",
             "The protocol origin with one factor of the target: alone, or after those before it in "
             "a sequence; averaged: over sequences; at the scale of the screen, or the study's own. "
             "Effect: mean log10 difference of n runs paired by seed, with Student's t interval "
             "(95 %). Before and after: geometric means. Abstained: pairs in which a rule suggests "
             "nothing.",
             data.attribution,
-            columns("scale", "design", "order", "step", "factor", "origin", "target", "quantity",
-                    "n", "before", "after")
+            columns(
+                "scale",
+                "design",
+                "order",
+                "step",
+                "factor",
+                "origin",
+                "target",
+                "quantity",
+                "n",
+                "before",
+                "after",
+            )
             | {"effect, decades": ("effect", "low", "high")}
             | columns("abstained", "fallbacks"),
         ),
         Table(
-            "attribution_rule", "Where a rule fell back to a tenth of its max LR",
+            "attribution_rule",
+            "Where a rule fell back to a tenth of its max LR",
             f"Medians of min LR. Share with its 95 % exact interval. Steepest: {STEEPEST}'s rule, "
             "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
             "protocol's own rule on the runs in which it found a descent.",
             data.fired,
-            case | columns("n", "fallbacks") | {"share": ("share", "low", "high")}
-            | {"min LR where it fell back": ("fell_back",), "steepest": ("steepest",),
-               "otherwise": ("found",)},
+            case
+            | columns("n", "fallbacks")
+            | {"share": ("share", "low", "high")}
+            | {
+                "min LR where it fell back": ("fell_back",),
+                "steepest": ("steepest",),
+                "otherwise": ("found",),
+            },
         ),
         Table(
-            "attribution_framework", "Framework or protocol, in decades of the suggested LR",
+            "attribution_framework",
+            "Framework or protocol, in decades of the suggested LR",
             "Effects on log10 LR from origin to target, of runs with the same weights and batches, "
             "own rule, weights sweep; at one protocol or backend, or averaged over both. "
             "Interaction: by how much the protocol's effect differs between the backends.",
             data.framework,
             columns("effect_of", "at", "origin", "target", "quantity", "n", "before", "after")
-            | {"effect, decades": ("effect", "low", "high")} | columns("abstained"),
+            | {"effect, decades": ("effect", "low", "high")}
+            | columns("abstained"),
         ),
         Table(
-            "attribution_waterfall", "From one published LR to the other",
+            "attribution_waterfall",
+            "From one published LR to the other",
             "Steps whose ends meet. Shares of the way between our two ends, and between the "
             "published ones. A factor's effect is its mean over sequences (averaged), or alone.",
             data.waterfall,
             columns("scale", "quantity", "kind", "name", "n", "before", "after")
-            | {"decades": ("effect", "low", "high"), "share": ("share",),
-               "of the published gap": ("share_published",)},
+            | {
+                "decades": ("effect", "low", "high"),
+                "share": ("share",),
+                "of the published gap": ("share_published",),
+            },
         ),
         Table(
-            "variance", "Components of the variance of log10 LR",
+            "variance",
+            "Components of the variance of log10 LR",
             "Crossed design, in decades squared, by expected mean squares; a negative estimate "
             "counts as 0 in the shares. The highest interaction is also all that is left over. "
             "Intervals (95 %): generalised, for normal effects. Dropped: runs left out so that "
             "no combination lacks a suggestion. Early: of min LR in the ramp's first decade.",
             data.variance,
             columns("backend", "protocol", "depth", "quantity", "component", "freedom")
-            | {"variance": ("variance", "variance_low", "variance_high"),
-               "share": ("share", "low", "high")}
+            | {
+                "variance": ("variance", "variance_low", "variance_high"),
+                "share": ("share", "low", "high"),
+            }
             | columns("n", "dropped", "abstained", "fallbacks", "early", "reversed", "reason"),
         ),
         Table(
-            "variance_spread", "What is left of the spread with factors fixed",
+            "variance_spread",
+            "What is left of the spread with factors fixed",
             "Standard deviation of log10 LR, in decades, with nothing and with the named factors "
             "fixed; their ratio, the least and most of it with any one seed left out, and that of "
             "min LR in what is a complete design without odd ones (early, or above max LR); and "
             "its ratio to what is left with the weights fixed.",
             data.variance_spread,
             columns("backend", "protocol", "depth", "quantity", "fixed", "all", "left")
-            | {"ratio": ("ratio", "low", "high")} | columns("least", "most")
-            | {"without odd runs": ("sound", "sound_low", "sound_high"),
-               "n then": ("sound_n",),
-               "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high")}
+            | {"ratio": ("ratio", "low", "high")}
+            | columns("least", "most")
+            | {
+                "without odd runs": ("sound", "sound_low", "sound_high"),
+                "n then": ("sound_n",),
+                "to weights fixed": ("to_weights", "to_weights_low", "to_weights_high"),
+            }
             | columns("n", "reason"),
         ),
         Table(
-            "rounding", "The same weights and batches, other rounding, in decades",
+            "rounding",
+            "The same weights and batches, other rounding, in decades",
             "Runs of a sweep beside the same of the sweep rounding or rounding_order. Effect: mean "
             "log10 difference of n pairs, with Student's t interval (95 %). Standard deviations "
             "that rounding and seeds make; share: of rounding in both variances, exact F interval.",
             data.rounding,
             columns("sweep", "backend", "protocol", "batch_size", "quantity", "n")
-            | {"effect": ("effect", "low", "high")} | columns("rounding", "seeds")
+            | {"effect": ("effect", "low", "high")}
+            | columns("rounding", "seeds")
             | {"share": ("share", "share_low", "share_high")},
         ),
         Table(
-            "instrument", "The same curves and networks through another instrument, in decades",
+            "instrument",
+            "The same curves and networks through another instrument, in decades",
             "Beta, trim, stop factor and smoothing: replayed on the curves of the weights sweep. "
             "Steps, range and shape of the ramp: runs of their own. Restarts: trainings at a "
             "constant LR, against the ramp at that LR; no rule reads them. Effect: mean log10 "
             "difference of n runs paired by seed, with Student's t interval (95 %). Default: "
             "geometric mean.",
             data.instrument,
-            columns("protocol", "backend", "rule", "setting", "value", "quantity", "n", "abstained",
-                    "default")
+            columns(
+                "protocol",
+                "backend",
+                "rule",
+                "setting",
+                "value",
+                "quantity",
+                "n",
+                "abstained",
+                "default",
+            )
             | {"effect, decades": ("effect", "low", "high")},
         ),
         Table(
-            "mechanism", "Where the loss turns, and where steps outgrow the bound",
+            "mechanism",
+            "Where the loss turns, and where steps outgrow the bound",
             "One row a run, on torch. Turn: the LR at the lowest point of a spline through the "
             "loss. Crossing: the LR at which the LR that acts first exceeds 2 (1 + momentum) / "
             "eigenvalue, interpolated between measured steps. Eigenvalue: the Hessian's largest, "
             "at the first measured step and at the one nearest to the turn.",
             data.turns,
-            columns("protocol", "clipped", "weights_seed", "turn", "crossing", "clipped_share",
-                    "eigenvalue", "at_turn"),
+            columns(
+                "protocol",
+                "clipped",
+                "weights_seed",
+                "turn",
+                "crossing",
+                "clipped_share",
+                "eigenvalue",
+                "at_turn",
+            ),
         ),
         Table("claims", "Claims", "", judged, {}),
-    ]  # fmt: skip
+    ]
     return [table for table in made if len(table.frame)]
 
 

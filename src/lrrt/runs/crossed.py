@@ -29,8 +29,10 @@ def cells(config: Config, dataset_digest: str) -> list[Cell]:
         return found
     for name in settings.protocols:
         spec = as_swept(config, dataset_digest, settings.backend, config.protocols[name], settings)
-        seeds = [range(config.sweep.seed, config.sweep.seed + n)
-                 for n in (settings.weights, settings.orders, settings.augmentations)]  # fmt: skip
+        seeds = [
+            range(config.sweep.seed, config.sweep.seed + n)
+            for n in (settings.weights, settings.orders, settings.augmentations)
+        ]
         augmented = spec.protocol.augmentation != "none" or spec.protocol.flip
         if not augmented or settings.augmentations == 1:
             seeds[2] = [None]

@@ -116,9 +116,13 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
     """
     screen = config.attribution
     study = dataclasses.replace(
-        screen, factors=screen.confirmed, runs=screen.confirmed_runs, orders=2,
-        batch_size=None, depth=None,
-    )  # fmt: skip
+        screen,
+        factors=screen.confirmed,
+        runs=screen.confirmed_runs,
+        orders=2,
+        batch_size=None,
+        depth=None,
+    )
     made = []
     for scale, settings in ((SCREEN, screen), (STUDY, study)):
         if screen.runs and settings.runs and settings.factors:

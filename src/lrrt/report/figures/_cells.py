@@ -56,9 +56,17 @@ def outcome_hover(row) -> str:
 def dot(ax: Axes, row, x: float, y: float) -> None:
     """One training: the colour and shape of its weights, filled at the LR of the same run."""
     shade, own = style.WEIGHTS_COLOURS[row.weights], row.lr_of == row.weights
-    ax.plot([x], [y], MARKERS[row.weights], color=shade, markersize=7, alpha=0.85,
-            markerfacecolor=shade if own else "white", zorder=3 if own else 2,
-            gid=style.tip(outcome_hover(row)))  # fmt: skip
+    ax.plot(
+        [x],
+        [y],
+        MARKERS[row.weights],
+        color=shade,
+        markersize=7,
+        alpha=0.85,
+        markerfacecolor=shade if own else "white",
+        zorder=3 if own else 2,
+        gid=style.tip(outcome_hover(row)),
+    )
 
 
 def weights_legend(figure: Figure, ax: Axes) -> None:
@@ -66,8 +74,15 @@ def weights_legend(figure: Figure, ax: Axes) -> None:
     for weights, marker in MARKERS.items():
         shade = style.WEIGHTS_COLOURS[weights]
         for face, words in ((shade, "own"), ("white", "the other's")):
-            ax.plot([], [], marker, color=shade, linestyle="none", markerfacecolor=face,
-                    label=f"weights {weights}, {words} max LR")  # fmt: skip
+            ax.plot(
+                [],
+                [],
+                marker,
+                color=shade,
+                linestyle="none",
+                markerfacecolor=face,
+                label=f"weights {weights}, {words} max LR",
+            )
     columns = 4 if figure.get_figwidth() > 8.5 else 2
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 

@@ -55,14 +55,31 @@ def draw(data: StudyData, sweep: str, case: Case) -> Figure | None:
     figure, grid = style.axes(2, 1, (6.4, 4.7), sharex=True, height_ratios=[3, 1.1])
     upper, lower = grid[:, 0]
     top = style.loss_axis(upper, [trace.smoothed[0] for trace in traces])
-    upper.fill_between(band["lr"], style.below(band["low"], top), style.below(band["high"], top),
-                       color=shade, alpha=0.22, linewidth=0,
-                       label=f"{low:.0%} to {high:.0%} of runs")  # fmt: skip
+    upper.fill_between(
+        band["lr"],
+        style.below(band["low"], top),
+        style.below(band["high"], top),
+        color=shade,
+        alpha=0.22,
+        linewidth=0,
+        label=f"{low:.0%} to {high:.0%} of runs",
+    )
     for trace in traces if len(traces) <= LINES else []:
-        upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade, alpha=0.45,
-                   linewidth=0.7, gid=style.tip(run_words(trace)))  # fmt: skip
-    upper.plot(band["lr"], style.below(band["median"], top), color=shade, linewidth=2.2,
-               label=f"median of {len(traces)} runs")  # fmt: skip
+        upper.plot(
+            trace.lr,
+            style.below(trace.smoothed, top),
+            color=shade,
+            alpha=0.45,
+            linewidth=0.7,
+            gid=style.tip(run_words(trace)),
+        )
+    upper.plot(
+        band["lr"],
+        style.below(band["median"], top),
+        color=shade,
+        linewidth=2.2,
+        label=f"median of {len(traces)} runs",
+    )
     upper.set_ylabel("smoothed training loss (nats)")
     upper.legend(loc="lower left")
     ranges(lower, rows, [low, 0.5, high], {name: shade for name in QUANTITIES})
@@ -86,16 +103,26 @@ def ranges(ax: Axes, rows: pd.DataFrame, quantiles: list[float], shades: dict[st
             f"{style.name(quantity)}, n = {len(values)}: median {number(median, 3)}, "
             f"bar {number(low, 3)} to {number(high, 3)}"
         )
-        ax.plot([low, high], [position] * 2, color=shade, linewidth=8, alpha=0.25,
-                gid=style.tip(words))  # fmt: skip
+        ax.plot(
+            [low, high], [position] * 2, color=shade, linewidth=8, alpha=0.25, gid=style.tip(words)
+        )
         tips = [
             f"{run_words(run)}: {style.name(quantity)} {number(getattr(run, quantity), 3)}"
             + (" (fallback)" if quantity == "min_lr" and run.fallback else "")
             for run in values.itertuples()
         ]
-        style.dots(ax, values[quantity].to_numpy(float), position + style.jitter(len(values)), tips,
-                   color=shade, alpha=0.8)  # fmt: skip
+        style.dots(
+            ax,
+            values[quantity].to_numpy(float),
+            position + style.jitter(len(values)),
+            tips,
+            color=shade,
+            alpha=0.8,
+        )
         ax.plot([median], [position], "|", color=style.INK, markersize=20, markeredgewidth=2)
-    ax.set(yticks=range(len(QUANTITIES)), yticklabels=[style.name(q) for q in QUANTITIES],
-           ylim=(-0.6, len(QUANTITIES) - 0.4))  # fmt: skip
+    ax.set(
+        yticks=range(len(QUANTITIES)),
+        yticklabels=[style.name(q) for q in QUANTITIES],
+        ylim=(-0.6, len(QUANTITIES) - 0.4),
+    )
     ax.grid(False, axis="y")

@@ -125,10 +125,14 @@ def caption(data: StudyData, scale: str) -> str:
     settings = data.config.attribution
     own = scale != SCREEN or settings.depth is settings.batch_size is None
     how = "exchanged alone in the first protocol" if single else "the mean over sequences"
-    away = "" if data.at_the_posts_scale and own else (
-        " The published values are of another network or other data: so are the grey ways from and "
-        "to them."
-    )  # fmt: skip
+    away = (
+        ""
+        if data.at_the_posts_scale and own
+        else (
+            " The published values are of another network or other data: so are the grey ways from "
+            "and to them."
+        )
+    )
     return (
         f"The way of the suggested LR between the two protocols' published medians "
         f"({style.name(settings.backend)}, {_scale(data, scale)}, n = {named['n'].max()} runs "
@@ -159,8 +163,13 @@ def draw(data: StudyData, scale: str) -> Figure | None:
         for line, (row, whisker) in enumerate(zip(steps, ends, strict=True)):
             _step(ax, line, row, whisker, shares)
             if line + 1 < len(steps):
-                ax.plot([row["after"]] * 2, [line - 0.3, line + 1.3], color=style.MUTED,
-                        linewidth=0.7, linestyle=":")  # fmt: skip
+                ax.plot(
+                    [row["after"]] * 2,
+                    [line - 0.3, line + 1.3],
+                    color=style.MUTED,
+                    linewidth=0.7,
+                    linestyle=":",
+                )
         labels = [_label(row) for row in steps]
         ax.set_yticks(range(len(steps)), [""] * len(steps) if labels == first else labels)
         first = first or labels
@@ -194,15 +203,28 @@ def _step(ax, line: int, row: dict, whisker: list[float], shares: bool) -> None:
     text = f"{_label(row)}: {number(row['before'])} to {number(row['after'])}"
     if row["kind"] == PUBLISHED:
         ax.plot([row["after"]], [line], "D", color=style.INK, markersize=6, gid=style.tip(text))
-        ax.annotate(number(row["after"]), (row["after"], line), (7, 0), va="center",
-                    textcoords="offset points", fontsize=7.5)  # fmt: skip
+        ax.annotate(
+            number(row["after"]),
+            (row["after"], line),
+            (7, 0),
+            va="center",
+            textcoords="offset points",
+            fontsize=7.5,
+        )
         return
     shade = {FACTOR: UP if row["effect"] >= 0 else DOWN, UNNAMED: "#bbbbbb"}.get(
         row["kind"], style.MUTED
     )
     text += f", {style.effect(row)} decades"
-    ax.fill_betweenx([line - 0.3, line + 0.3], row["before"], row["after"], color=shade,
-                     alpha=0.85, linewidth=0, gid=style.tip(text))  # fmt: skip
+    ax.fill_betweenx(
+        [line - 0.3, line + 0.3],
+        row["before"],
+        row["after"],
+        color=shade,
+        alpha=0.85,
+        linewidth=0,
+        gid=style.tip(text),
+    )
     ax.plot(whisker, [line] * len(whisker), color=style.INK, linewidth=1.0)
     text = f"{row['effect']:+.2f}"
     if shares and np.isfinite(row["share"]):

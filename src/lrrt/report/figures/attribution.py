@@ -92,14 +92,17 @@ def draw(data: StudyData) -> Figure | None:
                 _dot(ax, row, lines.index(row["factor"]) + side, **looks)
             ax.plot([], [], linestyle="none", label=text, **looks)
         ax.set(
-            yticks=range(len(lines)), yticklabels=[words(line) for line in lines],
-            ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
-        )  # fmt: skip
+            yticks=range(len(lines)),
+            yticklabels=[words(line) for line in lines],
+            ylim=(len(lines) - 0.4, -0.6),
+            xlabel="decades",
+        )
         ax.set_title(style.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(handles), 3),
-                      fontsize=8)  # fmt: skip
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=min(len(handles), 3), fontsize=8
+        )
     return figure
 
 
@@ -107,5 +110,12 @@ def _dot(ax, row: dict, line: float, *, color: str, **looks) -> None:
     text = f"{words(row['factor']) or row['design']}: {style.effect(row)} decades"
     text += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
     ax.plot([row["low"], row["high"]], [line, line], color=color, linewidth=1.2)
-    ax.plot([row["effect"]], [line], color=color, markersize=6, linestyle="none",
-            gid=style.tip(text), **looks)  # fmt: skip
+    ax.plot(
+        [row["effect"]],
+        [line],
+        color=color,
+        markersize=6,
+        linestyle="none",
+        gid=style.tip(text),
+        **looks,
+    )

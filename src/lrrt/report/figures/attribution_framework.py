@@ -41,8 +41,9 @@ def headline(data: StudyData) -> str:
             return ""
         sizes = " and ".join(map(_told, rows.to_dict("records")))
         first = rows.iloc[0]
-        parts.append(f"{sizes} decades from {style.name(first['origin'])} to "
-                     f"{style.name(first['target'])}")  # fmt: skip
+        parts.append(
+            f"{sizes} decades from {style.name(first['origin'])} to {style.name(first['target'])}"
+        )
         counts += rows["n"].tolist()
     names = " and ".join(style.name(quantity) for quantity in rows["quantity"])
     n = " to ".join(map(str, sorted({min(counts), max(counts)})))
@@ -76,11 +77,15 @@ def caption(data: StudyData) -> str:
         rows = data.suggested(SWEEP, case)
         middle = log_quantiles(rows["max_lr"], [0.5])[0]
         parts.append(f"{style.short_label(*case)}: {number(middle)} (n = {len(rows)})")
-    effects = "" if not len(data.framework) else (
-        " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
-        "their 95 % t intervals. "
-        f"{headline(data)}{places(data)}"
-    )  # fmt: skip
+    effects = (
+        ""
+        if not len(data.framework)
+        else (
+            " Below: effects on log10 LR, of runs with the same weights and the same batches, with "
+            "their 95 % t intervals. "
+            f"{headline(data)}{places(data)}"
+        )
+    )
     return (
         "Suggested min and max LR of every run with new weights and batch order, each protocol on "
         "each backend, from the same weights seeds and batch plans. Black ticks: medians; bars: "
@@ -127,9 +132,21 @@ def _effects(ax: Axes, effects: pd.DataFrame, lines: list[str]) -> None:
                 f"{_line(row)}, {style.name(quantity)}: {style.effect(row)} decades, n = {row['n']}"
             )
             ax.plot([row["low"], row["high"]], [line, line], color=style.INK, linewidth=1.2)
-            ax.plot([row["effect"]], [line], "o", color=style.INK, markerfacecolor=fill,
-                    markersize=5, linestyle="none", gid=style.tip(words))  # fmt: skip
+            ax.plot(
+                [row["effect"]],
+                [line],
+                "o",
+                color=style.INK,
+                markerfacecolor=fill,
+                markersize=5,
+                linestyle="none",
+                gid=style.tip(words),
+            )
         ax.plot([], [], "o", color=style.INK, markerfacecolor=fill, label=style.name(quantity))
-    ax.set(yticks=range(len(lines)), yticklabels=lines, ylim=(len(lines) - 0.4, -0.6),
-           xlabel="effect, decades of the suggested LR")  # fmt: skip
+    ax.set(
+        yticks=range(len(lines)),
+        yticklabels=lines,
+        ylim=(len(lines) - 0.4, -0.6),
+        xlabel="effect, decades of the suggested LR",
+    )
     ax.legend(fontsize=8)

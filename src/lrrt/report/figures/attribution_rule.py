@@ -65,13 +65,23 @@ def draw(data: StudyData) -> Figure | None:
         for i, (name, (text, marker, colour)) in enumerate(SERIES.items()):
             if np.isfinite(row[name]):
                 words = f"{_label(row)}, {text}: {number(row[name], 3)}"
-                right.plot([row[name]], [line + 0.14 * (i - 1)], marker, color=colour,
-                           markersize=5.5, linestyle="none", gid=style.tip(words))  # fmt: skip
+                right.plot(
+                    [row[name]],
+                    [line + 0.14 * (i - 1)],
+                    marker,
+                    color=colour,
+                    markersize=5.5,
+                    linestyle="none",
+                    gid=style.tip(words),
+                )
     left.set(
-        yticks=range(len(table)), yticklabels=[_label(row) for row in table.to_dict("records")],
-        ylim=(len(table) - 0.4, -0.6), xlim=(-0.04, 1.04), xlabel="share of runs",
+        yticks=range(len(table)),
+        yticklabels=[_label(row) for row in table.to_dict("records")],
+        ylim=(len(table) - 0.4, -0.6),
+        xlim=(-0.04, 1.04),
+        xlabel="share of runs",
         title="fallback",
-    )  # fmt: skip
+    )
     right.set_title("median min LR")
     lrs = table[list(SERIES)].to_numpy(np.float64)
     low, high = np.nanmin(lrs), np.nanmax(lrs)

@@ -47,10 +47,12 @@ def caption(data: StudyData, case: tuple[str, str, str]) -> str:
     for size, traces in groups.items():
         parts.append(f"{size} (n = {len(traces)}, {len(traces[0].lr)} steps)")
         lowest = [
-            [np.min(values, initial=values[0], where=np.isfinite(values)) / values[0]
-             for values in _views(trace)]
+            [
+                np.min(values, initial=values[0], where=np.isfinite(values)) / values[0]
+                for values in _views(trace)
+            ]
             for trace in traces
-        ]  # fmt: skip
+        ]
         falls.append("{}: {:.0%} and {:.0%}".format(size, *np.median(lowest, axis=0)))
     return (
         f"Batch sizes {', '.join(parts)}. Left: median across runs of the raw training loss that "
@@ -73,8 +75,13 @@ def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
     for level, ((size, traces), shade) in enumerate(zip(groups.items(), shades, strict=True)):
         for ax, views in zip(grid[0], zip(*map(_views, traces), strict=True), strict=True):
             median = column_quantiles(np.stack(views), [0.5])[0]
-            ax.plot(traces[0].lr, style.below(median, top), color=shade, label=f"{size}",
-                    gid=style.tip(f"batch {size}, median of {len(traces)} runs"))  # fmt: skip
+            ax.plot(
+                traces[0].lr,
+                style.below(median, top),
+                color=shade,
+                label=f"{size}",
+                gid=style.tip(f"batch {size}, median of {len(traces)} runs"),
+            )
         own = rows[(rows["batch_size"] == size) & rows["max_lr"].notna()]
         tips = [
             f"batch {size}, weights seed {run.weights_seed}: max LR {style.number(run.max_lr, 3)}"

@@ -43,9 +43,12 @@ def draw(data: StudyData) -> Figure | None:
     sweeps = [sweep for sweep in batch_sizes.SWEEPS if sweep in set(table["sweep"])]
     cases = [case for case in data.cases(sweeps[0]) if len(of_case(table, case))]
     figure, grid = style.axes(
-        len(sweeps), len(cases), (1.4 + 2.3 * len(cases), 0.5 + 2.7 * len(sweeps)),
-        sharex=True, sharey=True,
-    )  # fmt: skip
+        len(sweeps),
+        len(cases),
+        (1.4 + 2.3 * len(cases), 0.5 + 2.7 * len(sweeps)),
+        sharex=True,
+        sharey=True,
+    )
     for line, sweep in zip(grid, sweeps, strict=True):
         for ax, case in zip(line, cases, strict=True):
             rows = data.suggested(sweep, case)
@@ -61,8 +64,12 @@ def draw(data: StudyData) -> Figure | None:
                     (0.5, {"color": style.MUTED, "linestyle": ":", "linewidth": 1.2}),
                     (slope, {"color": shade}),
                 ):
-                    ax.plot(10**ends, 10 ** (lr.mean() + value * (ends - size.mean())),
-                            gid=style.tip(f"slope {value:.2f}"), **looks)  # fmt: skip
+                    ax.plot(
+                        10**ends,
+                        10 ** (lr.mean() + value * (ends - size.mean())),
+                        gid=style.tip(f"slope {value:.2f}"),
+                        **looks,
+                    )
             tips = [
                 f"batch {run.batch_size}, weights seed {run.weights_seed}: {number(run.max_lr, 3)}"
                 for run in rows.itertuples()

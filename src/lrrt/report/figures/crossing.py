@@ -57,22 +57,43 @@ def draw(data: StudyData) -> Figure | None:
         for row in mine.itertuples():
             accuracy = row.compared_val_accuracy
             best = STOPPED if np.isnan(accuracy) else accuracy
-            ax.plot([best], [position], SIDES[row.lr_of][1], markersize=9, color=style.INK,
-                    markerfacecolor=style.OUTCOME_COLOURS.get(row.compared_outcome, style.MUTED),
-                    markeredgewidth=0.8, gid=style.tip(_cells.outcome_hover(row)))  # fmt: skip
+            ax.plot(
+                [best],
+                [position],
+                SIDES[row.lr_of][1],
+                markersize=9,
+                color=style.INK,
+                markerfacecolor=style.OUTCOME_COLOURS.get(row.compared_outcome, style.MUTED),
+                markeredgewidth=0.8,
+                gid=style.tip(_cells.outcome_hover(row)),
+            )
         labels.append(
             f"{style.short_label(*case)}, pair {_cells.number_of(pair, case)}, "
             f"weights {mine['weights'].iloc[0]}"
         )
     present = set(rows["compared_outcome"])
     handles = [
-        Line2D([], [], linestyle="none", marker=marker, color=style.INK, markerfacecolor="white",
-               label=words) for words, marker in SIDES.values()
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=marker,
+            color=style.INK,
+            markerfacecolor="white",
+            label=words,
+        )
+        for words, marker in SIDES.values()
     ] + [
         Line2D([], [], linestyle="none", marker="s", markersize=8, color=shade, label=name)
-        for name, shade in style.OUTCOME_COLOURS.items() if name in present
-    ]  # fmt: skip
+        for name, shade in style.OUTCOME_COLOURS.items()
+        if name in present
+    ]
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=3)
-    ax.set(yticks=range(len(lines)), yticklabels=labels, ylim=(len(lines) - 0.5, -0.5),
-           xlim=(STOPPED - 0.04, 1.02), xlabel="best validation accuracy")  # fmt: skip
+    ax.set(
+        yticks=range(len(lines)),
+        yticklabels=labels,
+        ylim=(len(lines) - 0.5, -0.5),
+        xlim=(STOPPED - 0.04, 1.02),
+        xlabel="best validation accuracy",
+    )
     return figure

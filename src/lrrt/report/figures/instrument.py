@@ -40,11 +40,15 @@ def findings(data: StudyData) -> list[str]:
             if any(sure):
                 sure = mine[sure]
                 row = sure.loc[sure["effect"].abs().idxmax()]
-                parts.append(f"smoothing apart, {_words(row)} moves {style.name(quantity)} most: "
-                             f"{_size(row)}")  # fmt: skip
+                parts.append(
+                    f"smoothing apart, {_words(row)} moves {style.name(quantity)} most: "
+                    f"{_size(row)}"
+                )
             elif len(mine):
-                parts.append(f"of no setting is the effect on {style.name(quantity)} told from "
-                             f"none (n = {mine['n'].max()})")  # fmt: skip
+                parts.append(
+                    f"of no setting is the effect on {style.name(quantity)} told from "
+                    f"none (n = {mine['n'].max()})"
+                )
         lags = rows[rows["setting"] == "smoothing"].dropna(subset="effect")
         lag = lags.pivot(index="value", columns="quantity", values="effect")
         if "spline" in lag.index:
@@ -71,8 +75,9 @@ def findings(data: StudyData) -> list[str]:
         if parts:
             sentences.append(f"With {style.name(protocol)}, {'; '.join(parts)}.")
     silent = table[(table["n"] == 0) & (table["abstained"] > 0) & (table["setting"] != "restarts")]
-    words = sorted({f"{_words(row)} ({style.name(row['protocol'])})"
-                    for row in silent.to_dict("records")})  # fmt: skip
+    words = sorted(
+        {f"{_words(row)} ({style.name(row['protocol'])})" for row in silent.to_dict("records")}
+    )
     if words:
         sentences.append(f"No run has a suggestion to compare with {', '.join(words)}.")
     return sentences
@@ -90,10 +95,14 @@ def headline(data: StudyData) -> str:
             lags.append(f"{style.effect(lag)} ({row['value']}{unsure})")
         n = rows["n"].max()
         parts.append(f"{', '.join(lags)} decades ({style.name(protocol)}, n = {n})")
-    return "" if not parts else (
-        "The EMA puts the lowest loss away from where other smoothings of the same curves do, by "
-        f"{'; by '.join(parts)}."
-    )  # fmt: skip
+    return (
+        ""
+        if not parts
+        else (
+            "The EMA puts the lowest loss away from where other smoothings of the same curves do, "
+            f"by {'; by '.join(parts)}."
+        )
+    )
 
 
 def _words(row: dict | pd.Series) -> str:
@@ -142,9 +151,11 @@ def draw(data: StudyData) -> Figure | None:
     columns = max(len(QUANTITIES), len(protocols) if rows == 2 else 0)
     heights = [0.3 * len(lines) + 0.6, 2.6][:rows]
     figure, grid = style.axes(
-        rows, columns, (4.3 * columns, sum(heights) + 1.2),
+        rows,
+        columns,
+        (4.3 * columns, sum(heights) + 1.2),
         gridspec_kw={"height_ratios": heights},
-    )  # fmt: skip
+    )
     for ax in grid.flat:
         ax.set_visible(False)
     for i, quantity in enumerate(QUANTITIES):
@@ -158,17 +169,24 @@ def draw(data: StudyData) -> Figure | None:
                 line = lines.index((row["setting"], row["value"]))
                 _dot(ax, row, line + side, MARKS[j % len(MARKS)])
         ax.set(
-            yticks=range(len(lines)), ylim=(len(lines) - 0.4, -0.6), xlabel="decades",
+            yticks=range(len(lines)),
+            ylim=(len(lines) - 0.4, -0.6),
+            xlabel="decades",
             yticklabels=["  ".join(line) for line in lines] if i == 0 else [],
-        )  # fmt: skip
+        )
         reach = 1.3 * table.loc[table["quantity"] == quantity, "effect"].abs().max()
         if reach > 0:  # of two runs an interval can be ten times as wide
             ax.set_xlim(-reach, reach)
         ax.set_title(style.name(quantity))
     drawn = zip(table["backend"], table["protocol"], strict=True)
     for case in sorted(set(drawn), key=lambda case: (protocols.index(case[1]), case[0])):
-        grid[0, 0].plot([], [], MARKS[protocols.index(case[1]) % len(MARKS)],
-                        color=style.colour(*case), label=style.short_label(*case))  # fmt: skip
+        grid[0, 0].plot(
+            [],
+            [],
+            MARKS[protocols.index(case[1]) % len(MARKS)],
+            color=style.colour(*case),
+            label=style.short_label(*case),
+        )
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if rows == 2:
         for ax, protocol in zip(grid[1], restarts["protocol"].unique(), strict=False):
@@ -185,8 +203,15 @@ def _dot(ax, row: dict, line: float, marker: str) -> None:
     shade = style.colour(row["backend"], row["protocol"])
     words = f"{style.label(row['backend'], row['protocol'])}, {_words(row)}: "
     if not np.isfinite(row["effect"]):
-        ax.plot([0.02], [line], "x", color=shade, markersize=5, transform=ax.get_yaxis_transform(),
-                gid=style.tip(words + f"no suggestion in {row['abstained']} runs"))  # fmt: skip
+        ax.plot(
+            [0.02],
+            [line],
+            "x",
+            color=shade,
+            markersize=5,
+            transform=ax.get_yaxis_transform(),
+            gid=style.tip(words + f"no suggestion in {row['abstained']} runs"),
+        )
         return
     words += f"{_size(row)} from {number(row['default'])}, n = {row['n']}"
     ax.plot([row["low"], row["high"]], [line, line], color=shade, linewidth=1.2)
@@ -196,16 +221,26 @@ def _dot(ax, row: dict, line: float, marker: str) -> None:
 def _restarts(ax, rows: pd.DataFrame) -> None:
     top = 0.5 * float(rows["first_loss"].median())
     ax.axhline(0, color=style.MUTED, linewidth=0.8)
-    looks = (("ramp_loss", "the ramp", style.MUTED, "--"),
-             ("loss", "restarts", style.TRAIN_COLOUR, "-"))  # fmt: skip
+    looks = (
+        ("ramp_loss", "the ramp", style.MUTED, "--"),
+        ("loss", "restarts", style.TRAIN_COLOUR, "-"),
+    )
     lowest = 0.0
     for column, text, shade, dashes in looks:
         for i, (seed, run) in enumerate(rows.groupby("weights_seed")):
             run = run.sort_values("lr")
             change = style.below((run[column] - run["first_loss"]).to_numpy(), top)
             lowest = min(lowest, float(change.min()))
-            ax.plot(run["lr"], change, dashes, color=shade, linewidth=1.1, marker="o",
-                    markersize=3, label=text if i == 0 else None,
-                    gid=style.tip(f"{text}, weights seed {seed}"))  # fmt: skip
+            ax.plot(
+                run["lr"],
+                change,
+                dashes,
+                color=shade,
+                linewidth=1.1,
+                marker="o",
+                markersize=3,
+                label=text if i == 0 else None,
+                gid=style.tip(f"{text}, weights seed {seed}"),
+            )
     ax.set_ylim(1.15 * lowest - 0.05, top)
     style.log_axis(ax)

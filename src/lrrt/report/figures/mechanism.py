@@ -134,29 +134,61 @@ def draw(data: StudyData) -> Figure | None:
 
 def _loss(ax, rows: pd.DataFrame, turn: float, shade: str, starts, words: str) -> None:
     top = style.loss_axis(ax, starts)
-    ax.plot(rows["lr"], style.below(rows["loss"].to_numpy(), top), color=shade, linewidth=1,
-            gid=style.tip(f"{words}, lowest at an LR of {number(turn)}"))  # fmt: skip
+    ax.plot(
+        rows["lr"],
+        style.below(rows["loss"].to_numpy(), top),
+        color=shade,
+        linewidth=1,
+        gid=style.tip(f"{words}, lowest at an LR of {number(turn)}"),
+    )
     ax.axvline(turn, color=style.INK, linewidth=0.8, linestyle=":")
 
 
 def _steps(ax, rows: pd.DataFrame, shade: str, words: str, label: bool) -> None:
-    ax.plot(rows["lr"], rows["effective_lr"], color=shade, linewidth=1.2,
-            label="acting LR" if label else None)  # fmt: skip
+    ax.plot(
+        rows["lr"],
+        rows["effective_lr"],
+        color=shade,
+        linewidth=1.2,
+        label="acting LR" if label else None,
+    )
     measured = rows[rows["bound"].notna()]
     looks = (("momentum_bound", "2 (1 + m) / λ", "o", style.INK), ("bound", "2 / λ", "v", "white"))
     for name, text, marker, fill in looks:
-        ax.plot(measured["lr"], measured[name], linestyle="-", linewidth=0.6, marker=marker,
-                markersize=4, color=style.INK, markerfacecolor=fill,
-                label=text if label else None, gid=style.tip(f"{text}, {words}"))  # fmt: skip
+        ax.plot(
+            measured["lr"],
+            measured[name],
+            linestyle="-",
+            linewidth=0.6,
+            marker=marker,
+            markersize=4,
+            color=style.INK,
+            markerfacecolor=fill,
+            label=text if label else None,
+            gid=style.tip(f"{text}, {words}"),
+        )
 
 
 def _norms(ax, rows: pd.DataFrame, shade: str, words: str, label: bool) -> None:
-    ax.plot(rows["lr"], _positive(rows["grad_norm"]), color=shade, linewidth=1.2,
-            label="gradient norm" if label else None, gid=style.tip(words))  # fmt: skip
+    ax.plot(
+        rows["lr"],
+        _positive(rows["grad_norm"]),
+        color=shade,
+        linewidth=1.2,
+        label="gradient norm" if label else None,
+        gid=style.tip(words),
+    )
     measured = rows[rows["update_ratio"].notna()]
-    ax.plot(measured["lr"], _positive(measured["update_ratio"]), "D-", color=style.INK,
-            markersize=3.5, linewidth=0.6, label="update / weights" if label else None,
-            gid=style.tip(f"update over weights, {words}"))  # fmt: skip
+    ax.plot(
+        measured["lr"],
+        _positive(measured["update_ratio"]),
+        "D-",
+        color=style.INK,
+        markersize=3.5,
+        linewidth=0.6,
+        label="update / weights" if label else None,
+        gid=style.tip(f"update over weights, {words}"),
+    )
 
 
 def _positive(values: pd.Series) -> pd.Series:

@@ -51,29 +51,42 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     for row in rows.itertuples():
         x = columns.index((row.lr, row.lr_of, row.lr_kind))
         y = lines.index((row.weights_from, _cells.weights_words(row)))
-        ax.add_patch(Rectangle(
-            (x - 0.48, y - 0.46), 0.96, 0.92, linewidth=0, alpha=0.75,
-            facecolor=style.OUTCOME_COLOURS.get(row.outcome, style.MUTED),
-            gid=style.tip(_cells.outcome_hover(row)),
-        ))  # fmt: skip
+        ax.add_patch(
+            Rectangle(
+                (x - 0.48, y - 0.46),
+                0.96,
+                0.92,
+                linewidth=0,
+                alpha=0.75,
+                facecolor=style.OUTCOME_COLOURS.get(row.outcome, style.MUTED),
+                gid=style.tip(_cells.outcome_hover(row)),
+            )
+        )
         accuracy = row.final_val_accuracy
         text = row.outcome + (f"\n{accuracy:.0%}" if pd.notna(accuracy) else "")
         text += f", {row.epochs} epochs" if rows["epochs"].nunique() > 1 else ""
         ax.text(x, y, text, ha="center", va="center", fontsize=9, color="black")
     ax.set(
-        xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5),
-        xticks=range(len(columns)), yticks=range(len(lines)),
+        xlim=(-0.5, len(columns) - 0.5),
+        ylim=(len(lines) - 0.5, -0.5),
+        xticks=range(len(columns)),
+        yticks=range(len(lines)),
         xticklabels=[f"{_cells.lr_words(of, kind)}\n{number(lr)}" for lr, of, kind in columns],
         yticklabels=[words.replace(", ", "\n") for _, words in lines],
         xlabel="learning rate",
-    )  # fmt: skip
+    )
     ax.grid(False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     present = set(rows["outcome"])
     ax.legend(
-        handles=[Patch(color=shade, alpha=0.75, label=name)
-                 for name, shade in style.OUTCOME_COLOURS.items() if name in present],
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4,
-    )  # fmt: skip
+        handles=[
+            Patch(color=shade, alpha=0.75, label=name)
+            for name, shade in style.OUTCOME_COLOURS.items()
+            if name in present
+        ],
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=4,
+    )
     return figure

@@ -76,13 +76,30 @@ def draw(data: StudyData, case: Case) -> Figure | None:
             alpha=0.4,
             linewidth=0.8,
         )
-        upper.plot(trace.lr, style.below(trace.smoothed, top), color=shade, gid=style.tip(words),
-                   label=f"{letter} (weights seed {trace.weights_seed})")  # fmt: skip
+        upper.plot(
+            trace.lr,
+            style.below(trace.smoothed, top),
+            color=shade,
+            gid=style.tip(words),
+            label=f"{letter} (weights seed {trace.weights_seed})",
+        )
         span = f"{number(run['min_lr'])} to {number(run['max_lr'])}"
-        lower.plot([run["min_lr"], run["max_lr"]], [position] * 2, color=shade, linewidth=9,
-                   solid_capstyle="butt", gid=style.tip(f"{words}: {span}"))  # fmt: skip
-        lower.annotate(span, (run["max_lr"], position), xytext=(6, 0), textcoords="offset points",
-                       va="center", fontsize=9)  # fmt: skip
+        lower.plot(
+            [run["min_lr"], run["max_lr"]],
+            [position] * 2,
+            color=shade,
+            linewidth=9,
+            solid_capstyle="butt",
+            gid=style.tip(f"{words}: {span}"),
+        )
+        lower.annotate(
+            span,
+            (run["max_lr"], position),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     upper.set_ylabel("training loss (nats)")
     handles, labels = upper.get_legend_handles_labels()
     upper.legend(handles[::-1], labels[::-1], loc="lower left")

@@ -31,11 +31,15 @@ def headline(data: StudyData) -> str:
         f"{policy.replace('_', ' ')} {medians[policy, 'A']:.0%} and {medians[policy, 'B']:.0%}"
         for policy in rows["policy"].unique()
     ]
-    return "" if len(parts) < 2 else (
-        "Trained at the max LR suggested for A, the higher, and at the one for B, weights A and B "
-        f"reach, in the median of best validation accuracies (n = {rows['pair'].nunique()} pairs), "
-        f"by policy: {', '.join(parts)}."
-    )  # fmt: skip
+    return (
+        ""
+        if len(parts) < 2
+        else (
+            "Trained at the max LR suggested for A, the higher, and at the one for B, weights A "
+            "and B reach, in the median of best validation accuracies "
+            f"(n = {rows['pair'].nunique()} pairs), by policy: {', '.join(parts)}."
+        )
+    )
 
 
 def caption(data: StudyData) -> str:

@@ -101,29 +101,45 @@ def draw(data: StudyData) -> Figure | None:
         shade = style.colour(row.backend, row.protocol)
         what = _what(row)
         for offset, who, tint, q10, median, q90 in (
-            (-0.17, "published", style.MUTED, row.published_q10, row.published_median,
-             row.published_q90),
+            (
+                -0.17,
+                "published",
+                style.MUTED,
+                row.published_q10,
+                row.published_median,
+                row.published_q90,
+            ),
             (0.17, "here", shade, row.q10, row.median, row.q90),
-        ):  # fmt: skip
+        ):
             hover = (
                 f"{what}, {who}: median {number(median, 3)}, 10 to 90 % {number(q10, 3)} to "
                 f"{number(q90, 3)}"
             )
             ax.plot([q10, q90], [position + offset] * 2, color=tint, linewidth=7, alpha=0.35)
-            ax.plot([median], [position + offset], "o", color=tint, markersize=7,
-                    gid=style.tip(hover))  # fmt: skip
+            ax.plot(
+                [median], [position + offset], "o", color=tint, markersize=7, gid=style.tip(hover)
+            )
         if np.isfinite([row.median_low, row.median_high]).all():
-            ax.plot([row.median_low, row.median_high], [position + 0.17] * 2, color=style.INK,
-                    linewidth=1)  # fmt: skip
+            ax.plot(
+                [row.median_low, row.median_high],
+                [position + 0.17] * 2,
+                color=style.INK,
+                linewidth=1,
+            )
         for other in _initialisations(data, row).itertuples():
             words = f"{what}, weights seed {other.weights_seed}: median {number(other.median, 3)}"
-            ax.plot([other.median], [position + 0.17], "|", color=style.INK, markersize=11,
-                    gid=style.tip(f"{words}, n = {other.n}"))  # fmt: skip
+            ax.plot(
+                [other.median],
+                [position + 0.17],
+                "|",
+                color=style.INK,
+                markersize=11,
+                gid=style.tip(f"{words}, n = {other.n}"),
+            )
         labels.append(f"{what} (n = {row.n})")
     ax.plot([], [], "o", color=style.MUTED, label=f"published (n = {RUNS})")
     for case in dict.fromkeys(zip(table["backend"], table["protocol"], strict=True)):
-        ax.plot([], [], "o", color=style.colour(*case),
-                label=f"here: {style.name(case[0])}")  # fmt: skip
+        ax.plot([], [], "o", color=style.colour(*case), label=f"here: {style.name(case[0])}")
     ax.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.4, -0.6))
     style.log_axis(ax)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)

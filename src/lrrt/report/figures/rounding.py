@@ -42,9 +42,11 @@ def headline(data: StudyData) -> str:
         if len(told):
             sizes = "; ".join(_size(row) for row in told.to_dict("records"))
             parts.append(f"{_name(case)}: {sizes}")
-    return "" if not parts else (
-        f"The same weights, batches and code on other arithmetic: {'. '.join(parts)}."
-    )  # fmt: skip
+    return (
+        ""
+        if not parts
+        else (f"The same weights, batches and code on other arithmetic: {'. '.join(parts)}.")
+    )
 
 
 def _places(data: StudyData, again: bool) -> str:
@@ -92,11 +94,25 @@ def draw(data: StudyData) -> Figure | None:
                     f"{style.name(quantity)} {number(y, 3)}, again {number(x, 3)}"
                 )
                 shade = style.colour(*case)
-                ax.plot([x], [y], "s" if fell else "o", color=shade, markersize=6, alpha=0.85,
-                        markerfacecolor=shade if row["sweep"] == "weights" else "white",
-                        linestyle="none", gid=style.tip(words))  # fmt: skip
-            ax.plot([], [], "o", color=style.colour(*case), linestyle="none",
-                    label=style.short_label(*case))  # fmt: skip
+                ax.plot(
+                    [x],
+                    [y],
+                    "s" if fell else "o",
+                    color=shade,
+                    markersize=6,
+                    alpha=0.85,
+                    markerfacecolor=shade if row["sweep"] == "weights" else "white",
+                    linestyle="none",
+                    gid=style.tip(words),
+                )
+            ax.plot(
+                [],
+                [],
+                "o",
+                color=style.colour(*case),
+                linestyle="none",
+                label=style.short_label(*case),
+            )
         ends = (min(drawn) / 2, max(drawn) * 2) if drawn else (1e-4, 10)
         ax.plot(ends, ends, color=style.MUTED, linewidth=0.9, zorder=0)
         style.log_axis(ax, "x", f"{style.name(quantity)}, {_places(data, again=True)}")

@@ -58,19 +58,34 @@ def draw(data: StudyData) -> Figure | None:
                 if not len(used):
                     continue
                 median = log_quantiles(used[quantity], [0.5])[0]
-                ax.plot(used[quantity], position + style.jitter(len(used)), "o", markersize=3.6,
-                        color=shade, markerfacecolor=fill, markeredgewidth=0.7, alpha=0.8,
-                        rasterized=len(used) > style.HOVERED,
-                        gid=style.tip(
-                            f"{rule}, {style.name(quantity)}: median {number(median, 3)}, from "
-                            f"{number(used[quantity].min(), 3)} to "
-                            f"{number(used[quantity].max(), 3)}, {len(used)} of {len(found)} runs"
-                        ))  # fmt: skip
-                ax.plot([median], [position], "|", color=style.INK, markersize=11,
-                        markeredgewidth=1.6)  # fmt: skip
+                ax.plot(
+                    used[quantity],
+                    position + style.jitter(len(used)),
+                    "o",
+                    markersize=3.6,
+                    color=shade,
+                    markerfacecolor=fill,
+                    markeredgewidth=0.7,
+                    alpha=0.8,
+                    rasterized=len(used) > style.HOVERED,
+                    gid=style.tip(
+                        f"{rule}, {style.name(quantity)}: median {number(median, 3)}, from "
+                        f"{number(used[quantity].min(), 3)} to "
+                        f"{number(used[quantity].max(), 3)}, {len(used)} of {len(found)} runs"
+                    ),
+                )
+                ax.plot(
+                    [median], [position], "|", color=style.INK, markersize=11, markeredgewidth=1.6
+                )
             if rule == own:
-                ax.annotate("▸", (0, position), xycoords=("axes fraction", "data"), va="center",
-                            ha="left", color=style.INK)  # fmt: skip
+                ax.annotate(
+                    "▸",
+                    (0, position),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    ha="left",
+                    color=style.INK,
+                )
         ax.set(yticks=np.arange(len(rules)), yticklabels=rules, ylim=(-0.7, len(rules) - 0.3))
         ax.set_title(style.short_label(*case))
         style.log_axis(ax)

@@ -60,13 +60,25 @@ def draw(data: StudyData) -> Figure | None:
         for (pair, weights), line in mine.groupby(["pair", "weights"]):
             line = line.sort_values("lr")
             x = line["lr"] * ASIDE[weights]
-            ax.plot(x, line["accuracy"], color=style.WEIGHTS_COLOURS[weights], linewidth=1.1,
-                    alpha=0.7, zorder=1)  # fmt: skip
+            ax.plot(
+                x,
+                line["accuracy"],
+                color=style.WEIGHTS_COLOURS[weights],
+                linewidth=1.1,
+                alpha=0.7,
+                zorder=1,
+            )
             for row in line.itertuples():
                 _cells.dot(ax, row, row.lr * ASIDE[weights], row.accuracy)
             number = _cells.number_of(pair, case)
-            ax.annotate(number, (x.iloc[-1], line["accuracy"].iloc[-1]), (7, 0),
-                        textcoords="offset points", va="center", fontsize=7.5)  # fmt: skip
+            ax.annotate(
+                number,
+                (x.iloc[-1], line["accuracy"].iloc[-1]),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+            )
         style.log_axis(ax, text="learning rate", subdivided=True)
         ax.set(title=style.short_label(*case))
         ax.set_xlim(mine["lr"].min() / 2, mine["lr"].max() * 2)  # ticks also of equal LRs

@@ -76,15 +76,27 @@ def draw(data: StudyData, case: Case) -> Figure | None:
             finished = training[np.isfinite(training[name])]
             values = finished[name].to_numpy(float)
             (line,) = ax.plot(
-                finished["epoch"], style.below(values, top), DASHES.get(row.lr_of, "-."),
-                color=shade, marker="s" if row.weights_from else "o",
-                markersize=5 if row.weights_from else 3, linewidth=1.4, gid=style.tip(words),
-            )  # fmt: skip
+                finished["epoch"],
+                style.below(values, top),
+                DASHES.get(row.lr_of, "-."),
+                color=shade,
+                marker="s" if row.weights_from else "o",
+                markersize=5 if row.weights_from else 3,
+                linewidth=1.4,
+                gid=style.tip(words),
+            )
             if len(finished) < len(training):
                 height = 0.96 if name in LOSSES else 0.04
-                ax.plot([len(finished) + 1], [height], "x", color=shade, markersize=8,
-                        markeredgewidth=2, transform=ax.get_xaxis_transform(),
-                        gid=style.tip(f"{words}: stopped"))  # fmt: skip
+                ax.plot(
+                    [len(finished) + 1],
+                    [height],
+                    "x",
+                    color=shade,
+                    markersize=8,
+                    markeredgewidth=2,
+                    transform=ax.get_xaxis_transform(),
+                    gid=style.tip(f"{words}: stopped"),
+                )
         text = f"{_cells.lr_words(row.lr_of, row.lr_kind)}, {style.number(row.lr)}"
         handles.setdefault((row.lr, text), line)
     for column, letter in enumerate(weights):
@@ -96,6 +108,10 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     last = int(rows["epoch"].max())
     grid[-1, 0].set(xticks=range(1, last + 1, 1 + last // 9), xlim=(0.7, last + 0.3))
     ordered = sorted(handles)
-    figure.legend([handles[key] for key in ordered], [text for _, text in ordered],
-                  loc="outside right upper", title="learning rate")  # fmt: skip
+    figure.legend(
+        [handles[key] for key in ordered],
+        [text for _, text in ordered],
+        loc="outside right upper",
+        title="learning rate",
+    )
     return figure

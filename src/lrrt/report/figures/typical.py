@@ -67,15 +67,36 @@ def draw(data: StudyData) -> Figure | None:
     ):
         ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
         narrow = right < 15 * left  # too narrow for its name, which then stands upright
-        ax.text(np.sqrt(left * right), 0.97, name, transform=ax.get_xaxis_transform(), ha="center",
-                va="top", color=style.INK, rotation=90 if narrow else 0)  # fmt: skip
+        ax.text(
+            np.sqrt(left * right),
+            0.97,
+            name,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            color=style.INK,
+            rotation=90 if narrow else 0,
+        )
     shade = style.colour(*case)
-    ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1,
-            label="raw loss")  # fmt: skip
+    ax.plot(
+        trace.lr,
+        style.below(trace.loss, top),
+        color=shade,
+        alpha=0.4,
+        linewidth=1,
+        label="raw loss",
+    )
     ax.plot(trace.lr, style.below(trace.smoothed, top), color=shade, label="smoothed loss")
-    ax.axvspan(low, high, ymax=0.05, color=style.INK, alpha=0.85, linewidth=0,
-               label=f"suggested range, {number(low)} to {number(high)}",
-               gid=style.tip(f"suggested range {number(low, 3)} to {number(high, 3)}"))  # fmt: skip
+    ax.axvspan(
+        low,
+        high,
+        ymax=0.05,
+        color=style.INK,
+        alpha=0.85,
+        linewidth=0,
+        label=f"suggested range, {number(low)} to {number(high)}",
+        gid=style.tip(f"suggested range {number(low, 3)} to {number(high, 3)}"),
+    )
     style.log_axis(ax)
     ax.set_xlim(trace.lr[0], trace.lr[-1])
     ax.set(ylabel="training loss (nats)")

@@ -62,25 +62,46 @@ def draw(data: StudyData, case: Case) -> Figure | None:
     for i, trace in enumerate(first):
         words = f"weights seed {trace.weights_seed}, order seed {trace.order_seed}"
         for ax, lr, loss, alpha in (
-            (left, trace.trained_lr, trace.raw_loss, 1.0), (right, trace.lr, trace.loss, 0.3),
-        ):  # fmt: skip
-            ax.plot(lr, style.below(loss, top), color=style.TRAIN_COLOUR, alpha=alpha,
-                    linewidth=1, gid=style.tip(f"training, raw: {words}"),
-                    label=None if i else "training, raw")  # fmt: skip
-        right.plot(trace.lr, style.below(trace.smoothed, top), color=style.TRAIN_COLOUR,
-                   linewidth=2.2, gid=style.tip(f"training, smoothed: {words}"),
-                   label=None if i else "training, smoothed")  # fmt: skip
+            (left, trace.trained_lr, trace.raw_loss, 1.0),
+            (right, trace.lr, trace.loss, 0.3),
+        ):
+            ax.plot(
+                lr,
+                style.below(loss, top),
+                color=style.TRAIN_COLOUR,
+                alpha=alpha,
+                linewidth=1,
+                gid=style.tip(f"training, raw: {words}"),
+                label=None if i else "training, raw",
+            )
+        right.plot(
+            trace.lr,
+            style.below(trace.smoothed, top),
+            color=style.TRAIN_COLOUR,
+            linewidth=2.2,
+            gid=style.tip(f"training, smoothed: {words}"),
+            label=None if i else "training, smoothed",
+        )
     for sweep, traces in runs.items():
         statistics, shade = SWEEPS[sweep]
         for i, trace in enumerate(traces):
-            left.plot(trace.trained_lr, style.below(trace.val_loss, top), color=shade,
-                      linewidth=1.2,
-                      gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
-                      label=None if i else f"validation, {statistics}")  # fmt: skip
+            left.plot(
+                trace.trained_lr,
+                style.below(trace.val_loss, top),
+                color=shade,
+                linewidth=1.2,
+                gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
+                label=None if i else f"validation, {statistics}",
+            )
     for value in data.suggested(first_sweep, case)["max_lr"].dropna():
         for ax in (left, right):
-            ax.axvline(value, color=style.INK, linestyle=":", linewidth=1.2,
-                       gid=style.tip(f"suggested max LR {number(value, 3)}"))  # fmt: skip
+            ax.axvline(
+                value,
+                color=style.INK,
+                linestyle=":",
+                linewidth=1.2,
+                gid=style.tip(f"suggested max LR {number(value, 3)}"),
+            )
     for ax, words in ((left, "not smoothed"), (right, "smoothed")):
         style.log_axis(ax)
         ax.set_title(words)

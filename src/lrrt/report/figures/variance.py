@@ -76,8 +76,11 @@ def headline(data: StudyData) -> str:
     parts = []
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
-        left = [f"{style.name(row['quantity'])} {_leaves(row)}{_sound(row)}"
-                for row in rows.to_dict("records") if np.isfinite(row["ratio"])]  # fmt: skip
+        left = [
+            f"{style.name(row['quantity'])} {_leaves(row)}{_sound(row)}"
+            for row in rows.to_dict("records")
+            if np.isfinite(row["ratio"])
+        ]
         if left:
             parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
     if not parts:
@@ -177,9 +180,12 @@ def draw(data: StudyData) -> Figure | None:
         for names in (table["component"], spread["fixed"])
     )
     figure, grid = style.axes(
-        2, 2, (8.6, 2.4 + 0.34 * (len(components) + len(fixed))), sharey="row",
+        2,
+        2,
+        (8.6, 2.4 + 0.34 * (len(components) + len(fixed))),
+        sharey="row",
         height_ratios=[len(components), len(fixed)],
-    )  # fmt: skip
+    )
     for column, quantity in enumerate(QUANTITIES):
         upper, lower = grid[:, column]
         _lines(upper, table[table["quantity"] == quantity], "component", components, "share")

@@ -92,9 +92,13 @@ class Sweep:
         self.store.check_writable()
         done = len(self.keys) - len(self.waiting)
         self.bar = tqdm(
-            total=len(self.keys), initial=done, desc="runs", unit="run", file=sys.stderr,
+            total=len(self.keys),
+            initial=done,
+            desc="runs",
+            unit="run",
+            file=sys.stderr,
             disable=not sys.stderr.isatty(),
-        )  # fmt: skip
+        )
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():  # handlers belong to it
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -74,7 +74,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         import ray
     except ImportError:
         raise InputError(
-            "launcher.name", "ray", "installed packages: pip install 'lrrt[cluster]'"
+            "launcher.name", "ray", "installed packages; pip install 'lrrt[cluster]'"
         ) from None
     if ray.is_initialized():
         yield ray

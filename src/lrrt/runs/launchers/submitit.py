@@ -84,7 +84,7 @@ def _executor(logs: Path, launcher: LauncherConfig, on_gpu: bool) -> Any:
         import submitit
     except ImportError:
         raise InputError(
-            "launcher.name", "submitit", "installed packages: pip install 'lrrt[cluster]'"
+            "launcher.name", "submitit", "installed packages; pip install 'lrrt[cluster]'"
         ) from None
     cluster = launcher.options.get("cluster") or "slurm"
     try:
