@@ -28,7 +28,7 @@ from machine import describe  # noqa: E402
 from run import interval  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from lrrt.backends import _torch_cuda  # noqa: E402
+from lrrt.backends.torch import cuda  # noqa: E402
 from lrrt.runs.execute import execute  # noqa: E402
 
 # Relative, of each loss of a whole test: what rounding grows to in a hundred steps. TF32 keeps 10
@@ -58,12 +58,12 @@ class Contest:
 
     def eager(self, precision: str) -> list[float]:
         """The same without the graph: each operation launched from Python."""
-        captured = _torch_cuda.ResidentSteps._captured
-        _torch_cuda.ResidentSteps._captured = lambda steps: steps._step
+        captured = cuda.ResidentSteps._captured
+        cuda.ResidentSteps._captured = lambda steps: steps._step
         try:
             return self.ours(precision)
         finally:
-            _torch_cuda.ResidentSteps._captured = captured
+            cuda.ResidentSteps._captured = captured
 
     def plain(self, precision: str, tuned: bool = False) -> list[float]:
         """The loop of the tutorials: each batch copied to the device, each loss read."""
@@ -199,8 +199,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu")
     options = parser.parse_args()
     if options.device == "cpu":
-        engine = _torch_cuda.DeviceNetwork
-        _torch_cuda.build = lambda nodes, protocol, weights, dtype, _: engine(
+        engine = cuda.DeviceNetwork
+        cuda.build = lambda nodes, protocol, weights, dtype, _: engine(
             nodes, protocol, weights, dtype, torch.device("cpu")
         )
     elif not torch.cuda.is_available():

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from lrrt.analysis.mechanism import MECHANISM_TYPES, crossing, mechanism, turns
-from lrrt.backends import _torch_curvature
-from lrrt.backends._torch_curvature import TOLERANCE, largest_eigenvalue
-from lrrt.backends.torch import TorchNetwork, _batch_statistics, _forward
+from lrrt.backends.torch import curvature
+from lrrt.backends.torch.curvature import TOLERANCE, largest_eigenvalue
+from lrrt.backends.torch.forward import batch_statistics, forward
+from lrrt.backends.torch.network import TorchNetwork
 from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.network import Node, parameters
 from lrrt.core.networks import resnet
@@ -109,7 +110,7 @@ def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
         ]
         tensors = network.tensors | dict(zip((p.name for p in trained), parts, strict=True))
         inputs = torch.tensor(images).permute(0, 3, 1, 2)
-        logits = _forward(network.nodes, tensors, protocol, _batch_statistics, inputs)
+        logits = forward(network.nodes, tensors, protocol, batch_statistics, inputs)
         penalty = sum(s * parts[i].square().sum() for i, s in strengths.items())
         return F.cross_entropy(logits, torch.tensor(labels)) + penalty
 
@@ -140,7 +141,7 @@ def test_the_studys_network_has_this_eigenpair():
         ]
         tensors = {name: t.detach().double() for name, t in network.tensors.items()}
         tensors |= dict(zip(names, parts, strict=True))
-        logits = _forward(nodes, tensors, protocol, _batch_statistics, inputs)
+        logits = forward(nodes, tensors, protocol, batch_statistics, inputs)
         loss = F.cross_entropy(logits, torch.tensor(labels))
         return torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, parts)])
 
@@ -150,7 +151,7 @@ def test_the_studys_network_has_this_eigenpair():
 
 
 def test_nothing_of_the_network_moves(monkeypatch):
-    monkeypatch.setattr(_torch_curvature, "RESTARTS", 1)
+    monkeypatch.setattr(curvature, "RESTARTS", 1)
     nodes = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
     weights = draw(nodes, "he_uniform", "zero", 3)
     network = TorchNetwork(nodes, ProtocolConfig(), weights, None, torch.device("cpu"))

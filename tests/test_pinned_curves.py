@@ -167,7 +167,7 @@ def products() -> list[int]:
     """Of a slow search, and of one in vain: beside an eigenvalue of 0 no residual is small."""
     import torch
 
-    from lrrt.backends._torch_curvature import largest_eigenvalue
+    from lrrt.backends.torch.curvature import largest_eigenvalue
 
     x = torch.ones(500, dtype=torch.float64, requires_grad=True)
     losses = [((largest - torch.arange(500)) * x.square()).sum() / 2 for largest in (100, 0)]

@@ -15,8 +15,8 @@ from lrrt.runs.execute import execute
 from lrrt.runs.spec import RunSpec
 
 torch = pytest.importorskip("torch")
-from lrrt.backends import _torch_cuda  # noqa: E402  it needs PyTorch
 from lrrt.backends import torch as backend  # noqa: E402
+from lrrt.backends.torch import cuda  # noqa: E402  it needs PyTorch
 
 DEVICES = [
     "cpu",
@@ -45,10 +45,10 @@ def on_device(monkeypatch, request):
     device = torch.device(request.param)
 
     def build(nodes, protocol, initial, autocast_dtype, precision):
-        return _torch_cuda.DeviceNetwork(nodes, protocol, initial, autocast_dtype, device)
+        return cuda.DeviceNetwork(nodes, protocol, initial, autocast_dtype, device)
 
     if request.param == "cpu":
-        monkeypatch.setattr(_torch_cuda, "build", build)
+        monkeypatch.setattr(cuda, "build", build)
     return request.param
 
 
@@ -77,7 +77,7 @@ def test_batches_are_those_of_the_host_to_the_bit(dataset, device, augmentation,
     protocol = ProtocolConfig(augmentation=augmentation, flip=flip, normalise=normalise)
     plan = batches.BatchPlan(220, 16, 5, augmentation, flip)
     data = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
-    made = _torch_cuda.DeviceBatches(*data, plan, 15, protocol, torch.device(device))
+    made = cuda.DeviceBatches(*data, plan, 15, protocol, torch.device(device))
     for step in (0, 3, 14):  # the last is in the second epoch
         images, labels = made.batch(torch.tensor([step], device=device))
         draws = plan.draws(step)
@@ -126,15 +126,14 @@ def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
     plan = batches.BatchPlan(220, 16, 2, protocol.augmentation, protocol.flip)
     initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     one, two = (
-        _torch_cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
-        for _ in range(2)
+        cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device)) for _ in range(2)
     )
     data = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
     train = one.resident(*data, plan, lrs)
     untouched = one.export()
     assert all(np.array_equal(untouched[name], initial[name]) for name in initial)
     taken = list(train(0, 5))
-    resumed = _torch_cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
+    resumed = cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
     resumed.restore(one.state())
     taken += train(5, 12)
     assert [*resumed.resident(*data, plan, lrs)(5, 12)] == taken[5:]
@@ -154,7 +153,7 @@ def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
 def test_validator_gives_what_evaluation_gives(dataset, device, padding, statistics):
     protocol = ProtocolConfig(padding=padding, normalise=False)
     initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
-    made = _torch_cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
+    made = cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
     test = batches.prepare(dataset.test_images, protocol, dataset.mean, dataset.std)
     test = test, np.asarray(dataset.test_labels)
     validate = made.validator(*test, statistics)
@@ -204,7 +203,7 @@ def test_only_float32_and_tf32_are_fused():
     protocol = ProtocolConfig()
     drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     for dtype, expected in ((None, 7), (torch.bfloat16, 0)):
-        made = _torch_cuda.DeviceNetwork(NODES, protocol, drawn, dtype, torch.device("cpu"))
+        made = cuda.DeviceNetwork(NODES, protocol, drawn, dtype, torch.device("cpu"))
         assert sum(isinstance(n, network.FusedConv) for n in made._folded().nodes) == expected
 
 

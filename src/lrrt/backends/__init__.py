@@ -1,25 +1,13 @@
 """The backends: the only modules that import a framework.
 
-A backend is a module named after its framework with one function
+A backend is a module or package named after its framework with one function
 ``build(nodes, protocol, weights, *, precision="float32", threads=1, device="cpu") -> Network`` and
-one, ``versions() -> dict[str, str]``. No study logic in them.
-
-A network on an accelerator may also have ``resident(images, labels, mean, std, plan, lrs)``, which
-puts the data and the batch plan there and gives a function ``train(first, last)``: it trains those
-steps, counted from 0 and in order, and gives an iterable of their :class:`Step` values. It stands
-for calls of ``step`` on the batches of the plan (:func:`lrrt.core.batches.apply`). And
-``validator(images, labels, statistics)``, which puts those there and gives a function that
-evaluates the network as it is at each call, like ``evaluate`` up to rounding.
-
-One whose framework differentiates twice at a bearable cost (torch's) may have
-``curvature(images, labels, start)``: the largest Hessian eigenvalue at the weights as they are, and
-nothing moved by it.
-
-A training that was stopped goes on after its last finished epoch where the network has ``state()``,
-copies of its arrays and its optimiser's by name, and ``restore(state)``, which puts them back.
+one, ``versions() -> dict[str, str]``. No study logic in them. What every network can do is
+:class:`Network`; what some can do besides are the protocols after it.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,3 +38,48 @@ class Network(Protocol):
 
     def export(self) -> dict[str, np.ndarray]:
         """Copies of all arrays under canonical names and layouts (:mod:`lrrt.core.network`)."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A training of it that was stopped goes on after its last finished epoch."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of its arrays and its optimiser's, by name."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Put a :meth:`state` back."""
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """It trains whole range tests on an accelerator, without a word from the host."""
+
+    def resident(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        mean: np.ndarray,
+        std: np.ndarray,
+        plan: Any,
+        lrs: np.ndarray,
+    ) -> Callable[[int, int], Iterable[Step]]:
+        """Put data and batch plan there; the function given trains steps ``first`` to ``last - 1``.
+
+        They are counted from 0 and come in order. Each call stands for calls of :meth:`step` on the
+        batches of the plan (:func:`lrrt.core.batches.apply`).
+        """
+
+    def validator(
+        self, images: np.ndarray, labels: np.ndarray, statistics: str
+    ) -> Callable[[], tuple[float, float]]:
+        """Put the images there; the function given is :meth:`evaluate`, up to rounding."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """Its framework differentiates twice at a bearable cost (torch's does)."""
+
+    def curvature(self, images: np.ndarray, labels: np.ndarray, start: np.ndarray | None) -> Any:
+        """Largest Hessian eigenvalue at the weights as they are, and nothing moved by it:
+        ``eigenvalue``, ``vector`` (to start the next search from), ``products`` taken."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lrrt.backends import Network
+from lrrt.backends import Network, Resumable
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
 
@@ -17,7 +17,7 @@ class Checkpoint:
     """Of one training: the network's state, and what was recorded of the epochs so far.
 
     ``started``: when this process began with it, by ``time.perf_counter``. Nothing is kept without
-    a store, and of a network that has no ``state`` (see :mod:`lrrt.backends`); a checkpoint of
+    a store, and of a network that is not :class:`lrrt.backends.Resumable`; a checkpoint of
     other versions of the packages counts as none.
     """
 
@@ -29,7 +29,7 @@ class Checkpoint:
         versions: dict[str, str],
         started: float,
     ):
-        self.store = store if hasattr(network, "state") else None
+        self.store = store if isinstance(network, Resumable) else None
         self.spec, self.network, self.versions = spec, network, versions
         self.started = started
 

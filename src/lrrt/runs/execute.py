@@ -11,7 +11,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from lrrt import __version__, plugins
-from lrrt.backends import Network, Step
+from lrrt.backends import Differentiable, Network, Resident, Step
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
@@ -147,7 +147,7 @@ def _steps(
     dataset: Dataset, network: Network, feed: _Batches, lrs: np.ndarray
 ) -> Callable[[int, int], Iterable[Step]]:
     """``train(first, last)``: those steps, in order, on the device where the network can."""
-    if hasattr(network, "resident"):
+    if isinstance(network, Resident):
         data = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
         return network.resident(*data, feed.plan, lrs)
 
@@ -166,7 +166,7 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
     if validating:
         names += ["val_loss", "val_accuracy"]
         test = feed.evaluation(dataset.test_images, dataset.test_labels)
-        if hasattr(network, "validator"):
+        if isinstance(network, Resident):
             validate = network.validator(*test, spec.validation)
         else:
             validate = partial(network.evaluate, *test, statistics=spec.validation)
@@ -184,7 +184,7 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
 
 
 def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
-    if not hasattr(network, "curvature"):
+    if not isinstance(network, Differentiable):
         raise InputError("backend", spec.backend, "torch, where the curvature is measured")
     feed = _Batches(spec, dataset)
     lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)

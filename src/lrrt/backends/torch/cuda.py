@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from lrrt.backends import Step
-from lrrt.backends.torch import TorchNetwork, canonical, laid_out
+from lrrt.backends.torch.layout import canonical, laid_out
+from lrrt.backends.torch.network import TorchNetwork
 from lrrt.config import ProtocolConfig
 from lrrt.core.batches import BatchPlan
 from lrrt.core.network import fold, fuse, parameters

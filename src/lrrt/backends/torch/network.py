@@ -1,0 +1,139 @@
+"""A network in PyTorch, channels-last: one training step written out on one screen."""
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrrt.backends import Step
+from lrrt.backends.torch.curvature import Curvature, largest_eigenvalue
+from lrrt.backends.torch.forward import (
+    batch_statistics,
+    forward,
+    running_statistics,
+    train_batch_norm,
+)
+from lrrt.backends.torch.layout import array_of, tensor_of, tensors_of
+from lrrt.core.network import fold, parameters
+
+EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
+
+
+class TorchNetwork:
+    """See :class:`lrrt.backends.Network`."""
+
+    evaluation_batch = EVALUATION_BATCH
+
+    def __init__(self, nodes, protocol, weights, autocast_dtype, device):
+        self.nodes, self.protocol, self.device = nodes, protocol, device
+        self.autocast_dtype = autocast_dtype
+        self.tensors = tensors_of(nodes, weights, device)
+        self.described = [p for p in parameters(nodes) if p.trained]
+        self.trained = [self.tensors[p.name].requires_grad_() for p in self.described]
+        self.velocity = [torch.zeros_like(tensor) for tensor in self.trained]
+        decay = protocol.weight_decay
+        factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
+        strengths = [decay.value * factors.get(p.kind, decay.other_factor) for p in self.described]
+        self.penalised = [
+            (i, strength)
+            for i, strength in enumerate(strengths)
+            if decay.kind == "l2" and strength > 0
+        ]
+
+    def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
+        taken = self._train(images, torch.tensor(labels, device=self.device), lr)
+        return Step(*(value.item() for value in taken))
+
+    def _train(self, images, targets: Tensor, lr) -> tuple[Tensor, Tensor, Tensor]:
+        """One step; loss, penalty and gradient norm before the update."""
+        protocol = self.protocol
+        loss = F.cross_entropy(self._logits(images, train_batch_norm), targets)
+        gradients = list(torch.autograd.grad(loss, self.trained))
+        with torch.no_grad():
+            penalty = torch.zeros((), device=self.device)
+            for i, strength in self.penalised:
+                penalty += strength * self.trained[i].square().sum()
+                gradients[i].add_(self.trained[i], alpha=2 * strength)
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            if protocol.gradient_clip is not None:
+                # norm - norm: a norm that is not finite makes all gradients NaN, as in TensorFlow.
+                scale = protocol.gradient_clip / norm.clamp(min=protocol.gradient_clip)
+                torch._foreach_mul_(gradients, scale + (norm - norm))
+            self._update(gradients, lr)
+        return loss, penalty, norm
+
+    def _update(self, gradients: list[Tensor], lr: float) -> None:
+        protocol = self.protocol
+        if protocol.weight_decay.kind == "decoupled":
+            torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
+        torch._foreach_mul_(self.velocity, protocol.momentum)
+        if protocol.momentum_form == "lr_inside":
+            torch._foreach_add_(self.velocity, gradients, alpha=-lr)
+            torch._foreach_add_(self.trained, self.velocity)
+        else:
+            torch._foreach_add_(self.velocity, gradients)
+            torch._foreach_add_(self.trained, self.velocity, alpha=-lr)
+
+    @torch.inference_mode()
+    def evaluate(
+        self, images: np.ndarray, labels: np.ndarray, statistics: str = "running"
+    ) -> tuple[float, float]:
+        network = self
+        if statistics == "running":
+            network = copy.copy(self)
+            folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
+            network.nodes, network.tensors = folded[0], tensors_of(*folded, self.device)
+        return network._evaluate_on(images, torch.tensor(labels, device=self.device), statistics)
+
+    def _evaluate_on(
+        self, images: np.ndarray | Tensor, labels: Tensor, statistics: str
+    ) -> tuple[float, float]:
+        """:meth:`evaluate` of this network as it is; ``images`` may be on the device."""
+        batch_norm = running_statistics if statistics == "running" else batch_statistics
+        sums, size = [], self.evaluation_batch[statistics]
+        for start in range(0, len(images), size):
+            targets = labels[start : start + size]
+            logits = self._logits(images[start : start + size], batch_norm)
+            loss = F.cross_entropy(logits, targets, reduction="sum")
+            sums.append(torch.stack([loss, (logits.argmax(1) == targets).sum()]))
+        loss = correct = 0.0
+        for of_batch in torch.stack(sums).tolist():  # what waits for a GPU, once
+            loss, correct = loss + of_batch[0], correct + of_batch[1]
+        return loss / len(images), correct / len(images)
+
+    def curvature(
+        self, images: np.ndarray, labels: np.ndarray, start: np.ndarray | None = None
+    ) -> Curvature:
+        """Largest Hessian eigenvalue of what a step on this batch descends, penalty included.
+
+        Batch norm as in training, but its running statistics, like all else here, stay.
+        """
+        targets = torch.tensor(labels, device=self.device)
+        loss = F.cross_entropy(self._logits(images, batch_statistics), targets)
+        for i, strength in self.penalised:
+            loss = loss + strength * self.trained[i].square().sum()
+        return largest_eigenvalue(loss, self.trained, start)
+
+    def export(self) -> dict[str, np.ndarray]:
+        return {p.name: array_of(p, self.tensors[p.name]) for p in parameters(self.nodes)}
+
+    def state(self) -> dict[str, np.ndarray]:
+        velocity = zip(self.described, self.velocity, strict=True)
+        return self.export() | {f"velocity.{p.name}": array_of(p, v) for p, v in velocity}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name, tensor in tensors_of(self.nodes, state, self.device).items():
+            self.tensors[name].copy_(tensor)
+        for p, velocity in zip(self.described, self.velocity, strict=True):
+            velocity.copy_(tensor_of(p, state[f"velocity.{p.name}"], self.device))
+
+    def _logits(self, images: np.ndarray, batch_norm) -> Tensor:
+        """Float32 logits of NHWC images; ``batch_norm`` is one of the functions below."""
+        # NHWC memory seen as NCHW is PyTorch's channels-last layout: nothing is copied on a CPU.
+        inputs = torch.as_tensor(images, device=self.device).permute(0, 3, 1, 2)
+        enabled = self.autocast_dtype is not None
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=enabled):
+            return forward(self.nodes, self.tensors, self.protocol, batch_norm, inputs).float()
