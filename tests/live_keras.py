@@ -14,7 +14,8 @@ import test_moving_over  # noqa: E402
 
 import lrrt  # noqa: E402
 from lrrt.errors import InputError  # noqa: E402
-from lrrt.finder.keras import RangeTestCallback, _accuracies  # noqa: E402
+from lrrt.finder.keras import _accuracies  # noqa: E402
+from lrrt.finder.keras_callback import RangeTestCallback  # noqa: E402
 
 FEATURES, CLASSES, SAMPLES, BATCH = 6, 3, 96, 16
 layers = keras.layers

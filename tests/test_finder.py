@@ -23,11 +23,12 @@ from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.finder import rules
-from lrrt.finder.audit import Audit, Trial, _trial, summarise, verdict
+from lrrt.finder.audit import Audit, _trial
 from lrrt.finder.curve import CROSSED, CUT, NEVER_FELL, SIGNED, STILL_FALLING, Curve, Suggestion
 from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
-from lrrt.finder.exports import load, unsmooth_ema, unsmooth_seeded
 from lrrt.finder.range_test import Ended, check_options, lr_to_train_at
+from lrrt.finder.recorded_curves import load, unsmooth_ema, unsmooth_seeded
+from lrrt.finder.verdict import Trial, summarise, verdict
 
 STEPS = 100
 LR = np.geomspace(1e-7, 10, STEPS)

@@ -13,7 +13,7 @@ import pytest
 
 import lrrt
 from lrrt.core.smoothing import ema
-from lrrt.finder.exports import unsmooth_ema
+from lrrt.finder.recorded_curves import unsmooth_ema
 
 PAGE = Path(__file__).parents[1] / "docs" / "moving_over.md"
 

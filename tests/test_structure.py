@@ -7,9 +7,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import grimp
+import numpy as np
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).parents[1]
 LAYERS = "stages finder report analysis runs backends datasets core config".split()
@@ -25,6 +28,9 @@ PLUGINS = {
     "lrrt.stages.suggest": ["lrrt.core.accuracy_rules", "lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
     "lrrt.stages.variance": ["lrrt.core.rules"],
+}
+FINDER_BY_NAME = {
+    "lrrt.finder.frameworks": ["lrrt.finder.torch", "lrrt.finder.torch_state", "lrrt.finder.keras"]
 }
 
 
@@ -47,6 +53,28 @@ def test_imports_go_downwards_only(graph):
         if layer(imported) and LAYERS.index(layer(imported)) < LAYERS.index(layer(module))
     ]
     assert upward == []
+
+
+#: Circles that are to be cut yet.
+OPEN = [["lrrt.backends._torch_cuda", "lrrt.backends.torch"]]
+
+
+def test_imports_have_no_circles(graph):
+    modules = sorted(m for m in graph.modules if m.startswith("lrrt"))
+    number = {module: i for i, module in enumerate(modules)}
+    arrows = [
+        (number[module], number[imported])
+        for module in modules
+        for imported in {
+            *graph.find_modules_directly_imported_by(module),
+            *FINDER_BY_NAME.get(module, []),
+        }
+        if imported in number
+    ]
+    matrix = coo_matrix((np.ones(len(arrows)), np.transpose(arrows)), shape=2 * [len(modules)])
+    parts, part = connected_components(matrix, directed=True, connection="strong")
+    circles = [[modules[i] for i in np.flatnonzero(part == p)] for p in range(parts)]
+    assert [c for c in circles if len(c) > 1 and c not in OPEN] == []
 
 
 def test_only_backends_import_a_framework(graph):

@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "range_test": "lrrt.finder.range_test",
     "audit": "lrrt.finder.audit",
-    "Audit": "lrrt.finder.audit",
+    "Audit": "lrrt.finder.audit_result",
     "Curve": "lrrt.finder.curve",
     "Suggestion": "lrrt.finder.curve",
-    "load": "lrrt.finder.exports",
+    "load": "lrrt.finder.recorded_curves",
     "InputError": "lrrt.errors",
 }
 __all__ = ["__version__", *_HOMES]

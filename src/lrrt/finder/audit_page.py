@@ -1,19 +1,20 @@
 """An audit as one self-contained HTML page: no request leaves it, every name is escaped."""
 
 import math
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from lrrt.finder.audit import FACTORS, VARIED, Audit, Summary
+from lrrt.finder.verdict import FACTORS, VARIED, Summary
 from lrrt.report import style
 from lrrt.report.html import environment, hover_script, inline
 
 DPI = 110
 
 
-def page(audit: Audit) -> str:
-    """The page's HTML; equal audits give equal pages."""
+def page(audit: Any) -> str:
+    """The page's HTML, of an :class:`lrrt.Audit`; equal audits give equal pages."""
     script, digest = hover_script()
     rules = audit.by_rule()
     with style.applied(), np.errstate(all="ignore"):
@@ -63,14 +64,14 @@ def _svg(figure, name: str) -> Markup:
     return inline(style.encode(figure, DPI)["svg"], name)
 
 
-def _tips(audit: Audit) -> list[str]:
+def _tips(audit: Any) -> list[str]:
     return [
         f"weights seed {weights}, order seed {order}"
         for weights, order in zip(audit.weights_seeds, audit.order_seeds, strict=True)
     ]
 
 
-def curves_figure(audit: Audit):
+def curves_figure(audit: Any):
     """Smoothed losses of all runs, suggestions as ticks below."""
     figure, axes = style.axes(size=(7.2, 4.0))
     ax = axes[0, 0]
@@ -110,7 +111,7 @@ def curves_figure(audit: Audit):
     return figure
 
 
-def rules_figure(audit: Audit, rules: list[Summary]):
+def rules_figure(audit: Any, rules: list[Summary]):
     """A row for each rule, a dot for each run."""
     figure, axes = style.axes(size=(7.2, 0.8 + 0.3 * len(rules)))
     ax = axes[0, 0]
@@ -142,7 +143,7 @@ def rules_figure(audit: Audit, rules: list[Summary]):
     return figure
 
 
-def trials_figure(audit: Audit):
+def trials_figure(audit: Any):
     """Final losses of the short trainings, a line for each run."""
     figure, axes = style.axes(size=(7.2, 3.4))
     ax = axes[0, 0]

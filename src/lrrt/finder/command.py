@@ -140,7 +140,7 @@ def _described(rule: Any) -> str:
 
 
 def _curves(options: argparse.Namespace) -> dict[str, Any]:
-    from lrrt.finder.exports import load
+    from lrrt.finder.recorded_curves import load
 
     found = {}
     for file in options.files:
@@ -151,7 +151,7 @@ def _curves(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _suggest(options: argparse.Namespace) -> None:
-    from lrrt.finder.curve import DEFAULT_RULE
+    from lrrt.finder.rules import DEFAULT_RULE
 
     rules = options.rule or [DEFAULT_RULE]
     curves = _curves(options)
@@ -210,7 +210,7 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from lrrt.finder.session import check_target
+    from lrrt.finder.checks import check_target
 
     arguments = _audit_arguments(options)
     if options.report is not None:

@@ -20,9 +20,6 @@ from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
 
-#: fastai's default, the rule that most people's suggestions come from; `lrrt compare` shows all.
-DEFAULT_RULE = "fastai_valley"
-
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
 # What speaks against a suggestion; the first three against any of the same curve.
@@ -124,7 +121,7 @@ class Curve(core_curve.Curve):
         lr = np.concatenate([self.lr, self.planned_lr[len(loss) :]])
         return lr, np.concatenate([loss, rest])
 
-    def suggest(self, rule: str = DEFAULT_RULE, *, penalty: bool = False) -> Suggestion:
+    def suggest(self, rule: str = rules.DEFAULT_RULE, *, penalty: bool = False) -> Suggestion:
         """What ``rule`` (one of ``lrrt rules``) says; see :meth:`recorded` for ``penalty``.
 
         Raises
@@ -184,7 +181,7 @@ class Curve(core_curve.Curve):
         """The loss under fastai's smoothing (EMA, 0.98, bias corrected), (steps,)."""
         return ema(self.loss)
 
-    def plot(self, rule: str | None = DEFAULT_RULE, ax=None):
+    def plot(self, rule: str | None = rules.DEFAULT_RULE, ax=None):
         """Draw raw and smoothed loss over the learning rate, and what ``rule`` suggests.
 
         Parameters

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.session import Batch, check_count
+from lrrt.finder.checks import check_count
+from lrrt.finder.live_model import Batch
 
 ACCEPTED = (
     "batches: a DataLoader, a tf.data.Dataset, a list or another iterable of (inputs, targets); "

@@ -4,6 +4,7 @@ Needs no TensorFlow where Keras runs on another backend.
 """
 
 import contextlib
+import importlib
 import itertools
 import math
 import re
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
+from lrrt.finder.checks import check_count
 from lrrt.finder.data import (
     as_batches,
     batch_length,
@@ -25,16 +26,8 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, range_test
-from lrrt.finder.session import (
-    TORCH_DEFAULTS,
-    Batch,
-    Later,
-    Step,
-    check_count,
-    keep_generator,
-    keep_python_random,
-)
+from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Step
+from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 SHUFFLE_MOVED = (
@@ -127,7 +120,7 @@ class _Indexed:
 
 @dataclass
 class KerasSession:
-    """See :class:`lrrt.finder.session.Session`; made by :func:`open_session`."""
+    """See :class:`lrrt.finder.live_model.Session`; made by :func:`open_session`."""
 
     model: keras.Model
     data: Iterable[Batch]
@@ -335,14 +328,14 @@ def _keep_variable(variable: Any, later: Later) -> None:
     later(lambda: variable.assign(value))
 
 
-def _has_constant_lr(optimizer: Any) -> bool:
+def has_constant_lr(optimizer: Any) -> bool:
     return isinstance(getattr(_inner(optimizer), "_learning_rate", None), keras.Variable)
 
 
 def _steered(optimizer: Any, later: Later) -> Any:
     """The variable that holds the optimiser's LR; a schedule makes room for one meanwhile."""
     current = getattr(_inner(optimizer), "_learning_rate", None)
-    if _has_constant_lr(optimizer):
+    if has_constant_lr(optimizer):
         return current
     lr = keras.Variable(0.0, trainable=False, dtype="float32", name="range_test_learning_rate")
     later(setattr, optimizer, "learning_rate", current)
@@ -406,53 +399,8 @@ def _plain(array: Any) -> Any:
     return array
 
 
-class RangeTestCallback(keras.callbacks.Callback):
-    """Range tests within ``fit``, which goes on as if there had been none.
-
-    Parameters
-    ----------
-    data, batch_size, **options
-        As of :func:`lrrt.range_test`; ``fit`` does not tell a callback its data.
-    epochs : sequence of int
-        Before which epochs to test, from 0.
-    rule : str
-    set_lr : bool
-        Train on at what the rule suggests, if it suggests something and the curve has no
-        :attr:`flaw <lrrt.Curve.flaw>`; standard error is told what was done.
-
-    After ``fit``, ``curves`` and ``suggestions`` hold the results by epoch.
-    """
-
-    def __init__(
-        self,
-        data: Any,
-        batch_size: int | None = None,
-        *,
-        epochs: Iterable[int] = (0,),
-        rule: str = DEFAULT_RULE,
-        set_lr: bool = False,
-        **options: Any,
-    ):
-        super().__init__()
-        self.data, self.batch_size, self.options = data, batch_size, options
-        self.epochs = check_callback(epochs, rule, options)
-        self.rule, self.set_lr = rule, set_lr
-        self.curves: dict[int, Curve] = {}
-        self.suggestions: dict[int, Suggestion] = {}
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        check_reached(self.epochs, self.params["epochs"])
-        if self.set_lr and not _has_constant_lr(self.model.optimizer):
-            raise InputError(
-                "set_lr", True, "False where the optimiser has a schedule as learning rate"
-            )
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if epoch not in self.epochs:
-            return
-        curve = range_test(self.model, data=self.data, batch_size=self.batch_size, **self.options)
-        suggestion = curve.suggest(self.rule)
-        self.curves[epoch], self.suggestions[epoch] = curve, suggestion
-        lr = lr_to_train_at(curve, suggestion, epoch) if self.set_lr else None
-        if lr is not None:
-            self.model.optimizer.learning_rate = lr
+def __getattr__(name: str) -> Any:
+    if name != "RangeTestCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # By name: the callback runs range tests, which open sessions of this module.
+    return importlib.import_module("lrrt.finder.keras_callback").RangeTestCallback

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from lrrt.finder.session import Later
+from lrrt.finder.random_states import Later
 
 IGNORE_STATE, RESOURCE = 1, tf.resource.as_datatype_enum
 

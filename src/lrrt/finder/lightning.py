@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from lrrt.errors import InputError
-from lrrt.finder.curve import DEFAULT_RULE, Curve, Suggestion
+from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, range_test
+from lrrt.finder.rules import DEFAULT_RULE
 
 if "pytorch_lightning" in sys.modules or not find_spec("lightning"):
     try:

@@ -18,17 +18,11 @@ from lrrt.config import RampConfig, validate_ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
+from lrrt.finder.checks import check_above, check_count
 from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.data import READ_ONCE, batch_length, digest, endless, sample_shapes
-from lrrt.finder.session import (
-    TORCH_DEFAULTS,
-    Batch,
-    Session,
-    Step,
-    check_above,
-    check_count,
-    open_session,
-)
+from lrrt.finder.frameworks import open_session
+from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Session, Step
 
 STOP_SMOOTHING = 0.98
 LEAST_STEPS = 10

@@ -5,6 +5,8 @@ from types import ModuleType
 from lrrt import plugins
 from lrrt.errors import InputError
 
+#: fastai's default, the rule that most people's suggestions come from; `lrrt compare` shows all.
+DEFAULT_RULE = "fastai_valley"
 OF_LOSS, OF_ACCURACY = "lrrt.core.rules", "lrrt.core.accuracy_rules"
 
 

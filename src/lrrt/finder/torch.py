@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrrt.errors import InputError
 from lrrt.finder import torch_state
+from lrrt.finder.checks import check_above, check_count
 from lrrt.finder.data import (
     as_batches,
     batch_length,
@@ -23,7 +24,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.session import Batch, Step, check_above, check_count
+from lrrt.finder.live_model import Batch, Step
 
 GROUPS_ALIKE = (
     "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
@@ -177,7 +178,7 @@ def _ratios(optimizer: Any, keep: bool) -> tuple[list[float], list[str]]:
 
 @dataclass
 class TorchSession:
-    """See :class:`lrrt.finder.session.Session`; made by :func:`open_session`."""
+    """See :class:`lrrt.finder.live_model.Session`; made by :func:`open_session`."""
 
     model: nn.Module
     loss: Any

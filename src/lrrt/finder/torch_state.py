@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrrt.errors import InputError
-from lrrt.finder.session import Later, keep_generator, keep_python_random
+from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 

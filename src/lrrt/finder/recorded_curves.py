@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lrrt.errors import InputError
+from lrrt.finder.checks import check_count
 from lrrt.finder.curve import COLUMNS, Curve
-from lrrt.finder.session import check_count
 
 LR_NAMES = ("lr", "lrs", "learning_rate", "learning_rates", "lr_history")
 LOSS_NAMES = ("loss", "losses", "train_loss", "batch_loss")

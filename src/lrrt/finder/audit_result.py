@@ -1,0 +1,198 @@
+"""What an audit gives: the curves of its runs, their summary and verdict, stored or as a page."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrrt.errors import InputError
+from lrrt.files import write_whole
+from lrrt.finder.curve import Curve, Suggestion, flaw_of
+from lrrt.finder.rules import DEFAULT_RULE
+from lrrt.finder.verdict import FACTORS, VARIED, Summary, Trial, plain, summarise, verdict
+
+#: What the runs' curves tell of what was to vary, where they have it in common, and why.
+UNVARIED = {
+    "order": (
+        "first_batch",
+        "every run began with the same batch, so the order did not vary; make_data does not "
+        'shuffle, or seeds its own generator (if it is to be so, vary="weights" says it)',
+    ),
+    "weights": (
+        "weights",
+        "every run began with the same weights, so they did not vary; make_model seeds itself, or "
+        'loads them (if it is to be so, vary="order" says it)',
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """Range tests of one model over ``runs`` runs, and what they say together.
+
+    ``rule`` is the one that the verdict is about; the curves are there for any other
+    (:meth:`by_rule`). Learning rates are compared in log10.
+    """
+
+    curves: tuple[Curve, ...]
+    weights_seeds: tuple[int, ...]
+    order_seeds: tuple[int, ...]
+    rule: str = DEFAULT_RULE
+    vary: str = "both"
+    trials: tuple[Trial, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def suggestions(self) -> tuple[Suggestion, ...]:
+        """The rule's suggestion of each run."""
+        return tuple(curve.suggest(self.rule) for curve in self.curves)
+
+    @cached_property
+    def summary(self) -> "Summary":
+        return summarise(self.rule, self.suggestions)
+
+    def by_rule(self) -> list["Summary"]:
+        """The same for every rule, those of the least spread first."""
+        compared = [curve.compare() for curve in self.curves]
+        found = [summarise(rule, [c[rule] for c in compared]) for rule in compared[0]]
+        worst = math.inf
+        return sorted(
+            found, key=lambda s: (s.abstained, s.spread if s.spread == s.spread else worst)
+        )
+
+    @property
+    def lr(self) -> float | None:
+        """What to train at, the median of the runs' suggestions."""
+        return self.summary.median
+
+    @cached_property
+    def verdict(self) -> tuple[str, ...]:
+        """What to make of it, a sentence each; the first is the verdict."""
+        losses = [curve.loss for curve in self.curves]
+        repeated = all(np.array_equal(losses[0], loss, equal_nan=True) for loss in losses)
+        # Noise that hides a fall in each of a few short runs does not hide it in all together.
+        shortest = min(map(len, losses))
+        flaw = flaw_of(
+            np.mean([loss[:shortest] for loss in losses], axis=0),
+            len(self.curves[0].recorded()[0]),
+        )
+        unvaried = [UNVARIED[what][1] for what in self.unvaried]
+        if repeated and len(losses) > 1:
+            unvaried = [
+                f"all {len(losses)} runs have the very same losses, so that nothing varied; "
+                "make_model or make_data give the same whatever the seed"
+            ]
+        return tuple(verdict(self.summary, self.trials, flaw, unvaried))
+
+    @property
+    def unvaried(self) -> tuple[str, ...]:
+        """What of order and weights was to vary, and did not."""
+        return tuple(
+            what
+            for what, (told, _) in UNVARIED.items()
+            if len(self.curves) > 1 and self.vary in ("both", what) and told in self.about
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain numbers, strings and lists."""
+        return {
+            "verdict": list(self.verdict),
+            "rule": self.rule,
+            "vary": self.vary,
+            "summary": self.summary.to_dict(),
+            "rules": [summary.to_dict() for summary in self.by_rule()],
+            "trials": [{**vars(t), "loss": plain(t.loss)} for t in self.trials],
+            "runs": [
+                {
+                    "weights_seed": weights_seed,
+                    "order_seed": order_seed,
+                    "min_lr": s.min_lr,
+                    "max_lr": s.max_lr,
+                    "reason": s.reason,
+                    "curve": curve.to_dict(),
+                }
+                for weights_seed, order_seed, s, curve in zip(
+                    self.weights_seeds, self.order_seeds, self.suggestions, self.curves, strict=True
+                )
+            ],
+            "about": dict(self.about),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Audit":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        InputError
+            If ``values`` is not from there.
+        """
+        try:
+            made = cls(
+                curves=tuple(Curve.from_dict(run["curve"]) for run in values["runs"]),
+                weights_seeds=tuple(run["weights_seed"] for run in values["runs"]),
+                order_seeds=tuple(run["order_seed"] for run in values["runs"]),
+                rule=values["rule"],
+                vary=values["vary"],
+                trials=tuple(
+                    Trial(**{**t, "lr": float(t["lr"]), "loss": float(t["loss"])})
+                    for t in values["trials"]
+                ),
+                about=dict(values["about"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError("audit", "values", f"an audit of this package ({error})") from None
+        if not made.curves:
+            raise InputError("audit.runs", [], "at least one run")
+        if made.vary not in tuple(VARIED):
+            raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
+        factors = [trial.factor for trial in made.trials]
+        tried = len(factors) // len(FACTORS)  # runs; all of them once the audit has ended
+        whole = factors == [*FACTORS] * tried and tried <= len(made.curves)
+        if factors and not (whole and "train_steps" in made.about):
+            raise InputError(
+                "audit.trials",
+                f"{len(factors)} trials",
+                f"{len(FACTORS)} of each run, and about.train_steps, or none",
+            )
+        return made
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, whole or not at all; :meth:`load` reads it."""
+        path = Path(path)
+        if path.suffix.lower() != ".json":
+            raise InputError("path", str(path), "a file name that ends in .json")
+        write_whole(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Audit":
+        try:
+            values = json.loads(Path(path).read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError("file", str(path), f"a saved audit ({error})") from None
+        return cls.from_dict(values)
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page, whole or not at all."""
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise InputError("path", str(path), "a file name that ends in .html")
+        try:
+            from lrrt.finder.audit_page import page
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "report", str(path), f"written where `pip install 'lrrt[report]'` ran ({error})"
+            ) from None
+        write_whole(path, page(self).encode())
+        return path
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.summary), *self.verdict])

@@ -1,0 +1,35 @@
+"""Checks of a user's arguments, each with one clear message."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrrt.errors import InputError
+
+
+def check_above(key: str, value: Any, low: float) -> None:
+    """Raise :class:`InputError` unless ``value`` is None or a finite number above ``low``."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if value is not None and not (number and low < value < math.inf):
+        raise InputError(key, value, f"a number above {low}, or None")
+
+
+def check_count(key: str, value: Any, low: int = 1) -> int:
+    """``value`` as an int of at least ``low``, or an :class:`InputError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise InputError(key, value, f"an integer of at least {low}")
+    return int(value)
+
+
+def check_target(key: str, path: str | Path, suffix: str) -> None:
+    """Raise :class:`InputError` unless a file that ends in ``suffix`` can be written there: it is
+    to be after minutes of work."""
+    target = Path(path).absolute()
+    if target.suffix.lower() != suffix:
+        raise InputError(key, str(path), f"a file name that ends in {suffix}")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(key, str(path), "a file that can be written")

@@ -1,0 +1,55 @@
+"""The contract of a live model: what each framework offers the finder."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+Batch = Any  # what the framework's adapter understands; mostly (inputs, targets)
+#: Parameters of :func:`lrrt.range_test` for PyTorch only, and their defaults.
+TORCH_DEFAULTS = {
+    "batch_loss": None,
+    "autocast": None,
+    "scaler": None,
+    "clip_norm": None,
+    "keep_ratios": True,
+}
+
+
+class Step(NamedTuple):
+    """Of one training step, taken before the update: mean loss of its batches, L2 penalty apart,
+    global gradient norm before clipping (NaN where it is not measured)."""
+
+    loss: float
+    penalty: float
+    grad_norm: float
+
+
+class Session(Protocol):
+    """A live model with its optimiser and its data, to be trained for some steps and put back.
+
+    Opening one checks its parts and changes nothing.
+    """
+
+    data: Iterable[Batch]
+    validation: Iterable[Batch] | None
+    accumulate: int  # batches of one step
+    notes: list[str]
+
+    def prepare(self) -> None:
+        """What a first step of training would make, and a test must not take for its own."""
+
+    def random_kept(self) -> AbstractContextManager[None]:
+        """On leaving, random states (Python, NumPy, framework, the data's own) are as before."""
+
+    def model_kept(self) -> AbstractContextManager[None]:
+        """On leaving, model and optimiser are as before; within, they can train."""
+
+    def step(self, batches: list[Batch], lr: float) -> Step:
+        """Train one step at ``lr``."""
+
+    def evaluate(self) -> tuple[float, float]:
+        """Mean loss and accuracy (NaN if there is none) on the validation batches, which leaves
+        model and random states alone."""
+
+    def about(self) -> dict[str, Any]:
+        """What was tested, in plain words and numbers; the digest of its weights."""
