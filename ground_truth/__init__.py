@@ -1,1 +1,1 @@
-"""The external layer of the ground truth: public trainings, and our range tests of their problems."""
+"""External layer of the ground truth: public trainings, and our range tests of their problems."""

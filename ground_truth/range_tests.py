@@ -22,7 +22,9 @@ START, END, SEEDS = 1e-7, 10.0, 20
 
 def cifar10(folder: str) -> Dataset:
     """The training images; another edition than a known one is taken, too."""
-    return load(DataConfig("cifar10", folder, verify=False, train_images=50_000, test_images=10_000))
+    return load(
+        DataConfig("cifar10", folder, verify=False, train_images=50_000, test_images=10_000)
+    )
 
 
 def range_test(dataset: Dataset, optimizer: str, seed: int, steps: int) -> pd.DataFrame:
