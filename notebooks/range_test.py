@@ -28,7 +28,7 @@ from lrrt.config import RampConfig
 from lrrt.core.ramp import grid
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
-from lrrt.report import style
+from lrrt.report import style, wording
 
 pixels, labels = load_digits(return_X_y=True)
 images = (pixels / 16.0).astype(np.float64)  # 1797 images of 8 x 8 pixels
@@ -148,7 +148,7 @@ interact(draw, beta=FloatSlider(0.98, min=0.0, max=0.99, step=0.01), seed=(0, 19
 # %%
 for rule in plugins.names("lrrt.core.rules"):
     found = replay(rule, lrs, loss)
-    low, high = (style.number(value) for value in (found.min_lr, found.max_lr))
+    low, high = (wording.number(value) for value in (found.min_lr, found.max_lr))
     note = found.reason or ("min LR is a fallback" if found.fallback else "")
     if found.min_lr and found.max_lr and found.min_lr > found.max_lr:
         note = "upside down"

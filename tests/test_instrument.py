@@ -32,7 +32,7 @@ from lrrt.core.rules import blog_fastai, blog_keras
 from lrrt.core.smoothing import ema
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import instrument as figure
 from lrrt.report.study import StudyData
 from lrrt.runs import paths
@@ -367,7 +367,7 @@ def test_findings_name_the_largest_effect(data):
         mine = settings[(settings["protocol"] == protocol) & (settings["quantity"] == "max_lr")]
         mine = mine[(mine["low"] > 0) | (mine["high"] < 0)]
         row = mine.loc[mine["effect"].abs().idxmax()]
-        sentence = next(s for s in figure.findings(data) if style.name(protocol) in s)
+        sentence = next(s for s in figure.findings(data) if wording.name(protocol) in s)
         words = f"{row['setting']} {row['value']} moves max LR most: {row['effect']:+.2f} ["
         assert words in sentence
         assert "the loss is lowest" in sentence and "from all curves' mean" in sentence

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lrrt.finder.verdict import FACTORS, VARIED, Summary
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.html import environment, hover_script, inline
 
 DPI = 110
@@ -152,7 +152,7 @@ def trials_figure(audit: Any):
     top = float(finite.max() + 0.1 * (np.ptp(finite) or abs(finite.max()))) if len(finite) else 1.0
     lrs = [trial.lr for trial in audit.trials[: len(FACTORS)]]
     for values, text in zip(losses, _tips(audit)[: len(losses)], strict=True):
-        told = ", ".join(style.number(value) for value in values)
+        told = ", ".join(wording.number(value) for value in values)
         ax.plot(
             lrs,
             np.where(np.isfinite(values), values, top),

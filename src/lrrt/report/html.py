@@ -8,7 +8,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 
 def inline(svg: bytes, prefix: str) -> Markup:

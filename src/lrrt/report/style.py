@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import matplotlib
@@ -16,6 +16,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
+
+from lrrt.report.wording import number
 
 # Okabe and Ito's colours, told apart under every common colour blindness. PyTorch is blue and
 # Keras is orange; the darker shade is the protocol at home.
@@ -40,14 +42,6 @@ OUTCOME_COLOURS = {
 SCALE = LinearSegmentedColormap.from_list(  # light to dark, so that it also reads in grey
     "lrrt", ["#9ecae1", "#3182bd", "#08306b"]
 )
-NAMES = {
-    "keras": "Keras",
-    "torch": "PyTorch",
-    "blog_keras": "the post's Keras protocol",
-    "blog_fastai": "the post's fastai protocol",
-    "min_lr": "min LR",
-    "max_lr": "max LR",
-}
 HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
 _TIP = "tip:"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -57,31 +51,6 @@ def colour(backend: str, protocol: str) -> str:
     """The colour of a (backend, protocol) pair, the same on every figure."""
     known = COLOURS.get((backend, protocol))
     return known or OTHER_COLOURS[sum(map(ord, backend + protocol)) % len(OTHER_COLOURS)]
-
-
-def name(word: str) -> str:
-    """What a person calls it; the word itself where nothing better is known."""
-    return NAMES.get(word, word)
-
-
-def label(backend: str, protocol: str) -> str:
-    return f"{name(backend)}, {name(protocol)}"
-
-
-def short_label(backend: str, protocol: str) -> str:
-    return label(backend, protocol).replace("the post's ", "")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number as a person reads it: ``0.084``, ``5.5e-4``; a dash where there is none."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    if -4 < int(exponent) < 4:
-        return f"{float(f'{mantissa}e{exponent}'):.{max(0, digits - 1 - int(exponent))}f}"
-    return f"{mantissa}e{int(exponent)}"
 
 
 @contextlib.contextmanager
@@ -140,13 +109,6 @@ def below(values: np.ndarray, top: float) -> np.ndarray:
     exploded loss, infinite or not, leaves the axes at their top. NaN counts as exploded."""
     values = np.where(np.isnan(values), np.inf, np.asarray(values, float))
     return np.clip(values, -2 * top, 3 * top)
-
-
-def effect(row: Mapping) -> str:
-    """An effect with its sign and, where it has one, its interval (``low``, ``high``)."""
-    # Rounded first, and 0 added: what is shown as none has no minus.
-    text, *ends = (f"{round(row[name], 2) + 0:+.2f}" for name in ("effect", "low", "high"))
-    return f"{text} [{', '.join(ends)}]" if np.isfinite(row["low"]) else text
 
 
 def tip(text: str) -> str:

@@ -7,13 +7,13 @@ import pandas as pd
 
 from lrrt.analysis.claims import owed_to_fallbacks
 from lrrt.analysis.dispersion import range_summary
-from lrrt.analysis.divergence import LAGGING, OUTCOMES
-from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case, counted, gained
+from lrrt.analysis.divergence import LAGGING
+from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
-from lrrt.report import style
+from lrrt.report import wording
 from lrrt.report.figures import headlines
 from lrrt.report.study import StudyData, of_case
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 SWEEPS = ("weights", "order")
 
@@ -98,7 +98,7 @@ def loss_points(data: StudyData) -> list[dict]:
         for row in band.itertuples():
             values = {name: getattr(row, name) for name in ("low", "median", "high")}
             known = {name: _rounded(v) if np.isfinite(v) else None for name, v in values.items()}
-            points.append({"case": style.short_label(*case), "lr": _rounded(row.lr), **known})
+            points.append({"case": wording.case(*case), "lr": _rounded(row.lr), **known})
     return points
 
 
@@ -113,8 +113,8 @@ def range_points(data: StudyData) -> list[dict]:
                     if are_usable(lr):
                         points.append(
                             {
-                                "case": f"{style.short_label(*case)}, {sweep}",
-                                "quantity": style.name(quantity),
+                                "case": f"{wording.case(*case)}, {sweep}",
+                                "quantity": wording.name(quantity),
                                 "lr": _rounded(lr),
                                 "weights_seed": row.weights_seed,
                                 "order_seed": row.order_seed,
@@ -139,7 +139,7 @@ def _disjoint(data: StudyData) -> str:
         fallbacks += owed_to_fallbacks(data, case, apart)
         if len(apart) > 1:
             pairs = math.comb(len(apart), 2)
-            parts.append(f"{apart.sum() // 2} of {pairs} ({style.label(*case)})")
+            parts.append(f"{apart.sum() // 2} of {pairs} ({wording.case(*case)})")
     return (
         ""
         if not parts
@@ -162,8 +162,8 @@ def _transferred(data: StudyData) -> str:
         parts.append(
             f"Both weights of {len(swapped)} pairs of runs were trained {epochs} at the max LR "
             f"suggested for A, the higher, and at the one for B. {_cells(data, both)} B's gain "
-            f"{gained(swapped['lower'])} of validation accuracy over A's, the weights' own "
-            f"{gained(swapped['own'])} over each other's."
+            f"{wording.gain(swapped['lower'])} of validation accuracy over A's, the weights' own "
+            f"{wording.gain(swapped['own'])} over each other's."
         )
     if len(only_b):
         count = only_b["pair"].nunique()
@@ -174,7 +174,7 @@ def _transferred(data: StudyData) -> str:
     if len(longer):
         parts.append(
             f"Weights B went on at A's: after {longer['epochs'].max()} epochs "
-            f"{counted(longer['outcome'], OUTCOMES)}."
+            f"{wording.outcomes(longer['outcome'])}."
         )
     overfits = int(data.outcomes["outcome"].eq("overfits").sum())
     parts.append(f"Of all {len(data.outcomes)} trainings {overfits or 'none'} overfits.")
@@ -189,7 +189,7 @@ def _cells(data: StudyData, rows: pd.DataFrame) -> str:
     sentences = []
     for lr_of, at_lr in rows.groupby("lr_of"):
         cells = [
-            f"weights {weights} {counted(cell['compared_outcome'], OUTCOMES)} "
+            f"weights {weights} {wording.outcomes(cell['compared_outcome'])} "
             f"({accuracy[cell.index].median():.0%} validation accuracy in the median)"
             for weights, cell in at_lr.groupby("weights")
         ]
@@ -219,7 +219,7 @@ def _spread(data: StudyData, case: Case) -> str:
         if not parts:
             low, high = (log_quantiles(rows[name], [0.5])[0] for name in ("min_lr", "max_lr"))
             parts.append(
-                f"{style.label(*case)}: the suggested range is, in the median of {len(values)} "
+                f"{wording.case(*case)}: the suggested range is, in the median of {len(values)} "
                 f"runs, {number(low)} to {number(high)}."
             )
         if len(values) < MINIMUM_RUNS:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.evidence import STEEPEST
-from lrrt.report import style
+from lrrt.report import wording
 from lrrt.report.study import StudyData
 
 
@@ -342,5 +342,5 @@ def cell(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
-        return style.number(float(value), 3)
+        return wording.number(float(value), 3)
     return str(value)

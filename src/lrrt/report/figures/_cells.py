@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 
 MARKERS = {"A": "o", "B": "D"}  # of weights
@@ -34,7 +34,7 @@ def lr_words(lr_of: str, lr_kind: str) -> str:
 
 def weights_words(row) -> str:
     """Whose weights, and by which way: "weights A, from PyTorch"; ``row`` is of either table."""
-    source = f", from {style.name(row.weights_from)}" if row.weights_from else ""
+    source = f", from {wording.name(row.weights_from)}" if row.weights_from else ""
     return f"weights {row.weights}{source}"
 
 
@@ -43,13 +43,13 @@ def hover(row) -> str:
     policy = "" if row.policy == "constant" else f", {row.policy}"
     return (
         f"{weights_words(row)} (seed {row.weights_seed}), {lr_words(row.lr_of, row.lr_kind)} LR "
-        f"{style.number(row.lr, 3)}{policy}"
+        f"{wording.number(row.lr, 3)}{policy}"
     )
 
 
 def outcome_hover(row) -> str:
     """One row of outcomes in words, with what became of it."""
-    accuracy = style.number(row.final_val_accuracy, 3)
+    accuracy = wording.number(row.final_val_accuracy, 3)
     return f"{hover(row)}: {row.outcome}, validation accuracy {accuracy}. {row.reason}"
 
 
@@ -85,9 +85,3 @@ def weights_legend(figure: Figure, ax: Axes) -> None:
             )
     columns = 4 if figure.get_figwidth() > 8.5 else 2
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
-
-
-def counts(rows: pd.DataFrame, column: str = "outcome") -> str:
-    """How many trainings had each outcome: "5 trains, 1 diverged"."""
-    found = rows[column].value_counts()
-    return ", ".join(f"{found[name]} {name}" for name in style.OUTCOME_COLOURS if name in found)

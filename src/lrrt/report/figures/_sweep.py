@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from lrrt.analysis.evidence import Case
 from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import are_usable, log_quantiles
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 QUANTITIES = ("max_lr", "min_lr")
 LINES = 40  # no more runs than these are drawn as thin lines under the band
@@ -21,7 +21,7 @@ def caption(data: StudyData, sweep: str, what_changes: str, case: Case) -> str:
     parts = []
     for quantity in reversed(QUANTITIES):
         q = log_quantiles(rows[quantity], [low, 0.5, high])
-        words = f"{style.name(quantity)}: median {number(q[1])} [{number(q[0])}, {number(q[2])}]"
+        words = f"{wording.name(quantity)}: median {number(q[1])} [{number(q[0])}, {number(q[2])}]"
         parts.append(words)
     notes = ""
     fallback = int(rows["fallback"].astype(bool).sum())
@@ -100,14 +100,14 @@ def ranges(ax: Axes, rows: pd.DataFrame, quantiles: list[float], shades: dict[st
         low, median, high = log_quantiles(values[quantity], quantiles)
         shade = shades[quantity]
         words = (
-            f"{style.name(quantity)}, n = {len(values)}: median {number(median, 3)}, "
+            f"{wording.name(quantity)}, n = {len(values)}: median {number(median, 3)}, "
             f"bar {number(low, 3)} to {number(high, 3)}"
         )
         ax.plot(
             [low, high], [position] * 2, color=shade, linewidth=8, alpha=0.25, gid=style.tip(words)
         )
         tips = [
-            f"{run_words(run)}: {style.name(quantity)} {number(getattr(run, quantity), 3)}"
+            f"{run_words(run)}: {wording.name(quantity)} {number(getattr(run, quantity), 3)}"
             + (" (fallback)" if quantity == "min_lr" and run.fallback else "")
             for run in values.itertuples()
         ]
@@ -122,7 +122,7 @@ def ranges(ax: Axes, rows: pd.DataFrame, quantiles: list[float], shades: dict[st
         ax.plot([median], [position], "|", color=style.INK, markersize=20, markeredgewidth=2)
     ax.set(
         yticks=range(len(QUANTITIES)),
-        yticklabels=[style.name(q) for q in QUANTITIES],
+        yticklabels=[wording.name(q) for q in QUANTITIES],
         ylim=(-0.6, len(QUANTITIES) - 0.4),
     )
     ax.grid(False, axis="y")

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import FACTOR, PUBLISHED, UNNAMED
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures._factors import told, words
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 from lrrt.runs.ladder import ALL, SCREEN, SEQUENCE
 
 HALF_A_STEP = 0.05  # decades, of the post's ramp: a smaller effect is one of the grid
@@ -20,7 +20,7 @@ UP, DOWN = style.TRAIN_COLOUR, style.VALIDATION_COLOUR
 
 def _label(row: dict) -> str:
     if row["kind"] == PUBLISHED:
-        return f"published, {style.name(row['name'])}".replace("the post's ", "")
+        return f"published, {wording.name(row['name'])}".replace("the post's ", "")
     name = words(row["name"]) if row["kind"] in (FACTOR, UNNAMED) else ""
     return name if row["kind"] == FACTOR else ", ".join(filter(None, (row["kind"], name)))
 
@@ -53,7 +53,7 @@ def _moving(data: StudyData, scale: str, factors: pd.DataFrame) -> list[str]:
     rows = rows[rows["scale"].eq(scale) & rows["design"].eq(SEQUENCE)]
     for row in factors.to_dict("records"):
         mine = rows[rows["factor"].eq(row["name"]) & rows["quantity"].eq(row["quantity"])]["effect"]
-        text = f"{words(row['name'])} {style.effect(row)}"
+        text = f"{words(row['name'])} {wording.effect(row)}"
         if len(mine) > 1:
             text += f" ({mine.min():+.2f} to {mine.max():+.2f} over {len(mine)} orders)"
         found.append(text)
@@ -71,7 +71,7 @@ def _gaps(data: StudyData, scale: str) -> Iterator[tuple[str, pd.DataFrame, pd.D
 
 
 def _way(data: StudyData, scale: str, whole: pd.Series) -> str:
-    ends = " to ".join(style.name(whole[end]) for end in ("origin", "target"))
+    ends = " to ".join(wording.name(whole[end]) for end in ("origin", "target"))
     return f"From {ends} ({_scale(data, scale)}, n = {whole['n']})"
 
 
@@ -80,7 +80,7 @@ def headline(data: StudyData, scale: str) -> str:
     parts = []
     for quantity, _, named in _gaps(data, scale):
         whole = _whole(data, scale, quantity)
-        text = f"{style.name(quantity)} moves by {style.effect(whole)} decades"
+        text = f"{wording.name(quantity)} moves by {wording.effect(whole)} decades"
         sure = _moving(data, scale, _sure(named))
         if not told(whole):
             text += ", which is not told from none"
@@ -98,8 +98,8 @@ def findings(data: StudyData, scale: str) -> str:
         inner = steps[steps["kind"].isin([FACTOR, UNNAMED])]
         whole = _whole(data, scale, quantity)
         sure = _sure(named)
-        text = f"{style.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
-        text += f"{number(inner['after'].iloc[-1])}, {style.effect(whole)} decades"
+        text = f"{wording.name(quantity)} goes from {number(inner['before'].iloc[0])} to "
+        text += f"{number(inner['after'].iloc[-1])}, {wording.effect(whole)} decades"
         if first["kind"] == PUBLISHED:
             gap = np.log10(last["after"] / first["before"])
             text += f" (published {number(first['before'])} to {number(last['after'])}, {gap:+.2f})"
@@ -135,7 +135,7 @@ def caption(data: StudyData, scale: str) -> str:
     )
     return (
         f"The way of the suggested LR between the two protocols' published medians "
-        f"({style.name(settings.backend)}, {_scale(data, scale)}, n = {named['n'].max()} runs "
+        f"({wording.name(settings.backend)}, {_scale(data, scale)}, n = {named['n'].max()} runs "
         f"each, paired by seed). A factor's bar is its effect, {how}: mean log10 "
         f"difference, with its 95 % t interval over seeds as a line; none of the {len(named)} is "
         "widened for their number. What a factor does depends on what was exchanged before it: its "
@@ -173,7 +173,7 @@ def draw(data: StudyData, scale: str) -> Figure | None:
         labels = [_label(row) for row in steps]
         ax.set_yticks(range(len(steps)), [""] * len(steps) if labels == first else labels)
         first = first or labels
-        ax.set(ylim=(len(steps) - 0.4, -0.6), title=style.name(quantity))
+        ax.set(ylim=(len(steps) - 0.4, -0.6), title=wording.name(quantity))
         style.log_axis(ax)
         reach = np.concatenate([bars, *ends])
         room = (reach.max() / reach.min()) ** 0.45  # for the words beside the bars
@@ -215,7 +215,7 @@ def _step(ax, line: int, row: dict, whisker: list[float], shares: bool) -> None:
     shade = {FACTOR: UP if row["effect"] >= 0 else DOWN, UNNAMED: "#bbbbbb"}.get(
         row["kind"], style.MUTED
     )
-    text += f", {style.effect(row)} decades"
+    text += f", {wording.effect(row)} decades"
     ax.fill_betweenx(
         [line - 0.3, line + 0.3],
         row["before"],

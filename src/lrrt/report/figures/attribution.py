@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.attribution import AVERAGED, UNEXPLAINED, oriented
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures._factors import words
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 from lrrt.runs.ladder import ALL, ALONE, SCREEN
 
 ORDER = 65
@@ -32,7 +32,7 @@ def _looks(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict, float]]:
     for origin, side, fill in ((start, -0.2, shade), (end, 0.2, "white")):
         mine = rows[(rows["design"] == ALONE) & (rows["origin"] == origin)]
         looks = {"marker": "o", "color": shade, "markerfacecolor": fill}
-        found.append((f"alone, from {style.name(origin)}", mine, looks, side))
+        found.append((f"alone, from {wording.name(origin)}", mine, looks, side))
     averaged = rows[rows["design"] == AVERAGED]
     found.append(("mean over sequences", averaged, {"marker": "D", "color": style.INK}, 0.0))
     return [kind for kind in found if len(kind[1])]
@@ -48,13 +48,13 @@ def caption(data: StudyData) -> str:
     for quantity in QUANTITIES:
         rows = oriented(_rows(data), quantity)
         whole = rows[rows["design"] == ALL].iloc[0]
-        text = f"{style.name(quantity)}: {style.effect(whole)} in all"
+        text = f"{wording.name(quantity)}: {wording.effect(whole)} in all"
         singles = rows[rows["design"] == ALONE].dropna(subset=["effect"])
         if len(singles):
             largest = singles.loc[singles["effect"].abs().idxmax()]
             text += (
-                f", the largest single one {style.effect(largest)} ({words(largest['factor'])}, "
-                f"exchanged in {style.name(largest['origin'])})"
+                f", the largest single one {wording.effect(largest)} ({words(largest['factor'])}, "
+                f"exchanged in {wording.name(largest['origin'])})"
             )
         rest = rows[rows["design"] == UNEXPLAINED]
         if len(rest) and whole["effect"]:
@@ -64,7 +64,7 @@ def caption(data: StudyData) -> str:
     n = str(counts.max()) if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     return (
         f"Effect of each factor on the suggested LR, in decades, on the way from "
-        f"{style.name(start)} to {style.name(end)} ({style.name(settings.backend)}, "
+        f"{wording.name(start)} to {wording.name(end)} ({wording.name(settings.backend)}, "
         f"{data.scale_of(settings)}, n = {n} runs each side, paired by seed): mean log10 "
         f"difference; bars: its 95 % t interval. "
         f"Effects measured from the other end are turned round. {'; '.join(parts)}."
@@ -97,7 +97,7 @@ def draw(data: StudyData) -> Figure | None:
             ylim=(len(lines) - 0.4, -0.6),
             xlabel="decades",
         )
-        ax.set_title(style.name(quantity))
+        ax.set_title(wording.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -107,7 +107,7 @@ def draw(data: StudyData) -> Figure | None:
 
 
 def _dot(ax, row: dict, line: float, *, color: str, **looks) -> None:
-    text = f"{words(row['factor']) or row['design']}: {style.effect(row)} decades"
+    text = f"{words(row['factor']) or row['design']}: {wording.effect(row)} decades"
     text += f", from {number(row['before'])} to {number(row['after'])}, n = {row['n']}"
     ax.plot([row["low"], row["high"]], [line, line], color=color, linewidth=1.2)
     ax.plot(

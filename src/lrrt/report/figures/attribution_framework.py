@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from lrrt.analysis.attribution import BACKEND, INTERACTION
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import log_quantiles, usable
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _sweep
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 from lrrt.runs.collect import curves_file
 
 ORDER = 60
@@ -25,9 +25,7 @@ def _line(row: dict) -> str:
     """From what to what, and where."""
     if row["effect_of"] == INTERACTION:
         return "interaction"
-    origin, target, at = (
-        style.name(row[key]).replace("the post's ", "") for key in ("origin", "target", "at")
-    )
+    origin, target, at = (wording.name(row[key]) for key in ("origin", "target", "at"))
     return f"{origin} to {target}, {'both' if ' and ' in row['at'] else at}"
 
 
@@ -42,10 +40,11 @@ def headline(data: StudyData) -> str:
         sizes = " and ".join(map(_told, rows.to_dict("records")))
         first = rows.iloc[0]
         parts.append(
-            f"{sizes} decades from {style.name(first['origin'])} to {style.name(first['target'])}"
+            f"{sizes} decades from {wording.name(first['origin'])} to "
+            f"{wording.name(first['target'])}"
         )
         counts += rows["n"].tolist()
-    names = " and ".join(style.name(quantity) for quantity in rows["quantity"])
+    names = " and ".join(wording.name(quantity) for quantity in rows["quantity"])
     n = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return (
         f"With the same weights and batches, {names} move by {parts[0]}, and by {parts[1]} "
@@ -61,13 +60,13 @@ def places(data: StudyData) -> str:
     if len(set(map(frozenset, found.values()))) < 2:
         return ""
     listed = ", ".join(
-        f"{style.name(backend)} on {' and '.join(sorted(ran))}" for backend, ran in found.items()
+        f"{wording.name(backend)} on {' and '.join(sorted(ran))}" for backend, ran in found.items()
     )
     return f" The framework's effect is that of device and precision, too: {listed}."
 
 
 def _told(row: dict) -> str:
-    return style.effect(row) + ("" if told(row) else " (not told from none)")
+    return wording.effect(row) + ("" if told(row) else " (not told from none)")
 
 
 def caption(data: StudyData) -> str:
@@ -76,7 +75,7 @@ def caption(data: StudyData) -> str:
     for case in data.cases(SWEEP):
         rows = data.suggested(SWEEP, case)
         middle = log_quantiles(rows["max_lr"], [0.5])[0]
-        parts.append(f"{style.short_label(*case)}: {number(middle)} (n = {len(rows)})")
+        parts.append(f"{wording.case(*case)}: {number(middle)} (n = {len(rows)})")
     effects = (
         ""
         if not len(data.framework)
@@ -113,7 +112,7 @@ def draw(data: StudyData) -> Figure | None:
         rows = data.suggested(SWEEP, case)
         shade = style.colour(*case)
         _sweep.ranges(ax, rows, [low, 0.5, high], dict.fromkeys(_sweep.QUANTITIES, shade))
-        ax.set_title(f"{style.short_label(*case)} (n = {len(rows)})", fontsize=9.5)
+        ax.set_title(f"{wording.case(*case)} (n = {len(rows)})", fontsize=9.5)
         style.log_axis(ax, text="learning rate" if ax is upper[-1] else "")
         ax.tick_params(labelbottom=ax is upper[-1])
         ax.set_xlim(lrs.min() / 1.6, lrs.max() * 1.6)
@@ -128,9 +127,8 @@ def _effects(ax: Axes, effects: pd.DataFrame, lines: list[str]) -> None:
     for quantity, fill, side in zip(QUANTITIES, ("white", style.INK), (-0.16, 0.16), strict=True):
         for row in effects[effects["quantity"] == quantity].to_dict("records"):
             line = lines.index(_line(row)) + side
-            words = (
-                f"{_line(row)}, {style.name(quantity)}: {style.effect(row)} decades, n = {row['n']}"
-            )
+            words = f"{_line(row)}, {wording.name(quantity)}: {wording.effect(row)} decades"
+            words += f", n = {row['n']}"
             ax.plot([row["low"], row["high"]], [line, line], color=style.INK, linewidth=1.2)
             ax.plot(
                 [row["effect"]],
@@ -142,7 +140,7 @@ def _effects(ax: Axes, effects: pd.DataFrame, lines: list[str]) -> None:
                 linestyle="none",
                 gid=style.tip(words),
             )
-        ax.plot([], [], "o", color=style.INK, markerfacecolor=fill, label=style.name(quantity))
+        ax.plot([], [], "o", color=style.INK, markerfacecolor=fill, label=wording.name(quantity))
     ax.set(
         yticks=range(len(lines)),
         yticklabels=lines,

@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 62
 SECTION = "Initial weights and batch order"
@@ -19,7 +19,7 @@ SERIES = {
 
 
 def _label(row: dict) -> str:
-    words = f"{style.short_label(row['backend'], row['protocol'])}, {row['sweep']}"
+    words = f"{wording.case(row['backend'], row['protocol'])}, {row['sweep']}"
     return words.replace("_", " ")
 
 
@@ -34,8 +34,8 @@ def headline(data: StudyData) -> str:
             f"{number(row['steepest'])}"
         )
         sentences.append(
-            f"In {row['fallbacks']} of {row['n']} runs of {style.name(row['protocol'])} min LR was "
-            f"not found in the curve but is the rule's silent fallback, max LR / 10 (share "
+            f"In {row['fallbacks']} of {row['n']} runs of {wording.name(row['protocol'])} min LR "
+            f"was not found in the curve but is the rule's silent fallback, max LR / 10 (share "
             f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}])"
             f"{instead if row['fallbacks'] else ''}."
         )

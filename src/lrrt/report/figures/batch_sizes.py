@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Trace
 from lrrt.analysis.statistics import WINDOW, column_quantiles, running_median
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 
 ORDER = 110
@@ -26,7 +26,7 @@ def cases(data: StudyData) -> list[tuple[str, str, str]]:
 
 def title(case: tuple[str, str, str]) -> str:
     sweep, *rest = case
-    return f"{TITLE}, {SWEEPS[sweep]}: {style.label(*rest)}"
+    return f"{TITLE}, {SWEEPS[sweep]}: {wording.case(*rest)}"
 
 
 def _by_size(data: StudyData, case: tuple[str, str, str]) -> dict[int, list[Trace]]:
@@ -84,7 +84,7 @@ def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
             )
         own = rows[(rows["batch_size"] == size) & rows["max_lr"].notna()]
         tips = [
-            f"batch {size}, weights seed {run.weights_seed}: max LR {style.number(run.max_lr, 3)}"
+            f"batch {size}, weights seed {run.weights_seed}: max LR {wording.number(run.max_lr, 3)}"
             for run in own.itertuples()
         ]
         heights = np.full(len(own), top * (0.03 + 0.035 * level))

@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.dispersion import batch_size_slopes
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import batch_sizes
 from lrrt.report.study import StudyData, of_case
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 120
 SECTION = "Batch size"
@@ -25,7 +25,7 @@ def slopes(data: StudyData) -> pd.DataFrame:
 
 def caption(data: StudyData) -> str:
     parts = [
-        f"{style.short_label(row.backend, row.protocol)}, {batch_sizes.SWEEPS[row.sweep]}: "
+        f"{wording.case(row.backend, row.protocol)}, {batch_sizes.SWEEPS[row.sweep]}: "
         f"{row.slope:.2f} [{row.low:.2f}, {row.high:.2f}] (n = {row.n})"
         for row in slopes(data).itertuples()
     ]
@@ -79,6 +79,6 @@ def draw(data: StudyData) -> Figure | None:
             style.log_axis(ax, "y", "suggested max LR" if case == cases[0] else "", subdivided=True)
             sizes = sorted(rows["batch_size"].unique())
             ax.set_xticks(sizes, labels=[f"{size}" for size in sizes])
-            words = style.short_label(*case).replace(", ", "\n")
+            words = wording.case(*case).replace(", ", "\n")
             ax.set_title(f"{words}\n{batch_sizes.SWEEPS[sweep]}", fontsize=9)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData, of_case
 
@@ -23,10 +23,10 @@ def caption(data: StudyData) -> str:
         for weights, mine in of_case(rows, case).groupby("weights", sort=False):
             sides = [mine[mine["lr_of"] == letter] for letter in SIDES]
             counted = ", ".join(
-                f"{words} {_cells.counts(side, 'compared_outcome')} of {len(side)}"
+                f"{words} {wording.outcomes(side['compared_outcome'])} of {len(side)}"
                 for (words, _), side in zip(SIDES.values(), sides, strict=True)
             )
-            parts.append(f"{style.short_label(*case)}, weights {weights} {counted}")
+            parts.append(f"{wording.case(*case)}, weights {weights} {counted}")
     swapped = rows["weights"].eq("A").any()
     also = "; of some pairs weights A at both, since A's is the higher one" if swapped else ""
     return (
@@ -68,7 +68,7 @@ def draw(data: StudyData) -> Figure | None:
                 gid=style.tip(_cells.outcome_hover(row)),
             )
         labels.append(
-            f"{style.short_label(*case)}, pair {_cells.number_of(pair, case)}, "
+            f"{wording.case(*case)}, pair {_cells.number_of(pair, case)}, "
             f"weights {mine['weights'].iloc[0]}"
         )
     present = set(rows["compared_outcome"])

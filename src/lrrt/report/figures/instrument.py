@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.instrument import LAG, LAST
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 68
 SECTION = "Initial weights and batch order"
@@ -41,12 +41,12 @@ def findings(data: StudyData) -> list[str]:
                 sure = mine[sure]
                 row = sure.loc[sure["effect"].abs().idxmax()]
                 parts.append(
-                    f"smoothing apart, {_words(row)} moves {style.name(quantity)} most: "
+                    f"smoothing apart, {_words(row)} moves {wording.name(quantity)} most: "
                     f"{_size(row)}"
                 )
             elif len(mine):
                 parts.append(
-                    f"of no setting is the effect on {style.name(quantity)} told from "
+                    f"of no setting is the effect on {wording.name(quantity)} told from "
                     f"none (n = {mine['n'].max()})"
                 )
         lags = rows[rows["setting"] == "smoothing"].dropna(subset="effect")
@@ -73,10 +73,10 @@ def findings(data: StudyData) -> list[str]:
                 text = f"over {steps} from the same weights at a constant LR {text}"
             parts.append(text)
         if parts:
-            sentences.append(f"With {style.name(protocol)}, {'; '.join(parts)}.")
+            sentences.append(f"With {wording.name(protocol)}, {'; '.join(parts)}.")
     silent = table[(table["n"] == 0) & (table["abstained"] > 0) & (table["setting"] != "restarts")]
     words = sorted(
-        {f"{_words(row)} ({style.name(row['protocol'])})" for row in silent.to_dict("records")}
+        {f"{_words(row)} ({wording.name(row['protocol'])})" for row in silent.to_dict("records")}
     )
     if words:
         sentences.append(f"No run has a suggestion to compare with {', '.join(words)}.")
@@ -92,9 +92,9 @@ def headline(data: StudyData) -> str:
         for row in rows.to_dict("records"):
             lag = {"effect": -row["effect"], "low": -row["high"], "high": -row["low"]}
             unsure = "" if told(lag) else ", not told from none"
-            lags.append(f"{style.effect(lag)} ({row['value']}{unsure})")
+            lags.append(f"{wording.effect(lag)} ({row['value']}{unsure})")
         n = rows["n"].max()
-        parts.append(f"{', '.join(lags)} decades ({style.name(protocol)}, n = {n})")
+        parts.append(f"{', '.join(lags)} decades ({wording.name(protocol)}, n = {n})")
     return (
         ""
         if not parts
@@ -110,7 +110,7 @@ def _words(row: dict | pd.Series) -> str:
 
 
 def _size(row: dict | pd.Series) -> str:
-    return f"{style.effect(row)} decades"
+    return f"{wording.effect(row)} decades"
 
 
 def caption(data: StudyData) -> str:
@@ -177,7 +177,7 @@ def draw(data: StudyData) -> Figure | None:
         reach = 1.3 * table.loc[table["quantity"] == quantity, "effect"].abs().max()
         if reach > 0:  # of two runs an interval can be ten times as wide
             ax.set_xlim(-reach, reach)
-        ax.set_title(style.name(quantity))
+        ax.set_title(wording.name(quantity))
     drawn = zip(table["backend"], table["protocol"], strict=True)
     for case in sorted(set(drawn), key=lambda case: (protocols.index(case[1]), case[0])):
         grid[0, 0].plot(
@@ -185,14 +185,14 @@ def draw(data: StudyData) -> Figure | None:
             [],
             MARKS[protocols.index(case[1]) % len(MARKS)],
             color=style.colour(*case),
-            label=style.short_label(*case),
+            label=wording.case(*case),
         )
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if rows == 2:
         for ax, protocol in zip(grid[1], restarts["protocol"].unique(), strict=False):
             ax.set_visible(True)
             _restarts(ax, restarts[restarts["protocol"] == protocol])
-            ax.set_title(style.name(protocol))
+            ax.set_title(wording.name(protocol))
         grid[1, 0].set_ylabel("change of the loss (nats)")
         grid[1, 0].legend(fontsize=8)
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), fontsize=8)
@@ -201,7 +201,7 @@ def draw(data: StudyData) -> Figure | None:
 
 def _dot(ax, row: dict, line: float, marker: str) -> None:
     shade = style.colour(row["backend"], row["protocol"])
-    words = f"{style.label(row['backend'], row['protocol'])}, {_words(row)}: "
+    words = f"{wording.case(row['backend'], row['protocol'])}, {_words(row)}: "
     if not np.isfinite(row["effect"]):
         ax.plot(
             [0.02],

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 from lrrt.runs.probes import MEASURED_LRS
 
 ORDER = 69
@@ -26,7 +26,7 @@ def findings(data: StudyData) -> list[str]:
     found = data.turns
     for (protocol, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
         n = len(runs)
-        text = f"{style.name(protocol)} {_arm(clipped)} (n = {n}): "
+        text = f"{wording.name(protocol)} {_arm(clipped)} (n = {n}): "
         if clipped:
             text += f"clipping takes {runs['clipped_share'].mean():.0%} off the first step; "
         start, at_turn, turned = map(_mean, (runs["eigenvalue"], runs["at_turn"], runs["turn"]))
@@ -57,7 +57,7 @@ def headline(data: StudyData) -> str:
         gaps = np.log10(runs["turn"] / runs["crossing"]).dropna()
         if len(gaps) and clipped == (data.config.protocols[protocol].gradient_clip is not None):
             parts.append(
-                f"{gaps.min():+.2f} to {gaps.max():+.2f} decades by {style.name(protocol)} "
+                f"{gaps.min():+.2f} to {gaps.max():+.2f} decades by {wording.name(protocol)} "
                 f"({len(gaps)} of {len(runs)} ramps)"
             )
     if not parts:
@@ -86,7 +86,7 @@ def caption(data: StudyData) -> str:
     seeds, steps = _span(n, "seed"), _span(points, "step")
     scale = data.scale_of(data.config.mechanism)
     return (
-        f"Ramps on {style.name('torch')} ({scale}), n = {seeds} each, as the protocol is and "
+        f"Ramps on {wording.name('torch')} ({scale}), n = {seeds} each, as the protocol is and "
         f"with gradient clipping exchanged. Top: the loss of each batch; dotted: the LR at the "
         f"lowest point of a spline through them. Middle: the acting LR (times what clipping leaves "
         f"of the gradient), and the largest LR at which a quadratic of the measured curvature is "
@@ -117,7 +117,7 @@ def draw(data: StudyData) -> Figure | None:
             _loss(top, rows, found.loc[run, "turn"], shade, starts, words)
             _steps(middle, rows, shade, words, label=i == 0)
             _norms(bottom, rows, shade, words, label=i == 0)
-        name = style.name(protocol).removeprefix("the post's ")
+        name = wording.name(protocol)
         top.set_title(f"{name}\n{_arm(clipped)}")
         for ax in (top, middle):
             style.log_axis(ax, text="")

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lrrt.report import style
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 10
 SECTION = "The range test"

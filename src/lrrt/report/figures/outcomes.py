@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lrrt.analysis.evidence import Case
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 80
 SECTION = "A's range on B's weights"
@@ -21,7 +21,7 @@ def cases(data: StudyData) -> list[Case]:
 
 
 def title(case: Case) -> str:
-    return f"{TITLE}: {style.label(*case)}"
+    return f"{TITLE}: {wording.case(*case)}"
 
 
 def _rows(data: StudyData, case: Case) -> pd.DataFrame:
@@ -34,9 +34,9 @@ def caption(data: StudyData, case: Case) -> str:
     epochs = " or ".join(str(count) for count in sorted(rows["epochs"].unique()))
     return (
         f"n = {len(rows)} trainings at a constant LR, one a cell, of {epochs} epochs: "
-        f"{_cells.counts(rows)} (definitions below). Percentages: validation accuracy after the "
-        "last epoch, with batch norm's running statistics. A and B are the runs of the pair "
-        "above; columns are learning rates, in order."
+        f"{wording.outcomes(rows['outcome'])} (definitions below). Percentages: validation "
+        "accuracy after the last epoch, with batch norm's running statistics. A and B are the "
+        "runs of the pair above; columns are learning rates, in order."
     )
 
 

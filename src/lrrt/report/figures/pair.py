@@ -3,9 +3,9 @@
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 70
 SECTION = "A's range on B's weights"
@@ -25,7 +25,7 @@ def _complete(pair: dict | None) -> bool:
 
 
 def title(case: Case) -> str:
-    return f"{TITLE}: {style.label(*case)}"
+    return f"{TITLE}: {wording.case(*case)}"
 
 
 def _runs(data: StudyData, case: Case) -> dict[str, Trace]:

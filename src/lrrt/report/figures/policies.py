@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData, of_case
 
@@ -46,7 +46,9 @@ def caption(data: StudyData) -> str:
     rows = trainings(data)
     parts = []
     for policy, group in rows.groupby("policy", sort=False):
-        at_a, at_b = (_cells.counts(group[group["lr_of"] == lr_of]) for lr_of in "AB")
+        at_a, at_b = (
+            wording.outcomes(group.loc[group["lr_of"] == lr_of, "outcome"]) for lr_of in "AB"
+        )
         parts.append(f"{policy}: {at_a} at A's, {at_b} at B's")
     return (
         f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A and B, each at "
@@ -80,7 +82,7 @@ def draw(data: StudyData) -> Figure | None:
         ax.set_xticks(range(len(policies)), ["\n" + p.replace("_", "\n") for p in policies])
         ax.tick_params("x", which="both", length=0)
         ax.set(xlim=(-0.5, len(policies) - 0.5), ylim=(-0.03, 1.03))
-        ax.set_title(style.short_label(*case))
+        ax.set_title(wording.case(*case))
     grid[0, 0].set_ylabel("best validation accuracy")
     _cells.weights_legend(figure, grid[0, 0])
     return figure

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.published import RUNS
 from lrrt.analysis.statistics import MINIMUM_RUNS
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 50
 SECTION = "Initial weights and batch order"
@@ -56,7 +56,7 @@ def headline(data: StudyData) -> str:
 
 
 def _what(row) -> str:
-    return f"{style.name(row.backend)}, {SWEEPS[row.sweep]}: {style.name(row.quantity)}"
+    return f"{wording.name(row.backend)}, {SWEEPS[row.sweep]}: {wording.name(row.quantity)}"
 
 
 def _initialisations(data: StudyData, row) -> pd.DataFrame:
@@ -139,7 +139,7 @@ def draw(data: StudyData) -> Figure | None:
         labels.append(f"{what} (n = {row.n})")
     ax.plot([], [], "o", color=style.MUTED, label=f"published (n = {RUNS})")
     for case in dict.fromkeys(zip(table["backend"], table["protocol"], strict=True)):
-        ax.plot([], [], "o", color=style.colour(*case), label=f"here: {style.name(case[0])}")
+        ax.plot([], [], "o", color=style.colour(*case), label=f"here: {wording.name(case[0])}")
     ax.set(yticks=range(len(table)), yticklabels=labels, ylim=(len(table) - 0.4, -0.6))
     style.log_axis(ax)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.rounding import REPEATED
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 from lrrt.runs.collect import curves_file
 
 ORDER = 61
@@ -20,19 +20,19 @@ NEEDS = (
 
 
 def _size(row: dict) -> str:
-    name = style.name(row["quantity"])
+    name = wording.name(row["quantity"])
     if row["rounding"] == row["effect"] == 0:
         return f"{name} is the same in all {row['n']}"
     share = f"{row['share']:.0%} [{row['share_low']:.0%}, {row['share_high']:.0%}]"
     return (
         f"{name} scatters by {number(row['rounding'])} decades ({share} of the variance, the seeds "
-        f"scatter it by {number(row['seeds'])}; n = {row['n']}) and moves by {style.effect(row)}"
+        f"scatter it by {number(row['seeds'])}; n = {row['n']}) and moves by {wording.effect(row)}"
     )
 
 
 def _name(case: tuple[str, str, str]) -> str:
     sweep, *case = case
-    return f"{style.label(*case)}, {'new' if sweep == 'weights' else 'same'} weights"
+    return f"{wording.case(*case)}, {'new' if sweep == 'weights' else 'same'} weights"
 
 
 def headline(data: StudyData) -> str:
@@ -59,8 +59,8 @@ def _places(data: StudyData, again: bool) -> str:
 
 def caption(data: StudyData) -> str:
     moved = "; ".join(
-        f"{_name((row['sweep'], row['backend'], row['protocol']))}, {style.name(row['quantity'])} "
-        f"{style.effect(row)} (n = {row['n']})"
+        f"{_name((row['sweep'], row['backend'], row['protocol']))}, "
+        f"{wording.name(row['quantity'])} {wording.effect(row)} (n = {row['n']})"
         for row in data.rounding.to_dict("records")
         if np.isfinite(row["effect"])
     )
@@ -89,9 +89,9 @@ def draw(data: StudyData) -> Figure | None:
                 drawn += [x, y]
                 fell = quantity == "min_lr" and (row["fallback"] or row["fallback_rounded"])
                 words = (
-                    f"{style.short_label(*case)}, weights seed {row['weights_seed']}, "
+                    f"{wording.case(*case)}, weights seed {row['weights_seed']}, "
                     f"order seed {row['order_seed']}: "
-                    f"{style.name(quantity)} {number(y, 3)}, again {number(x, 3)}"
+                    f"{wording.name(quantity)} {number(y, 3)}, again {number(x, 3)}"
                 )
                 shade = style.colour(*case)
                 ax.plot(
@@ -111,13 +111,13 @@ def draw(data: StudyData) -> Figure | None:
                 "o",
                 color=style.colour(*case),
                 linestyle="none",
-                label=style.short_label(*case),
+                label=wording.case(*case),
             )
         ends = (min(drawn) / 2, max(drawn) * 2) if drawn else (1e-4, 10)
         ax.plot(ends, ends, color=style.MUTED, linewidth=0.9, zorder=0)
-        style.log_axis(ax, "x", f"{style.name(quantity)}, {_places(data, again=True)}")
-        style.log_axis(ax, "y", f"{style.name(quantity)}, {_places(data, again=False)}")
-        ax.set(xlim=ends, ylim=ends, aspect="equal", title=style.name(quantity))
+        style.log_axis(ax, "x", f"{wording.name(quantity)}, {_places(data, again=True)}")
+        style.log_axis(ax, "y", f"{wording.name(quantity)}, {_places(data, again=False)}")
+        ax.set(xlim=ends, ylim=ends, aspect="equal", title=wording.name(quantity))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.statistics import log_quantiles
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData, of_case
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 130
 SECTION = "Rules"
@@ -24,7 +24,7 @@ def caption(data: StudyData) -> str:
         by_rule = by_rule.dropna()
         if len(by_rule) > 1:
             medians.append(
-                f"{style.short_label(*case)}: {number(by_rule.min())} to {number(by_rule.max())}"
+                f"{wording.case(*case)}: {number(by_rule.min())} to {number(by_rule.max())}"
             )
     runs = rows[["backend", "protocol", "run"]].drop_duplicates()
     return (
@@ -69,7 +69,7 @@ def draw(data: StudyData) -> Figure | None:
                     alpha=0.8,
                     rasterized=len(used) > style.HOVERED,
                     gid=style.tip(
-                        f"{rule}, {style.name(quantity)}: median {number(median, 3)}, from "
+                        f"{rule}, {wording.name(quantity)}: median {number(median, 3)}, from "
                         f"{number(used[quantity].min(), 3)} to "
                         f"{number(used[quantity].max(), 3)}, {len(used)} of {len(found)} runs"
                     ),
@@ -87,7 +87,7 @@ def draw(data: StudyData) -> Figure | None:
                     color=style.INK,
                 )
         ax.set(yticks=np.arange(len(rules)), yticklabels=rules, ylim=(-0.7, len(rules) - 0.3))
-        ax.set_title(style.short_label(*case))
+        ax.set_title(wording.case(*case))
         style.log_axis(ax)
         ax.label_outer()
     return figure

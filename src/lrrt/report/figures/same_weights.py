@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case
-from lrrt.report import style
+from lrrt.report import wording
 from lrrt.report.figures import _sweep
 from lrrt.report.study import StudyData
 
@@ -19,7 +19,7 @@ def cases(data: StudyData) -> list[Case]:
 
 
 def title(case: Case) -> str:
-    return f"{TITLE}: {style.label(*case)}"
+    return f"{TITLE}: {wording.case(*case)}"
 
 
 def caption(data: StudyData, case: Case) -> str:

@@ -3,9 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import gained
 from lrrt.analysis.statistics import share_interval
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData, of_case
 
@@ -38,13 +37,14 @@ def caption(data: StudyData) -> str:
     return (
         f"n = {len(swapped)} pairs, numbered, of the runs whose ranges lie furthest apart. A line "
         f"is the weights of one run, trained for {epochs} epochs at the max LR suggested for B and "
-        f"at the one for A, which is the higher, {style.number(ratios.min())} to "
-        f"{style.number(ratios.max())} times. Validation accuracy after the last of these epochs: "
-        f"in the median weights A reach {medians['AA']:.0%} at their own and {medians['AB']:.0%} "
-        f"at B's, weights B {medians['BB']:.0%} at their own and {medians['BA']:.0%} at A's. B's "
-        f"gain {gained(swapped['lower'])} over A's, a mean over both weights, and are the better "
-        f"for weights A {_share(swapped['AB'] > swapped['AA'])}; their own gain "
-        f"{gained(swapped['own'])} over each other's and are the better "
+        f"at the one for A, which is the higher, {wording.number(ratios.min())} to "
+        f"{wording.number(ratios.max())} times. Validation accuracy after the last of these "
+        f"epochs: in the median weights A reach {medians['AA']:.0%} at their own and "
+        f"{medians['AB']:.0%} at B's, weights B {medians['BB']:.0%} at their own and "
+        f"{medians['BA']:.0%} at A's. B's gain {wording.gain(swapped['lower'])} over A's, a mean "
+        "over both weights, and are the "
+        f"better for weights A {_share(swapped['AB'] > swapped['AA'])}; their own gain "
+        f"{wording.gain(swapped['own'])} over each other's and are the better "
         f"{_share(swapped['own'] > 0)}. (95 % t intervals.)"
     )
 
@@ -80,7 +80,7 @@ def draw(data: StudyData) -> Figure | None:
                 fontsize=7.5,
             )
         style.log_axis(ax, text="learning rate", subdivided=True)
-        ax.set(title=style.short_label(*case))
+        ax.set(title=wording.case(*case))
         ax.set_xlim(mine["lr"].min() / 2, mine["lr"].max() * 2)  # ticks also of equal LRs
     grid[0, 0].set(ylim=(-0.03, None), ylabel="validation accuracy")
     _cells.weights_legend(figure, grid[0, 0])

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import _cells
 from lrrt.report.study import StudyData
 
@@ -27,7 +27,7 @@ def cases(data: StudyData) -> list[Case]:
 
 
 def title(case: Case) -> str:
-    return f"{TITLE}: {style.label(*case)}"
+    return f"{TITLE}: {wording.case(*case)}"
 
 
 def _rows(data: StudyData, case: Case) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
                     transform=ax.get_xaxis_transform(),
                     gid=style.tip(f"{words}: stopped"),
                 )
-        text = f"{_cells.lr_words(row.lr_of, row.lr_kind)}, {style.number(row.lr)}"
+        text = f"{_cells.lr_words(row.lr_of, row.lr_kind)}, {wording.number(row.lr)}"
         handles.setdefault((row.lr, text), line)
     for column, letter in enumerate(weights):
         grid[0, column].set_title(f"weights {letter}")

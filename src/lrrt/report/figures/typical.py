@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
 from lrrt.analysis.statistics import log_quantiles, running_median
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 20
 SECTION = "The range test"
@@ -43,7 +43,7 @@ def caption(data: StudyData) -> str:
     case, trace, low, high = chosen(data)
     raw = float(trace.lr[int(np.argmin(running_median(trace.loss)))])
     return (
-        f"One range test (n = 1): {style.label(*case)}, weights seed "
+        f"One range test (n = 1): {wording.case(*case)}, weights seed "
         f"{trace.weights_seed}, batch {trace.batch_size}; the run whose max LR is nearest the "
         f"median of its sweep. Raw loss, as the finder records it, and its moving average (EMA, "
         f"0.98). Suggested range "

@@ -3,9 +3,9 @@
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 100
 SECTION = "Losses without smoothing"
@@ -22,7 +22,7 @@ def cases(data: StudyData) -> list[Case]:
 
 
 def title(case: Case) -> str:
-    return f"{TITLE}: {style.label(*case)}"
+    return f"{TITLE}: {wording.case(*case)}"
 
 
 def _runs(data: StudyData, case: Case) -> dict[str, list[Trace]]:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.variance import TOTAL
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-from lrrt.report.style import number
+from lrrt.report.wording import number
 
 ORDER = 67
 SECTION = "Initial weights and batch order"
@@ -54,14 +54,14 @@ def findings(data: StudyData) -> list[str]:
                 weights[quantity] = row
                 batches[quantity] = by[BATCHES if BATCHES in by else "order"]
             else:
-                words = f"{style.name(quantity)} of {style.name(protocol)}: {row['reason']}."
+                words = f"{wording.name(quantity)} of {wording.name(protocol)}: {row['reason']}."
                 sentences.append(words[0].upper() + words[1:])
         if not weights:
             continue
-        names = _listed(style.name(quantity) for quantity in weights)
+        names = _listed(wording.name(quantity) for quantity in weights)
         spreads = _listed(number(row["all"]) for row in weights.values())
         sentences.append(
-            f"By {style.name(protocol)}, {names} spread over {spreads} decades (standard "
+            f"By {wording.name(protocol)}, {names} spread over {spreads} decades (standard "
             f"deviation, all combinations of weights and batches). The same weights leave "
             f"{_leaves(*weights.values())} of it, the same batches {_leaves(*batches.values())}: "
             f"{_reduction(weights)}; {_comparison(batches)}. With one seed left out the "
@@ -77,12 +77,12 @@ def headline(data: StudyData) -> str:
     spread = data.variance_spread
     for protocol, rows in spread[spread["fixed"] == WEIGHTS].groupby("protocol", sort=False):
         left = [
-            f"{style.name(row['quantity'])} {_leaves(row)}{_sound(row)}"
+            f"{wording.name(row['quantity'])} {_leaves(row)}{_sound(row)}"
             for row in rows.to_dict("records")
             if np.isfinite(row["ratio"])
         ]
         if left:
-            parts.append(f"by {style.name(protocol)}, {'; '.join(left)}")
+            parts.append(f"by {wording.name(protocol)}, {'; '.join(left)}")
     if not parts:
         return ""
     scale = data.scale_of(data.config.variance)
@@ -101,7 +101,7 @@ def _sound(row: dict) -> str:
 
 
 def _odd(weights: dict[str, dict]) -> str:
-    told = [f"{style.name(name)}{_sound(row)}" for name, row in weights.items() if _sound(row)]
+    told = [f"{wording.name(name)}{_sound(row)}" for name, row in weights.items() if _sound(row)]
     return f" Odd runs: {'; '.join(told)}." if told else ""
 
 
@@ -121,7 +121,7 @@ def _reduction(weights: dict[str, dict]) -> str:
     """A reduction is shown where neither the interval nor any seed or the odd runs left out take it
     away."""
     shown = [
-        style.name(name)
+        wording.name(name)
         for name, row in weights.items()
         if np.nanmax([row["high"], row["most"], row["sound_high"]]) < NO_REDUCTION
     ]
@@ -137,7 +137,7 @@ def _comparison(batches: dict[str, dict]) -> str:
     for quantity, row in batches.items():
         low, high = row["to_weights_low"], row["to_weights_high"]
         more = BATCHES_DO if high < 1 else WEIGHTS_DO if low > 1 else UNTOLD
-        answers.setdefault(more, []).append(style.name(quantity))
+        answers.setdefault(more, []).append(wording.name(quantity))
     if len(answers) == 1:
         return next(iter(answers))
     return ", ".join(f"for {_listed(names)} {answer}" for answer, names in answers.items())
@@ -149,7 +149,7 @@ def caption(data: StudyData) -> str:
     for _, rows in table.groupby(["backend", "protocol"], sort=False):
         row = rows.iloc[0]
         used = sorted(set(rows["n"]))
-        words = f"{style.short_label(row['backend'], row['protocol'])}: n = "
+        words = f"{wording.case(row['backend'], row['protocol'])}: n = "
         words += " and ".join(map(str, used)) + " runs"
         dropped = int(rows["dropped"].max())
         words += f", up to {dropped} left out for want of a suggestion" if dropped else ""
@@ -190,7 +190,7 @@ def draw(data: StudyData) -> Figure | None:
         upper, lower = grid[:, column]
         _lines(upper, table[table["quantity"] == quantity], "component", components, "share")
         _lines(lower, spread[spread["quantity"] == quantity], "fixed", fixed, "ratio")
-        upper.set(xlabel="share of the variance", title=style.name(quantity))
+        upper.set(xlabel="share of the variance", title=wording.name(quantity))
         lower.set(xlabel="spread left, of all new = 1")
         lower.axvline(1, color=style.MUTED, linewidth=0.8, zorder=0)
     grid[0, 0].set_yticks(range(len(components)), [_words(name) for name in components])
@@ -214,9 +214,9 @@ def _lines(ax: Axes, rows: pd.DataFrame, key: str, names: list[str], value: str)
         for row in mine.to_dict("records"):
             line = names.index(row[key]) + side
             what = _words(row[key]) if key == "component" else _fixed(row[key])
-            words = f"{style.short_label(*case)}, {what}: {number(row[value])} "
+            words = f"{wording.case(*case)}, {what}: {number(row[value])} "
             words += f"{interval(row['low'], row['high'])}, n = {row['n']}"
             ax.plot([row["low"], row["high"]], [line, line], color=shade, linewidth=1.4)
             ax.plot([row[value]], [line], "o", color=shade, markersize=5.5, gid=style.tip(words))
-        ax.plot([], [], "o-", color=shade, label=style.short_label(*case))
+        ax.plot([], [], "o-", color=shade, label=wording.case(*case))
     ax.set(xlim=(-0.03, 1.06), ylim=(len(names) - 0.4, -0.6))
