@@ -1,0 +1,57 @@
+"""The rates that every rule and every baseline suggests, one row each, to be scored."""
+
+import numpy as np
+import pandas as pd
+
+from lrrt import plugins
+from lrrt.analysis.accuracy import rates
+from lrrt.analysis.regret import DEFAULT, FIXED
+from lrrt.core.rules import replay
+
+COLUMNS = ("setting", "optimizer", "rule", "ramp_steps", "draw", "lr")
+RAW_MINIMUM = (3, 10)  # divisors of the rate of the lowest raw loss
+RANDOM_RANGE = {"sgd": (1e-4, 10.0), "adam": (1e-5, 1.0), "adamw": (1e-5, 1.0)}
+
+
+def suggested_rates(curves: pd.DataFrame) -> pd.DataFrame:
+    """What each rule that reads a loss, and each baseline, suggests on each curve.
+
+    A rule that names a rate has one row a curve; one that names a range has three, ``<rule>.min``,
+    ``<rule>.middle`` (geometric) and ``<rule>.max``. Baselines are ``raw_minimum/3`` and ``/10``,
+    ``fixed.default`` and ``fixed.lower`` (:data:`lrrt.analysis.regret.FIXED`), and ``random``: the
+    middles of as many equal parts of the grid's five decades as there are draws.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        setting, optimizer, ramp_steps, draw, step, lr, loss; one row a step of the whole ramp.
+
+    Returns
+    -------
+    DataFrame
+        Columns :data:`COLUMNS`; ``lr`` is NaN where a rule abstains.
+    """
+    found, keys = [], ["setting", "optimizer", "ramp_steps", "draw"]
+    for identity, steps in curves.groupby(keys, sort=False):
+        steps = steps.sort_values("step")
+        lr, loss = steps["lr"].to_numpy(), steps["loss"].to_numpy()
+        named = dict(zip(keys, identity, strict=True))
+        for rule in plugins.names("lrrt.core.rules"):
+            read = replay(rule, lr, loss)
+            found.append(named | {"rule": rule, "min_lr": read.min_lr, "max_lr": read.max_lr})
+        lowest = lr[np.nanargmin(loss)] if np.isfinite(loss).any() else np.nan
+        alone = {f"raw_minimum/{divisor}": lowest / divisor for divisor in RAW_MINIMUM}
+        alone[DEFAULT], alone["fixed.lower"] = FIXED[named["optimizer"]]
+        found += [named | {"rule": rule, "max_lr": value} for rule, value in alone.items()]
+    table, parts = pd.DataFrame(found), []
+    bounds = ["min_lr", "max_lr"]
+    table[bounds] = table[bounds].astype(float)
+    for rule, drawn in table.groupby("rule", sort=False):
+        for kind, values in rates(drawn).items():
+            name = rule if kind == "one" else f"{rule}.{kind}"
+            parts.append(drawn[keys].assign(rule=name, lr=values))
+    for (_, optimizer, _), drawn in curves[keys].drop_duplicates().groupby(keys[:3], sort=False):
+        low, high = np.log10(RANDOM_RANGE[optimizer])
+        share = (np.arange(len(drawn)) + 0.5) / len(drawn)
+        parts.append(drawn.assign(rule="random", lr=10 ** (low + share * (high - low))))
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
