@@ -758,7 +758,9 @@ def test_one_batch_and_arrays_without_targets():
     )
     assert alone.notes == whole.notes and alone.loss == pytest.approx(whole.loss)
     model = nn.Linear(FEATURES, FEATURES)
-    with pytest.raises(InputError, match=r"data: 'tuple of \(16, 6\)'.*\(x, x\) for an autoenc"):
+    with pytest.raises(
+        InputError, match=r"data: expected .*\(x, x\) for an autoenc.*got 'tuple of \(16, 6\)'"
+    ):
         lrrt.range_test(model, nn.MSELoss(), (x,), sgd(model), batch_size=16)
     assert lrrt.range_test(model, nn.MSELoss(), (x, x), sgd(model), batch_size=16).loss[0] > 0
 
@@ -819,20 +821,20 @@ BAD = {
     ),
     "lazy": (lambda m: (nn.LazyLinear(3), LOSS, loader(), sgd(m)), "model.*lazy"),
     "no model": (lambda m: ("resnet", LOSS, loader(), sgd(m)), "model.*nn.Module"),
-    "no optimizer": (lambda m: (m, LOSS, loader(), None), "optimizer: None"),
+    "no optimizer": (lambda m: (m, LOSS, loader(), None), "optimizer: expected .*got None"),
     "another's optimizer": (lambda m: (m, LOSS, loader(), sgd(network())), "optimizer.*this model"),
-    "no data": (lambda m: (m, LOSS, None, sgd(m)), "data: None"),
-    "a number": (lambda m: (m, LOSS, 3, sgd(m)), "data: 'int'.*iterable"),
+    "no data": (lambda m: (m, LOSS, None, sgd(m)), "data: expected .*got None"),
+    "a number": (lambda m: (m, LOSS, 3, sgd(m)), "data: expected .*iterable.*got 'int'"),
     "a data set": (lambda m: (m, LOSS, TensorDataset(*tensors()), sgd(m)), "data.*DataLoader"),
-    "empty": (lambda m: (m, LOSS, [], sgd(m)), "data: 'no batch'"),
-    "empty generator": (lambda m: (m, LOSS, iter(()), sgd(m)), "data: 'no batch'"),
+    "empty": (lambda m: (m, LOSS, [], sgd(m)), "data: expected .*got 'no batch'"),
+    "empty generator": (lambda m: (m, LOSS, iter(()), sgd(m)), "data: expected .*got 'no batch'"),
     "a stream of samples": (
         lambda m: (m, LOSS, Stream(), sgd(m)),
-        "data: 'Stream'.*a DataLoader of it.*batch_size=None",
+        "data: expected a DataLoader of it, got 'Stream'; with batch_size=None",
     ),
     "samples": (
         lambda m: (m, LOSS, list(zip(*tensors(), strict=True)), sgd(m)),
-        r"data: 'tuple of \(6,\), \(\)'.*no single samples",
+        r"data: expected .*no single samples.*got 'tuple of \(6,\), \(\)'",
     ),
     "samples with labels of Python": (
         lambda m: (m, LOSS, list(zip(tensors()[0], tensors()[1].tolist(), strict=True)), sgd(m)),
@@ -842,10 +844,10 @@ BAD = {
         lambda m: (m, LOSS, list(zip(*(t.numpy() for t in tensors()), strict=True)), sgd(m)),
         "data:.*no single samples",
     ),
-    "no rate": (lambda m: (m, LOSS, loader(), Rateless(m.parameters(), {})), "Rateless.*lr"),
+    "no rate": (lambda m: (m, LOSS, loader(), Rateless(m.parameters(), {})), "an lr.*Rateless"),
     "rate of None": (
         lambda m: (m, LOSS, loader(), Rateless(m.parameters(), {"lr": None})),
-        "optimizer: 'Rateless'.*relative_step=False",
+        "optimizer: expected .*relative_step=False.*got 'Rateless'",
     ),
     "meta": (lambda m: (n := network().to("meta"), LOSS, loader(), sgd(n)), "model.*meta device"),
     "inference": (
@@ -854,29 +856,35 @@ BAD = {
     ),
     "short generator": (
         lambda m: (m, LOSS, iter(loader()), sgd(m)),
-        "data: '6 batches, to be read once'.*at least 100",
+        "data: expected .*at least 100.*got '6 batches, to be read once'",
     ),
-    "arrays without batch size": (lambda m: (m, LOSS, tensors(), sgd(m)), "batch_size: None"),
+    "arrays without batch size": (
+        lambda m: (m, LOSS, tensors(), sgd(m)),
+        "batch_size: expected .*got None",
+    ),
     "bare inputs": (lambda m: (m, LOSS, [tensors()[0]] * 2, sgd(m)), "data.*pairs"),
     "vector loss": (
         lambda m: (m, nn.CrossEntropyLoss(reduction="none"), loader(), sgd(m)),
-        r"loss: 'of shape \(16,\)'.*scalar",
+        r"loss: expected .*scalar.*got 'of shape \(16,\)'",
     ),
-    "float loss": (lambda m: (m, lambda *_: 1.0, loader(), sgd(m)), "loss: 'float'"),
+    "float loss": (lambda m: (m, lambda *_: 1.0, loader(), sgd(m)), "loss: expected .*got 'float'"),
     "detached loss": (
         lambda m: (m, lambda o, t: LOSS(o, t).detach(), loader(), sgd(m)),
         "loss.*depends on a parameter",
     ),
     "no loss": (lambda m: (m, None, [tensors()[:1]] * 2, sgd(m)), "loss.*scalar"),
-    "forgotten loss": (lambda m: (m, None, loader(), sgd(m)), "loss: None.*targets.*forward"),
+    "forgotten loss": (
+        lambda m: (m, None, loader(), sgd(m)),
+        "loss: expected .*targets.*got None; .*forward",
+    ),
     "loss is a class": (
         lambda m: (m, nn.CrossEntropyLoss, loader(), sgd(m)),
-        r"loss: 'the class CrossEntropyLoss'.*CrossEntropyLoss\(\)",
+        r"loss: expected .*CrossEntropyLoss\(\).*got 'the class CrossEntropyLoss'",
     ),
-    "loss is no function": (lambda m: (m, "mse", loader(), sgd(m)), "loss: 'str'"),
+    "loss is no function": (lambda m: (m, "mse", loader(), sgd(m)), "loss: expected .*got 'str'"),
     "other shape midway": (
         lambda m: (m, LOSS, [tensors(), (tensors()[0][:, :4], tensors()[1])], sgd(m)),
-        r"data: \[\(4,\), \(\)\].*as the first",
+        r"data: expected .*as the first.*got \[\(4,\), \(\)\]",
     ),
     "arrays of two lengths": (
         lambda m: (m, LOSS, (tensors()[0], tensors()[1][:-1]), sgd(m)),
@@ -922,28 +930,31 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"start": 0}, "start: 0"),
-        ({"start": "a"}, "start: 'a'"),
-        ({"end": 1e-9}, "end: 1e-09"),
-        ({"end": float("inf")}, "end: inf"),
-        ({"steps": 3}, "steps: 3"),
+        ({"start": 0}, "start: expected .*got 0"),
+        ({"start": "a"}, "start: expected .*got 'a'"),
+        ({"end": 1e-9}, "end: expected .*got 1e-09"),
+        ({"end": float("inf")}, "end: expected .*got inf"),
+        ({"steps": 3}, "steps: expected .*got 3"),
         ({"steps": 1.5}, "steps"),
-        ({"shape": "cosine"}, "shape: 'cosine'"),
-        ({"stop": 0.5}, "stop: 0.5"),
-        ({"stop": "4"}, "stop: '4'"),
-        ({"clip_norm": "1"}, "clip_norm: '1'"),
-        ({"accumulate": 0}, "accumulate: 0"),
-        ({"validate_every": 0}, "validate_every: 0"),
-        ({"clip_norm": -1}, "clip_norm: -1"),
-        ({"autocast": "half"}, "autocast: 'half'"),
-        ({"autocast": torch.int8}, "autocast: torch.int8.*torch.bfloat16"),
-        ({"validation": [tensors()], "validate_every": 101}, "validate_every: 101.* the 100 steps"),
-        ({"scaler": 2}, "scaler: 'int'"),
-        ({"batch_size": 16}, "batch_size: 16"),
-        ({"seed": 3}, "seed: 3.*arrays alone"),
-        ({"seed": -1}, "seed: -1"),
-        ({"validation": []}, "validation: 'no batch'"),
-        ({"validation": 3}, "validation: 'int'"),
+        ({"shape": "cosine"}, "shape: expected .*got 'cosine'"),
+        ({"stop": 0.5}, "stop: expected .*got 0.5"),
+        ({"stop": "4"}, "stop: expected .*got '4'"),
+        ({"clip_norm": "1"}, "clip_norm: expected .*got '1'"),
+        ({"accumulate": 0}, "accumulate: expected .*got 0"),
+        ({"validate_every": 0}, "validate_every: expected .*got 0"),
+        ({"clip_norm": -1}, "clip_norm: expected .*got -1"),
+        ({"autocast": "half"}, "autocast: expected .*got 'half'"),
+        ({"autocast": torch.int8}, "autocast: expected .*torch.bfloat16.*got torch.int8"),
+        (
+            {"validation": [tensors()], "validate_every": 101},
+            "validate_every: expected .*the 100 steps.*got 101",
+        ),
+        ({"scaler": 2}, "scaler: expected .*got 'int'"),
+        ({"batch_size": 16}, "batch_size: expected .*got 16"),
+        ({"seed": 3}, "seed: expected .*arrays alone.*got 3"),
+        ({"seed": -1}, "seed: expected .*got -1"),
+        ({"validation": []}, "validation: expected .*got 'no batch'"),
+        ({"validation": 3}, "validation: expected .*got 'int'"),
         ({"batch_loss": print}, "batch_loss"),
     ],
 )
@@ -955,7 +966,10 @@ def test_bad_options(options, words):
 
 def test_within_inference_mode_is_refused():
     model = network()
-    with torch.inference_mode(), pytest.raises(InputError, match="torch.inference_mode: 'on'"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(InputError, match="torch.inference_mode: expected .*got 'on'"),
+    ):
         lrrt.range_test(model, LOSS, loader(), sgd(model))
 
 
@@ -983,7 +997,9 @@ def test_arrays_of_pandas_and_what_is_taken_for_batches():
     torch.manual_seed(0)
     assert np.array_equal(plain.loss, lrrt.range_test(model, LOSS, frames, **options).loss)
     for data in ([x, y], (x.tolist(), y.tolist())):
-        with pytest.raises(InputError, match="batch_size: 16.* tuple .*NumPy.*pandas"):
+        with pytest.raises(
+            InputError, match="batch_size: expected .*got 16; .*tuple .*NumPy.*pandas"
+        ):
             lrrt.range_test(model, LOSS, data, **options)
     for data in (x, [x, y]):
         with pytest.raises(InputError, match="data: .*arrays as a tuple"):
