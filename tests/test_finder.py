@@ -297,7 +297,7 @@ def test_a_loss_below_zero_ends_when_it_has_risen_as_far():
     ],
 )
 def test_what_other_finders_call_a_parameter_is_answered_with_ours(name, nearest):
-    words = f"option: expected a parameter of lrrt.range_test.*, got '{name}'; the nearest is {nearest}$"
+    words = f"option: expected a parameter of .*, got '{name}'; the nearest is {nearest}$"
     with pytest.raises(InputError, match=words):
         lrrt.range_test(None, **{name: 1})
     with pytest.raises(InputError, match=words):
