@@ -305,7 +305,9 @@ def test_custom_training_steps_and_data_by_index():
             return super().__getitem__(index % 4)
 
     assert np.array_equal(lrrt.range_test(model, data=Endless(), steps=20).loss, curve.loss)
-    with pytest.raises(InputError, match="validation: 'an endless source'.*num_batches"):
+    with pytest.raises(
+        InputError, match="validation: expected .*num_batches.*got 'an endless source'"
+    ):
         lrrt.range_test(model, data=Indexed(), validation=Endless())
 
 
@@ -316,7 +318,7 @@ def test_a_step_that_returns_no_loss_is_named(kind):
 
     setattr(Lossless, f"{kind}_step", lambda self, data: {"mae": tf.constant(1.0)})
     model = compiled(model=Lossless(small().layers), run_eagerly=True)
-    with pytest.raises(InputError, match=f"'mae'.*one whose {kind}_step returns a 'loss'"):
+    with pytest.raises(InputError, match=f"one whose {kind}_step returns a 'loss'.*'mae'"):
         lrrt.range_test(model, data=(x, y), batch_size=BATCH, validation=(x, y))
 
 
@@ -366,11 +368,11 @@ def test_a_look_at_the_data_to_build_the_model_moves_no_shuffling_on(data):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rule": "valley"}, "rule: 'valley'"),
-        ({"stepz": 20}, "option: 'stepz'.*steps"),
-        ({"epochs": 1}, "epochs: 1"),
+        ({"rule": "valley"}, "rule: expected .*got 'valley'"),
+        ({"stepz": 20}, "option: expected .*got 'stepz'.*steps"),
+        ({"epochs": 1}, "epochs: expected .*got 1"),
         ({"epochs": ()}, "epochs"),
-        ({"steps": 2}, "steps: 2"),
+        ({"steps": 2}, "steps: expected .*got 2"),
     ],
 )
 def test_a_callbacks_arguments_are_checked_when_it_is_made(options, words):
@@ -381,7 +383,7 @@ def test_a_callbacks_arguments_are_checked_when_it_is_made(options, words):
 def test_a_callback_is_checked_before_the_training():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
     for options, words in (
-        ({"epochs": (5,)}, "epochs: .5.*below 2"),
+        ({"epochs": (5,)}, "epochs: expected .*below 2.*got .5"),
         ({"set_lr": True}, "set_lr"),
     ):
         model = compiled(keras.optimizers.SGD(schedule), small())
@@ -411,31 +413,39 @@ def parameterless():
 
 x, y = arrays()
 BAD = {
-    "uncompiled": (network, {}, "model: 'Sequential'.*compile"),
+    "uncompiled": (network, {}, "model: expected .*compile.*got 'Sequential'"),
     "no parameters": (parameterless, {}, "model.*with parameters"),
     "frozen": (frozen, {}, "model.*frozen"),
-    "another's optimizer": (of_another, {}, "optimizer: 'SGD'.*built for others"),
+    "another's optimizer": (of_another, {}, "optimizer: expected .*got 'SGD'; .*built for others"),
     "a loss": (compiled, {"loss": loss()}, "loss.*brings its own"),
     "an optimizer": (compiled, {"optimizer": keras.optimizers.SGD()}, "optimizer.*brings its own"),
-    "no data": (compiled, {"data": None}, "data: None"),
-    "no batch size": (compiled, {"batch_size": None}, "batch_size: None"),
-    "too large batches": (compiled, {"batch_size": 97}, "batch_size: 97"),
-    "batch size of batches": (compiled, {"data": [(x, y)] * 2}, "batch_size: 16"),
-    "empty": (compiled, {"data": [], "batch_size": None}, "data: 'no batch'"),
+    "no data": (compiled, {"data": None}, "data: expected .*got None"),
+    "no batch size": (compiled, {"batch_size": None}, "batch_size: expected .*got None"),
+    "too large batches": (compiled, {"batch_size": 97}, "batch_size: expected .*got 97"),
+    "batch size of batches": (compiled, {"data": [(x, y)] * 2}, "batch_size: expected .*got 16"),
+    "empty": (compiled, {"data": [], "batch_size": None}, "data: expected .*got 'no batch'"),
     "short generator": (
         compiled,
         {"data": iter([(x, y)] * 7), "batch_size": None},
-        "data: '7 batches, to be read once'",
+        "data: expected .*got '7 batches, to be read once'",
     ),
     "other shape midway": (
         compiled,
         {"data": [(x, y), (x[:, :4], y)], "batch_size": None},
-        r"data: \[\(4,\), \(\)\]",
+        r"data: expected .*got \[\(4,\), \(\)\]",
     ),
-    "accumulation": (compiled, {"accumulate": 2}, "accumulate: 2.*gradient_accumulation_steps"),
+    "accumulation": (
+        compiled,
+        {"accumulate": 2},
+        "accumulate: expected .*gradient_accumulation_steps.*got 2",
+    ),
     "PyTorch's options": (compiled, {"clip_norm": 1.0}, "clip_norm.*PyTorch"),
     "PyTorch's ratios": (compiled, {"keep_ratios": False}, "keep_ratios.*PyTorch"),
-    "validation": (compiled, {"validation": []}, "batch_size|validation: 'no batch'"),
+    "validation": (
+        compiled,
+        {"validation": []},
+        "batch_size|validation: expected .*got 'no batch'",
+    ),
 }
 
 
