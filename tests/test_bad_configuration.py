@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import datetime
 import os
+import pickle
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -603,3 +604,8 @@ def test_odd_but_allowed_values_run(dataset):
     # Before the first update nothing of all this matters but the constants of batch norm.
     del first_losses["numbers as text"]
     assert np.ptp(list(first_losses.values())) < 1e-6 and 2 < first_losses["as it is"] < 10
+
+
+def test_an_error_reaches_the_parent_of_a_worker():
+    error = pickle.loads(pickle.dumps(InputError("key", 1, "two; why")))
+    assert str(error) == "key: expected two, got 1; why" and error.key == "key"

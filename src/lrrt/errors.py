@@ -44,6 +44,9 @@ class InputError(ValueError):
         # Nor may a name from a file move the cursor of a terminal, or fail to be printed.
         super().__init__("".join(c if c.isprintable() else " " for c in line))
 
+    def __reduce__(self):
+        return type(self), (self.key, self.value, self.expected)  # from a worker to its parent
+
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:

@@ -89,12 +89,18 @@ class ProtocolConfig:
     gradient_clip: float | None = None  # global norm
     weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
     ramp: RampConfig = field(default_factory=RampConfig)
+    optimizer: str = "sgd"  # a module of lrrt.core.optimizers, which says what it reads of:
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_hat: bool = False  # Adam: epsilon beside the second moment that is not corrected
 
 
 # What can be exchanged between two protocols: the fields (dotted) that move together. ``recorded``
 # and ``rule`` only read the finished curve, so that to exchange them takes no run. A rule brings
 # its stop factor, its trim and its fallback along.
 FACTORS = {
+    "optimizer": ("optimizer", "beta1", "beta2", "epsilon", "epsilon_hat"),
     "gradient_clip": ("gradient_clip",),
     "momentum_form": ("momentum", "momentum_form"),
     "padding": ("padding",),

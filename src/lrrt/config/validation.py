@@ -94,7 +94,11 @@ def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
     _check_choices(prefix, protocol)
     plugins.check("lrrt.core.rules", protocol.rule, f"{prefix}.rule")
     plugins.check("lrrt.backends", protocol.home, f"{prefix}.home")
-    check_range(f"{prefix}.momentum", protocol.momentum, 0, 0.9999)
+    optimizer = plugins.find("lrrt.core.optimizers", protocol.optimizer, f"{prefix}.optimizer")
+    for name in ("momentum", "beta1"):
+        check_range(f"{prefix}.{name}", getattr(protocol, name), 0, 0.9999)
+    check_range(f"{prefix}.beta2", protocol.beta2, 0, 0.999999)
+    check_range(f"{prefix}.epsilon", protocol.epsilon, 1e-16, 1)
     check_range(f"{prefix}.batch_norm_momentum", protocol.batch_norm_momentum, 0, 1)
     check_range(f"{prefix}.batch_norm_epsilon", protocol.batch_norm_epsilon, 1e-12, 1)
     if protocol.gradient_clip is not None:
@@ -103,6 +107,7 @@ def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
     for name in ("value", "conv_factor", "dense_factor", "other_factor"):
         value = getattr(protocol.weight_decay, name)
         check_range(f"{prefix}.weight_decay.{name}", value, 0, 1e6)
+    optimizer.validate(prefix, protocol)
     validate_ramp(f"{prefix}.ramp", protocol.ramp)
 
 

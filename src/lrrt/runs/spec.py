@@ -1,17 +1,31 @@
 """A run, fully specified, and its key."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from lrrt import plugins
 from lrrt.config import ModelConfig, ProtocolConfig
+from lrrt.core.optimizers import NUMBERS
 
 # Of the numbers, by kind of run: raise each whose runs a change of code gives other numbers.
 ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1}
 # One version ahead, since it folds, and fuses, on the device.
 VALIDATED_ON_GPU = ("torch", "range_test", "cuda", "running")
+# Fields younger than the first stored results (dotted), each with the value that those had: there
+# it is left out of the key, which is then the same as before. A new field gets a line here.
+LEFT_OUT_AT = {
+    "augmentation_seed": None,  # the order's
+    "measured": (),
+    "protocol.optimizer": "sgd",
+    "protocol.beta1": 0.9,
+    "protocol.beta2": 0.999,
+    "protocol.epsilon": 1e-8,
+    "protocol.epsilon_hat": False,
+}
 
 
 @dataclass(frozen=True)
@@ -56,12 +70,16 @@ class RunSpec:
             decay |= dict.fromkeys(("conv_factor", "dense_factor", "other_factor"), 1.0)
         if self.kind == "training":
             del values["protocol"]["ramp"]
-        if not self.measured:
-            del values["measured"]  # younger than the results of the other kinds
-        # Left out where it is the order's: the run is the same, and so are the keys of runs that
-        # were stored before there was such a seed.
-        if self.augmentation_seed in (None, self.order_seed):
-            del values["augmentation_seed"]
+        read = plugins.find("lrrt.core.optimizers", self.protocol.optimizer, "optimizer").READS
+        defaults = ProtocolConfig()
+        values["protocol"] |= {n: getattr(defaults, n) for n in NUMBERS if n not in read}
+        if self.augmentation_seed == self.order_seed:
+            values["augmentation_seed"] = None
+        for path, value in LEFT_OUT_AT.items():
+            *sections, name = path.split(".")
+            section = functools.reduce(dict.__getitem__, sections, values)
+            if section[name] == value:
+                del section[name]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @cached_property

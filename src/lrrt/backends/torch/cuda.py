@@ -81,18 +81,9 @@ class DeviceNetwork(TorchNetwork):
         folded.tensors = {p.name: laid_out(p, weights[p.name]) for p in parameters(nodes)}
         return folded
 
-    def _update(self, gradients: list[Tensor], lr: Tensor | float) -> None:
-        protocol = self.protocol
+    def _train(self, images, targets, lr):
         lr = torch.as_tensor(lr, dtype=torch.float32, device=self.device)
-        if protocol.weight_decay.kind == "decoupled":
-            torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
-        torch._foreach_mul_(self.velocity, protocol.momentum)
-        if protocol.momentum_form == "lr_inside":
-            torch._foreach_sub_(self.velocity, torch._foreach_mul(gradients, lr))
-            torch._foreach_add_(self.trained, self.velocity)
-        else:
-            torch._foreach_add_(self.velocity, gradients)
-            torch._foreach_sub_(self.trained, torch._foreach_mul(self.velocity, lr))
+        return super()._train(images, targets, lr)
 
 
 class ResidentSteps:
@@ -120,7 +111,7 @@ class ResidentSteps:
 
     def _captured(self):
         """The step as a graph's ``replay``; the network is afterwards as it was before."""
-        state = [*self.network.tensors.values(), *self.network.velocity]
+        state = [*self.network.tensors.values(), *self.network.optimizer.state().values()]
         state += [self.position, self.values]
         before = [tensor.detach().clone() for tensor in state]
         stream = torch.cuda.Stream()

@@ -30,5 +30,5 @@ def array_of(parameter: Parameter, tensor: Tensor) -> np.ndarray:
 
 def canonical(parameter: Parameter, tensor: Tensor) -> Tensor:
     """The way back from :func:`laid_out`, as a view."""
-    axes = {"conv": (2, 3, 1, 0), "dense": (1, 0)}.get(parameter.kind, (0,))
-    return tensor.detach().permute(axes)
+    axes = {"conv": (2, 3, 1, 0), "dense": (1, 0)}.get(parameter.kind)
+    return tensor.detach().permute(axes) if axes else tensor.detach()

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lrrt import plugins
 from lrrt.backends import Step
 from lrrt.backends.torch.curvature import Curvature, largest_eigenvalue
 from lrrt.backends.torch.forward import (
@@ -16,8 +17,9 @@ from lrrt.backends.torch.forward import (
     train_batch_norm,
 )
 from lrrt.backends.torch.layout import array_of, tensor_of, tensors_of
-from lrrt.core.network import fold, parameters
+from lrrt.core.network import Parameter, fold, parameters
 
+NUMBER = Parameter("", "number", ())
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
 
 
@@ -30,12 +32,17 @@ class TorchNetwork:
         self.nodes, self.protocol, self.device = nodes, protocol, device
         self.autocast_dtype = autocast_dtype
         self.tensors = tensors_of(nodes, weights, device)
-        self.described = [p for p in parameters(nodes) if p.trained]
-        self.trained = [self.tensors[p.name].requires_grad_() for p in self.described]
-        self.velocity = [torch.zeros_like(tensor) for tensor in self.trained]
+        self.described = {p.name: p for p in parameters(nodes) if p.trained}
+        named = {name: self.tensors[name].requires_grad_() for name in self.described}
+        self.trained = list(named.values())
+        self.optimizer = plugins.find(
+            "lrrt.backends.torch.optimizers", protocol.optimizer, "protocol.optimizer"
+        ).start(named, protocol)
         decay = protocol.weight_decay
         factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
-        strengths = [decay.value * factors.get(p.kind, decay.other_factor) for p in self.described]
+        strengths = [
+            decay.value * factors.get(p.kind, decay.other_factor) for p in self.described.values()
+        ]
         self.penalised = [
             (i, strength)
             for i, strength in enumerate(strengths)
@@ -61,20 +68,8 @@ class TorchNetwork:
                 # norm - norm: a norm that is not finite makes all gradients NaN, as in TensorFlow.
                 scale = protocol.gradient_clip / norm.clamp(min=protocol.gradient_clip)
                 torch._foreach_mul_(gradients, scale + (norm - norm))
-            self._update(gradients, lr)
+            self.optimizer.update(gradients, lr)
         return loss, penalty, norm
-
-    def _update(self, gradients: list[Tensor], lr: float) -> None:
-        protocol = self.protocol
-        if protocol.weight_decay.kind == "decoupled":
-            torch._foreach_mul_(self.trained, 1 - lr * protocol.weight_decay.value)
-        torch._foreach_mul_(self.velocity, protocol.momentum)
-        if protocol.momentum_form == "lr_inside":
-            torch._foreach_add_(self.velocity, gradients, alpha=-lr)
-            torch._foreach_add_(self.trained, self.velocity)
-        else:
-            torch._foreach_add_(self.velocity, gradients)
-            torch._foreach_add_(self.trained, self.velocity, alpha=-lr)
 
     @torch.inference_mode()
     def evaluate(
@@ -120,15 +115,19 @@ class TorchNetwork:
         return {p.name: array_of(p, self.tensors[p.name]) for p in parameters(self.nodes)}
 
     def state(self) -> dict[str, np.ndarray]:
-        velocity = zip(self.described, self.velocity, strict=True)
-        return self.export() | {f"velocity.{p.name}": array_of(p, v) for p, v in velocity}
+        slots = self.optimizer.state().items()
+        return self.export() | {name: array_of(self._like(name), slot) for name, slot in slots}
 
     @torch.no_grad()
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, tensor in tensors_of(self.nodes, state, self.device).items():
             self.tensors[name].copy_(tensor)
-        for p, velocity in zip(self.described, self.velocity, strict=True):
-            velocity.copy_(tensor_of(p, state[f"velocity.{p.name}"], self.device))
+        for name, slot in self.optimizer.state().items():
+            slot.copy_(tensor_of(self._like(name), state[name], self.device))
+
+    def _like(self, slot: str) -> Parameter:
+        """What a tensor of the optimiser's is laid out like."""
+        return self.described.get(slot.partition(".")[2], NUMBER)
 
     def _logits(self, images: np.ndarray, batch_norm) -> Tensor:
         """Float32 logits of NHWC images; ``batch_norm`` is one of the functions below."""

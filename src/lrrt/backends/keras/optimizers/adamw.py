@@ -1,0 +1,3 @@
+"""See :mod:`lrrt.core.optimizers.adamw`: the update of Adam decays weights by the protocol."""
+
+from lrrt.backends.keras.optimizers.adam import start as start

@@ -1,0 +1,13 @@
+"""Gradient descent with momentum, in both published forms.
+
+``lr_outside`` (PyTorch): v <- m v + g, w <- w - lr v. ``lr_inside`` (Keras; Sutskever et al. 2013):
+v <- m v - lr g, w <- w + v. They differ where the LR changes.
+"""
+
+from lrrt.config import ProtocolConfig
+
+READS = ("momentum", "momentum_form")
+
+
+def validate(prefix: str, protocol: ProtocolConfig) -> None:
+    """Every kind of weight decay goes with it."""
