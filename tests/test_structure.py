@@ -22,6 +22,7 @@ FRAMEWORKS = {"torch", "keras", "tensorflow"}
 GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins"}
 PLUGINS = {
     "lrrt.runs.execute": ["lrrt.backends", "lrrt.core.networks", "lrrt.runs.policies"],
+    "lrrt.runs.spec": ["lrrt.core.optimizers"],
     "lrrt.runs.study": ["lrrt.runs.launchers"],
     "lrrt.stages.attribution": ["lrrt.core.rules"],
     "lrrt.stages.instrument": ["lrrt.core.rules"],
