@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lrrt.config import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.datasets import Dataset
 from lrrt.runs.spec import RunSpec
 

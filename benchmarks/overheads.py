@@ -34,8 +34,8 @@ import lrrt.backends.{backend}
 from lrrt import config
 from lrrt.datasets import open_dataset
 from lrrt.runs.execute import execute
-from lrrt.runs.plan import sweep_specs
-from lrrt.runs.probes import ramped
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments._design import ramped
 dataset = open_dataset(sys.argv[1])
 study = config.load(sys.argv[2])
 spec = sweep_specs(study, dataset.digest, "{backend}", "blog_fastai", "weights")[0]

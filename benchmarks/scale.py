@@ -18,9 +18,10 @@ from lrrt.analysis.tables import suggestion_table
 from lrrt.compose import composed_yaml
 from lrrt.config import LauncherConfig, from_mapping
 from lrrt.datasets import Dataset, save
-from lrrt.runs.collect import curve_table, write_table
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments.sweep.tables import curve_table
+from lrrt.runs.collect import write_table
 from lrrt.runs.launchers import local
-from lrrt.runs.plan import sweep_specs
 from lrrt.runs.store import Result, Store
 
 HERE = Path(__file__).parent

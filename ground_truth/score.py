@@ -15,7 +15,7 @@ from ground_truth import public, quadratic
 from ground_truth.range_tests import END, RESULTS, START
 from lrrt.analysis import regret
 from lrrt.analysis.suggested import suggested_rates
-from lrrt.config import RampConfig
+from lrrt.core.protocol import RampConfig
 from lrrt.core.ramp import grid
 from lrrt.files import write_whole
 

@@ -27,7 +27,8 @@ import lrrt.core.networks
 import lrrt.core.rules
 import lrrt.datasets
 from lrrt import plugins
-from lrrt.config import DataConfig, ModelConfig, ProtocolConfig, RampConfig
+from lrrt.config import DataConfig
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.finder.audit import Audit
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import RunSpec

@@ -24,7 +24,7 @@ from ipywidgets import FloatSlider, interact
 from sklearn.datasets import load_digits
 
 from lrrt import plugins
-from lrrt.config import RampConfig
+from lrrt.core.protocol import RampConfig
 from lrrt.core.ramp import grid
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema

@@ -25,7 +25,7 @@ def over(backend: str, runs: int) -> list[float]:
     """MiB after each of so many range tests, each with weights and an order of its own."""
     import numpy as np
 
-    from lrrt.config import ModelConfig, ProtocolConfig, RampConfig
+    from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
     from lrrt.datasets import Dataset
     from lrrt.runs.execute import execute
     from lrrt.runs.spec import RunSpec

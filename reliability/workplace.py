@@ -11,30 +11,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from lrrt.config import Config
 
 ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
-STAGES = ("data", "sweep", "suggest", "divergence", "report")  # those of tests/test_faults.py
-ALL_STAGES = (  # those of `python -m reliability`
-    "data",
-    "sweep",
-    "suggest",
-    "attribution",
-    "variance",
-    "instrument",
-    "mechanism",
-    "divergence",
-    "report",
-)
+STAGES = ("data", "sweep", "suggest", "transfer", "report")  # those of tests/test_faults.py
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+ALL_STAGES = tuple(PIPELINE)  # those of `python -m reliability`
 
 
 def params(backend: str, **launcher: Any) -> dict:
     """A study of one backend and one protocol, whose every stage has something to do.
 
-    But for ``mechanism`` on another backend than torch, where its table has no rows.
+    But for ``stability`` on another backend than torch, where its table has no rows.
     """
     protocol = {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
     return {
@@ -74,7 +66,7 @@ def params(backend: str, **launcher: Any) -> dict:
 
 def commands() -> dict[str, list[str]]:
     """The command of each stage."""
-    return {stage: [sys.executable, "-m", f"lrrt.stages.{stage}"] for stage in ALL_STAGES}
+    return {name: [sys.executable, *stage["cmd"].split()[1:]] for name, stage in PIPELINE.items()}
 
 
 def environment(**changes: str) -> dict[str, str]:

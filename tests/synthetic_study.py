@@ -9,20 +9,22 @@ import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
 
-from lrrt.analysis.attribution import effects, readings
-from lrrt.analysis.divergence import outcome_table, planned
-from lrrt.analysis.instrument import replayed, restart_effects, restarted, trained
-from lrrt.analysis.mechanism import mechanism
 from lrrt.analysis.tables import suggestion_table
-from lrrt.analysis.variance import component_table, run_table, spread_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
-from lrrt.runs.collect import curve_table, training_table
-from lrrt.runs.crossed import cells
-from lrrt.runs.ladder import rungs, specs_of
-from lrrt.runs.plan import sweep_specs, training_queue
-from lrrt.runs.probes import probes, restarts, variants
+from lrrt.experiments.attribution.design import rungs, specs_of
+from lrrt.experiments.attribution.tables import effects, readings
+from lrrt.experiments.sensitivity.design import restarts, variants
+from lrrt.experiments.sensitivity.tables import replayed, restart_effects, restarted, trained
+from lrrt.experiments.stability.design import probes
+from lrrt.experiments.stability.tables import mechanism
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments.sweep.tables import curve_table
+from lrrt.experiments.transfer.design import planned, training_queue
+from lrrt.experiments.transfer.tables import outcome_table, training_table
+from lrrt.experiments.variance.design import cells
+from lrrt.experiments.variance.tables import component_table, run_table, spread_table
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 

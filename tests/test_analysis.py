@@ -13,8 +13,6 @@ from scipy import stats
 
 from lrrt import plugins
 from lrrt.analysis import claims as judged
-from lrrt.analysis import dispersion
-from lrrt.analysis.divergence import CELL
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Study, beside
 from lrrt.analysis.published import published
 from lrrt.analysis.statistics import common_slope, running_median, share_interval
@@ -24,11 +22,14 @@ from lrrt.analysis.tables import (
     runs_of,
     suggestion_table,
 )
-from lrrt.config import Config, ProtocolConfig, RampConfig, SweepConfig, WeightDecayConfig
+from lrrt.config import Config, SweepConfig
 from lrrt.core.curve import COLUMNS
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
+from lrrt.experiments.sweep import dispersion
+from lrrt.experiments.transfer.tables import CELL
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 PROTOCOLS = {
@@ -922,7 +923,7 @@ def test_suggest_stage_reads_the_curves_that_params_name(folder):
 @pytest.mark.parametrize(
     "content, named",
     [
-        (None, "python -m lrrt.stages.sweep"),
+        (None, "python -m lrrt.stages.experiment sweep"),
         (b"", "a Parquet file"),
         (b"PAR1 cut", "a Parquet file"),
     ],

@@ -10,7 +10,14 @@ import pytest
 import synthetic_study
 import yaml
 
-from lrrt.analysis.attribution import (
+from lrrt.analysis.published import published
+from lrrt.compose import composed_yaml
+from lrrt.config import from_mapping
+from lrrt.core.protocol import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.datasets import load, save
+from lrrt.errors import InputError
+from lrrt.experiments.attribution.design import differing, exchanged, orders, rungs, specs_of
+from lrrt.experiments.attribution.tables import (
     EFFECT_TYPES,
     READING_TYPES,
     effects,
@@ -20,14 +27,8 @@ from lrrt.analysis.attribution import (
     readings,
     waterfall,
 )
-from lrrt.analysis.published import published
-from lrrt.compose import composed_yaml
-from lrrt.config import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig, from_mapping
-from lrrt.datasets import load, save
-from lrrt.errors import InputError
+from lrrt.experiments.sweep.design import sweep_specs
 from lrrt.runs import study
-from lrrt.runs.ladder import differing, exchanged, orders, rungs, specs_of
-from lrrt.runs.plan import sweep_specs
 
 DIGEST = synthetic_study.DIGEST
 

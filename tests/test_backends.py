@@ -19,10 +19,11 @@ import pytest
 import yaml
 
 from lrrt.compose import composed_yaml
-from lrrt.config import ModelConfig, ProtocolConfig, WeightDecayConfig, from_mapping
+from lrrt.config import from_mapping
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, WeightDecayConfig
 
 if not all(map(find_spec, ("torch", "tensorflow"))):  # not imported: the backends say how
     pytest.skip("needs PyTorch and TensorFlow", allow_module_level=True)

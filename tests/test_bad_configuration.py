@@ -23,15 +23,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lrrt import cli
+from lrrt import cli, plugins
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, DataConfig, SweepConfig, from_mapping, load
 from lrrt.core import ramp
 from lrrt.datasets import Dataset
 from lrrt.datasets import load as load_dataset
 from lrrt.errors import InputError, one_line_errors
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments.transfer.design import training_specs
 from lrrt.runs.execute import execute
-from lrrt.runs.plan import sweep_specs, training_specs
 
 ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "src/lrrt/stages"
@@ -515,19 +516,23 @@ def test_configuration_is_data_only():
 # --- nothing is written
 
 
-@pytest.mark.parametrize("stage", sorted(p.stem for p in STAGES.glob("[a-z]*.py")))
+@pytest.mark.parametrize(
+    "stage, arguments",
+    [(p.stem, []) for p in sorted(STAGES.glob("[a-z]*.py")) if p.stem != "experiment"]
+    + [("experiment", [name]) for name in plugins.names("lrrt.experiments")],
+)
 @pytest.mark.parametrize(
     "path, value",
     [(("model", "depth"), 9), (("data", "name"), "os"), (("study", "name"), "../x"), (("x",), 1)],
 )
 def test_stage_says_it_in_one_line_and_writes_nothing(
-    stage, path, value, tmp_path, monkeypatch, capsys
+    stage, arguments, path, value, tmp_path, monkeypatch, capsys
 ):
     module = __import__(f"lrrt.stages.{stage}", fromlist=["main"])
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(changed((path, value))))
     with pytest.raises(SystemExit) as caught:
-        module.main([])
+        module.main(arguments)
     captured = capsys.readouterr()
     assert caught.value.code == 2 and captured.out == ""
     assert captured.err.startswith(f"error: {'.'.join(path)}: ") and captured.err.count("\n") == 1

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrrt.config import ProtocolConfig
 from lrrt.core import batches
 from lrrt.core.batches import BatchPlan, Draws
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
 
 MEAN, STD = np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.25, 0.3])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrrt.config import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.curve import COLUMNS, Curve
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.ramp import grid, training_lrs
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema

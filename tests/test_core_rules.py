@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrrt import plugins
-from lrrt.config import RampConfig
 from lrrt.core.accuracy_rules import smith
+from lrrt.core.protocol import RampConfig
 from lrrt.core.ramp import grid
 from lrrt.core.rules import Suggestion, replay
 from lrrt.errors import InputError

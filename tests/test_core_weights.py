@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lrrt.config import ModelConfig
 from lrrt.core import weights
 from lrrt.core.network import parameters
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 

@@ -9,21 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lrrt.analysis.divergence import (
-    CELL,
-    choose_pairs,
-    gap_decades,
-    outcome,
-    outcome_table,
-    pairs_of,
-    planned,
-)
 from lrrt.analysis.tables import SUGGESTION_TYPES
-from lrrt.config import Config, DivergenceConfig, PairsConfig, ProtocolConfig, SweepConfig
+from lrrt.config import Config, SweepConfig
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
-from lrrt.runs.collect import TRAINING_TYPES, kept_seconds, training_table
-from lrrt.runs.plan import training_queue, training_specs
+from lrrt.experiments.transfer.design import (
+    choose_pairs,
+    gap_decades,
+    pairs_of,
+    planned,
+    training_queue,
+    training_specs,
+)
+from lrrt.experiments.transfer.section import PairsConfig
+from lrrt.experiments.transfer.section import Section as DivergenceConfig
+from lrrt.experiments.transfer.tables import (
+    CELL,
+    TRAINING_TYPES,
+    outcome,
+    outcome_table,
+    training_table,
+)
+from lrrt.runs.collect import kept_seconds
 from lrrt.runs.policies import constant, one_cycle, triangular, warm_restarts
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
@@ -474,9 +482,9 @@ OUTPUTS = [Path("data/t") / n for n in ("trainings.parquet", "outcomes.parquet",
 
 
 def test_stage(study):
-    from lrrt.stages import divergence as stage
+    from lrrt.stages import experiment as stage
 
-    stage.main([])
+    stage.main(["transfer"])
     trainings, outcomes = (pd.read_parquet(path) for path in OUTPUTS[:2])
     pairs = json.loads(OUTPUTS[2].read_text())
     assert pairs["torch-p"]["A"]["run"] == "run2" and pairs["torch-p"]["B"]["run"] == "run3"
@@ -487,7 +495,7 @@ def test_stage(study):
     transfer = outcomes.set_index("training").loc["torch-p: weights B at A's max LR"]
     assert (transfer["outcome"], transfer["weights_seed"], transfer["lr"]) == ("diverged", 3, 1.0)
     before = [path.read_bytes() for path in OUTPUTS]
-    stage.main([])
+    stage.main(["transfer"])
     assert [path.read_bytes() for path in OUTPUTS] == before and study[1] == 0
 
 
@@ -501,21 +509,21 @@ def test_stage(study):
     ],
 )
 def test_stage_refuses_in_one_line(study, break_it, named, capsys):
-    from lrrt.stages import divergence as stage
+    from lrrt.stages import experiment as stage
 
     break_it()
     with pytest.raises(SystemExit) as caught:
-        stage.main([])
+        stage.main(["transfer"])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count("\n") == 1 and named in error
     assert not any(path.exists() for path in OUTPUTS) and study == []
 
 
 def test_stage_without_two_suggestions_writes_empty_tables(study, capsys):
-    from lrrt.stages import divergence as stage
+    from lrrt.stages import experiment as stage
 
     suggestions((1e-3, 1e-2)).to_parquet("data/t/suggestions.parquet")
-    stage.main([])
+    stage.main(["transfer"])
     assert [len(pd.read_parquet(path)) for path in OUTPUTS[:2]] == [0, 0]
     assert json.loads(OUTPUTS[2].read_text())["torch-p"]["A"] is None
     assert "torch-p: 0 of 2 pairs: 1 runs have a range" in capsys.readouterr().err

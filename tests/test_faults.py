@@ -27,7 +27,7 @@ from reliability import kills, workplace  # noqa: E402
 
 import lrrt.backends  # noqa: E402
 from lrrt.analysis.tables import read_table  # noqa: E402
-from lrrt.config import ModelConfig, ProtocolConfig  # noqa: E402
+from lrrt.core.protocol import ModelConfig, ProtocolConfig  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
 from lrrt.files import write_whole  # noqa: E402
 from lrrt.mend import mend  # noqa: E402
@@ -35,7 +35,7 @@ from lrrt.report.build import write as write_report  # noqa: E402
 from lrrt.runs import store as store_module  # noqa: E402
 from lrrt.runs.spec import RunSpec  # noqa: E402
 from lrrt.runs.store import Result, Store  # noqa: E402
-from lrrt.stages import suggest, sweep  # noqa: E402
+from lrrt.stages import experiment, suggest  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 COMMANDS = workplace.commands()
@@ -269,7 +269,7 @@ def test_full_disk(finished, study):
         cd disk
         dd if=/dev/zero of=filler bs=4k 2>/dev/null || true
         truncate -s -12k filler   # room for some results
-        status=0; $python -m lrrt.stages.sweep 2>&1 || status=$?
+        status=0; $python -m lrrt.stages.experiment sweep 2>&1 || status=$?
         echo status $status
         find data -name '*.tmp' -o -name curves
         dd if=/dev/zero of=filler bs=4k 2>/dev/null || true
@@ -277,7 +277,7 @@ def test_full_disk(finished, study):
         echo status $status
         cmp data/tiny/dataset.safetensors ../data/tiny/dataset.safetensors
         rm filler
-        $python -m lrrt.stages.sweep
+        $python -m lrrt.stages.experiment sweep
         cp -r data/tiny/curves ../data/tiny
         """,
         study,
@@ -300,14 +300,14 @@ def test_read_only_store(finished, study):
         mount --bind data/tiny/store data/tiny/store
         mount -o remount,bind,ro data/tiny/store
         rm -r data/tiny/curves
-        $python -m lrrt.stages.sweep   # nothing is missing
+        $python -m lrrt.stages.experiment sweep   # nothing is missing
         umount data/tiny/store
         cp {damaged} keep
         : > {damaged}
         mount --bind data/tiny/store data/tiny/store
         mount -o remount,bind,ro data/tiny/store
-        LINEAR_LOG=$PWD/log $python -m lrrt.stages.divergence 2>&1 || echo status $?
-        LINEAR_LOG=$PWD/log $python -m lrrt.stages.sweep 2>&1 || echo status $?
+        LINEAR_LOG=$PWD/log $python -m lrrt.stages.experiment transfer 2>&1 || echo status $?
+        LINEAR_LOG=$PWD/log $python -m lrrt.stages.experiment sweep 2>&1 || echo status $?
         test ! -e log   # no run was begun that could not be kept
         umount data/tiny/store
         mv keep {damaged}
@@ -487,9 +487,9 @@ def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
     monkeypatch.setattr(lrrt.backends, "__path__", paths)
     monkeypatch.chdir(study)
     folder = study / "data" / "tiny"
-    for name, stage in (
-        ("curves/linear-p-weights.parquet", suggest),
-        ("dataset.safetensors", sweep),
+    for name, stage, arguments in (
+        ("curves/linear-p-weights.parquet", suggest, []),
+        ("dataset.safetensors", experiment, ["sweep"]),
     ):
         file = folder / name
         content = bytearray(file.read_bytes())
@@ -497,7 +497,7 @@ def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
         damaged = {"flipped": bytes(content), "cut": bytes(content[:-9]), "emptied": b""}[kind]
         file.write_bytes(damaged)
         with pytest.raises(SystemExit) as caught:
-            stage.main([])
+            stage.main(arguments)
         error = capsys.readouterr().err
         assert caught.value.code == 2 and error.count("\n") == 1, error
         assert file.name in error and "writes it" in error

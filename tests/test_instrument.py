@@ -10,7 +10,16 @@ from omegaconf import OmegaConf
 from synthetic_study import DIGEST, Formulas
 
 from lrrt import plugins
-from lrrt.analysis.instrument import (
+from lrrt.analysis.tables import read_table, runs_of
+from lrrt.analysis.turning import PERIOD, before_explosion, spline, turn
+from lrrt.core import rules
+from lrrt.core.replay import recorded
+from lrrt.core.rules import blog_fastai, blog_keras
+from lrrt.core.smoothing import ema
+from lrrt.datasets import Dataset, save
+from lrrt.errors import InputError
+from lrrt.experiments.sensitivity.design import RESTART_LRS, restarts, swept, variants
+from lrrt.experiments.sensitivity.tables import (
     LAG,
     LAST,
     REPLAYED,
@@ -23,25 +32,14 @@ from lrrt.analysis.instrument import (
     trained,
     two_sided,
 )
-from lrrt.analysis.mechanism import MECHANISM_TYPES
-from lrrt.analysis.tables import read_table, runs_of
-from lrrt.analysis.turning import PERIOD, before_explosion, spline, turn
-from lrrt.core import rules
-from lrrt.core.replay import recorded
-from lrrt.core.rules import blog_fastai, blog_keras
-from lrrt.core.smoothing import ema
-from lrrt.datasets import Dataset, save
-from lrrt.errors import InputError
+from lrrt.experiments.stability.tables import MECHANISM_TYPES
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments.sweep.tables import curve_table
 from lrrt.report import style, wording
 from lrrt.report.figures import instrument as figure
 from lrrt.report.study import StudyData
 from lrrt.runs import paths
-from lrrt.runs.collect import curve_table
-from lrrt.runs.plan import sweep_specs
-from lrrt.runs.probes import RESTART_LRS, restarts, variants
-from lrrt.stages import instrument as instrument_stage
-from lrrt.stages import mechanism as mechanism_stage
-from lrrt.stages.instrument import swept
+from lrrt.stages import experiment
 
 SETTINGS = (
     "instrument.runs=3",
@@ -304,12 +302,12 @@ def test_without_runs_the_stages_write_tables_without_rows(tmp_path, monkeypatch
     scale = (np.full(3, 0.5), np.full(3, 0.5))
     dataset = Dataset(images, labels, images, labels, *scale, tuple("0123456789"), "nothing")
     save(dataset, paths.dataset_path(config))
-    for main, name, types in (
-        (instrument_stage.main, "instrument", SENSITIVITY_TYPES),
-        (instrument_stage.main, "instrument_restarts", RESTART_TYPES),
-        (mechanism_stage.main, "mechanism", MECHANISM_TYPES),
+    for experiment_name, name, types in (
+        ("sensitivity", "instrument", SENSITIVITY_TYPES),
+        ("sensitivity", "instrument_restarts", RESTART_TYPES),
+        ("stability", "mechanism", MECHANISM_TYPES),
     ):
-        main([])
+        experiment.main([experiment_name])
         table = read_table(paths.folder(config) / f"{name}.parquet", list(types), "")
         assert len(table) == 0
         assert table.dtypes.map(str).tolist() == list(types.values())

@@ -20,7 +20,8 @@ import pytest
 
 import lrrt.backends
 from lrrt import plugins
-from lrrt.config import LauncherConfig, ModelConfig, ProtocolConfig, RampConfig
+from lrrt.config import LauncherConfig
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -257,7 +258,8 @@ def test_failing_run_is_one_line_and_others_go_on(
 
 SCRIPT = """
 import sys
-from lrrt.config import LauncherConfig, ModelConfig, ProtocolConfig, RampConfig
+from lrrt.config import LauncherConfig
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.runs.launchers import ray, submitit
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store

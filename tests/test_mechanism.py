@@ -9,22 +9,22 @@ import synthetic_study
 import torch
 import torch.nn.functional as F
 
-from lrrt.analysis.mechanism import MECHANISM_TYPES, crossing, mechanism, turns
 from lrrt.backends.torch import curvature
 from lrrt.backends.torch.curvature import TOLERANCE, largest_eigenvalue
 from lrrt.backends.torch.forward import batch_statistics, forward
 from lrrt.backends.torch.network import TorchNetwork
-from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.network import Node, parameters
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.weights import draw
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
+from lrrt.experiments.stability.design import Probe, measured_steps, probes
+from lrrt.experiments.stability.tables import MECHANISM_TYPES, crossing, mechanism, turns
 from lrrt.report import style
 from lrrt.report.figures import mechanism as figure
 from lrrt.report.study import StudyData
 from lrrt.runs.execute import _curvature, execute
-from lrrt.runs.probes import Probe, measured_steps, probes
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 

@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrrt import plugins
-from lrrt.config import LARGEST, SMALLEST, ModelConfig, ProtocolConfig, RampConfig
-from lrrt.config import WeightDecayConfig as Decay
 from lrrt.core import weights
 from lrrt.core.batches import BatchPlan
+from lrrt.core.checks import LARGEST, SMALLEST
 from lrrt.core.curve import Curve
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.protocol import WeightDecayConfig as Decay
 from lrrt.core.ramp import grid, training_lrs
 from lrrt.core.replay import recorded
 from lrrt.core.rules import replay

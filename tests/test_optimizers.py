@@ -10,8 +10,8 @@ from test_backends import SMALL, both, continued, run  # noqa: F401  run: a fixt
 from test_runs import make_spec
 
 from lrrt import plugins
-from lrrt.config import ProtocolConfig, WeightDecayConfig
 from lrrt.config.validation import validate_protocol
+from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
 from lrrt.errors import InputError
 
 DECOUPLED = WeightDecayConfig("decoupled", 0.1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import ENGINE_VERSIONS, RunSpec

@@ -25,10 +25,10 @@ from matplotlib.transforms import Bbox
 from omegaconf import OmegaConf
 
 from lrrt import plugins
-from lrrt.analysis.divergence import OUTCOMES
 from lrrt.analysis.tables import by_own_rule
 from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
+from lrrt.experiments.transfer.tables import OUTCOMES
 from lrrt.report import figures, study, style, summary, wording
 from lrrt.report.build import build, params_yaml, write
 from lrrt.report.figures import (

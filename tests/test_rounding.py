@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import synthetic_study
 
-from lrrt.analysis.rounding import pairs, spreads
+from lrrt.experiments.sweep.rounding import pairs, spreads
 from lrrt.report import style
 from lrrt.report.figures import rounding as figure
 from lrrt.report.study import load

@@ -16,23 +16,17 @@ import pytest
 
 import lrrt.backends
 import lrrt.core.batches
-from lrrt.config import (
-    Config,
-    LauncherConfig,
-    ModelConfig,
-    ProtocolConfig,
-    RampConfig,
-    SweepConfig,
-    WeightDecayConfig,
-)
+from lrrt.config import Config, LauncherConfig, SweepConfig
 from lrrt.core.curve import COLUMNS
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
-from lrrt.runs.collect import curve_table
+from lrrt.experiments._design import as_swept
+from lrrt.experiments.sweep.design import queue, sweep_specs
+from lrrt.experiments.sweep.tables import curve_table
+from lrrt.experiments.transfer.design import training_specs
 from lrrt.runs.execute import execute
-from lrrt.runs.ladder import as_swept
 from lrrt.runs.launchers import local
-from lrrt.runs.plan import queue, sweep_specs, training_specs
 from lrrt.runs.policies import one_cycle
 from lrrt.runs.spec import ENGINE_VERSIONS, RunSpec
 from lrrt.runs.store import Result, Store
@@ -628,7 +622,8 @@ def test_failing_run_is_one_line_and_others_go_on(
 
 SCRIPT = """
 import sys
-from lrrt.config import LauncherConfig, ModelConfig, ProtocolConfig, RampConfig
+from lrrt.config import LauncherConfig
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
 from lrrt.runs.launchers import local
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
@@ -728,7 +723,7 @@ def test_curve_table(dataset, tmp_path):
 
 
 def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
-    from lrrt.stages import sweep as stage
+    from lrrt.stages import experiment as stage
 
     monkeypatch.chdir(tmp_path)
     params = {
@@ -743,15 +738,15 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
     }
     Path("params.yaml").write_text(json.dumps(params))
     with pytest.raises(SystemExit) as exit_:
-        stage.main([])
+        stage.main(["sweep"])
     assert exit_.value.code == 2
     Path("data/t").mkdir(parents=True)
     os.link(dataset_path, "data/t/dataset.safetensors")
-    stage.main([])
+    stage.main(["sweep"])
     written = Path("data/t/curves/fake-p-weights.parquet")
     first = written.read_bytes()
     table = pd.read_parquet(written)
     assert list(table.columns) == list(COLUMNS) and table["step"].max() == 10
     written.unlink()
-    stage.main([])  # from the store, the same bytes
+    stage.main(["sweep"])  # from the store, the same bytes
     assert builds(fake_log) == 2 and written.read_bytes() == first

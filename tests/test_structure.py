@@ -14,8 +14,12 @@ from packaging.specifiers import SpecifierSet
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from lrrt import plugins
+
 ROOT = Path(__file__).parents[1]
-LAYERS = "stages finder report analysis runs backends datasets core config".split()
+LAYERS = (
+    "stages finder report claims experiments analysis runs backends datasets config core".split()
+)
 FRAMEWORKS = {"torch", "keras", "tensorflow"}
 # Modules found by name at run time, so that imports do not show them: whoever looks them up
 # depends on the package.
@@ -24,11 +28,10 @@ PLUGINS = {
     "lrrt.runs.execute": ["lrrt.backends", "lrrt.core.networks", "lrrt.runs.policies"],
     "lrrt.runs.spec": ["lrrt.core.optimizers"],
     "lrrt.runs.study": ["lrrt.runs.launchers"],
-    "lrrt.stages.attribution": ["lrrt.core.rules"],
-    "lrrt.stages.instrument": ["lrrt.core.rules"],
+    "lrrt.core.rules": ["lrrt.core.rules"],
+    "lrrt.report.study": ["lrrt.experiments"],
     "lrrt.stages.suggest": ["lrrt.core.accuracy_rules", "lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
-    "lrrt.stages.variance": ["lrrt.core.rules"],
 }
 FINDER_BY_NAME = {
     "lrrt.finder.frameworks": ["lrrt.finder.torch", "lrrt.finder.torch_state", "lrrt.finder.keras"]
@@ -37,10 +40,13 @@ FINDER_BY_NAME = {
 
 @pytest.fixture(scope="module")
 def graph():
-    return grimp.build_graph("lrrt", include_external_packages=True)
+    options = {"include_external_packages": True, "exclude_type_checking_imports": True}
+    return grimp.build_graph("lrrt", **options)
 
 
 def layer(module: str) -> str | None:
+    if module in ("lrrt.analysis.claims", "lrrt.analysis.evidence"):
+        return "claims"
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in LAYERS else None
 
@@ -99,8 +105,8 @@ def test_core_imports_numpy_only(graph):
     assert found - sys.stdlib_module_names == {"numpy"}
 
 
-def closure(graph, module: str) -> set[str]:
-    found, waiting = set(), [module]
+def closure(graph, *modules: str) -> set[str]:
+    found, waiting = set(), list(modules)
     while waiting:
         current = waiting.pop()
         if current in found or not current.startswith("lrrt"):
@@ -112,30 +118,44 @@ def closure(graph, module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        "data",
-        "sweep",
-        "suggest",
-        "attribution",
-        "variance",
-        "instrument",
-        "mechanism",
-        "divergence",
-        "report",
-    ],
-)
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_stage_depends_on_all_it_imports(graph, stage):
-    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    declared = STAGES[stage]["deps"]
+    _, command, *experiment = re.split(r" -m | ", STAGES[stage]["cmd"])
+    modules = closure(graph, command)
+    for name in experiment:
+        modules |= closure(graph, *graph.find_descendants(f"lrrt.experiments.{name}"))
     missing = []
-    for module in closure(graph, f"lrrt.stages.{stage}") - GROUND:
+    for module in modules - GROUND:
         base = ROOT / "src" / Path(*module.split("."))
         file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         path = file.relative_to(ROOT).as_posix()
         if file.read_text() and not any(path == d or path.startswith(d + "/") for d in declared):
             missing.append(path)
     assert sorted(missing) == []
+
+
+def test_every_experiment_is_a_stage_whose_tables_the_report_reads():
+    report = STAGES["report"]
+    for name in plugins.names("lrrt.experiments"):
+        stage = STAGES[name]
+        assert stage["cmd"] == f"python -m lrrt.stages.experiment {name}"
+        written = {next(iter(out)) for out in stage["outs"]}
+        tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
+        assert {f"data/${{item.study}}/{file}" for file in tables.SCHEMAS} <= written
+        assert written <= {*report["deps"]}
+    for name, section in plugins.parts("lrrt.experiments", "section").items():
+        key = getattr(section, "KEY", name)
+        assert key in STAGES[name]["params"] and key in report["params"]
+
+
+def test_sections_import_nothing_that_reads_a_configuration(graph):
+    for name in plugins.parts("lrrt.experiments", "section"):
+        for module in closure(graph, f"lrrt.experiments.{name}.section"):
+            assert layer(module) in (None, "core") or module.startswith("lrrt.experiments"), module
 
 
 def test_every_pinned_package_installs_on_the_oldest_python_that_is_promised():

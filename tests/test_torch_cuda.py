@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
-from lrrt.config import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core import batches, network, ramp, weights
 from lrrt.core.networks import resnet
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 import synthetic_study
 
-from lrrt.analysis.variance import (
+from lrrt.core.batches import BatchPlan
+from lrrt.core.protocol import ModelConfig, ProtocolConfig
+from lrrt.core.rules import Suggestion, abstain
+from lrrt.errors import InputError
+from lrrt.experiments.sweep.design import sweep_specs
+from lrrt.experiments.variance.design import cells
+from lrrt.experiments.variance.tables import (
     COMPONENT_TYPES,
     RUN_TYPES,
     SPREAD_TYPES,
@@ -23,12 +29,6 @@ from lrrt.analysis.variance import (
     terms,
     variances,
 )
-from lrrt.config import ModelConfig, ProtocolConfig
-from lrrt.core.batches import BatchPlan
-from lrrt.core.rules import Suggestion, abstain
-from lrrt.errors import InputError
-from lrrt.runs.crossed import cells
-from lrrt.runs.plan import sweep_specs
 from lrrt.runs.spec import RunSpec
 
 DIGEST = synthetic_study.DIGEST
@@ -271,14 +271,16 @@ def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkey
         start = spec.protocol.ramp.start
         return Suggestion(start * (9.9 if spec.order_seed else 10), max_lr=start * 9.95)
 
-    monkeypatch.setattr("lrrt.analysis.variance.read", found)
+    monkeypatch.setattr("lrrt.experiments.variance.tables.read", found)
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert (runs["early"] == runs["order_seed"].ne(0)).all() and runs["early"].nunique() == 2
     assert (runs["reversed"] == runs["order_seed"].eq(0)).all()
 
 
 def test_a_run_without_a_suggestion_is_neither(monkeypatch):
-    monkeypatch.setattr("lrrt.analysis.variance.read", lambda spec, store: abstain("no descent"))
+    monkeypatch.setattr(
+        "lrrt.experiments.variance.tables.read", lambda spec, store: abstain("no descent")
+    )
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert runs["min_lr"].isna().all() and not runs[["early", "reversed"]].any(axis=None)
 

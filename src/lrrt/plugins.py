@@ -1,6 +1,7 @@
 """Find an implementation by name: one module per name in a package, nothing registered by hand."""
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 
@@ -30,3 +31,19 @@ def find(package: str, name: str, key: str) -> ModuleType:
     """
     check(package, name, key)
     return importlib.import_module(f"{package}.{name}")
+
+
+def part(package: str, name: str, part: str, key: str) -> ModuleType:
+    """The module called ``part`` of the package called ``name`` of ``package``; as :func:`find`."""
+    check(package, name, key)
+    return importlib.import_module(f"{package}.{name}.{part}")
+
+
+def parts(package: str, part: str) -> dict[str, ModuleType]:
+    """The module called ``part`` of each package in ``package`` that has one, by its name."""
+    inside = (f"{package}.{name}" for name in names(package))
+    return {
+        path.rpartition(".")[2]: importlib.import_module(f"{path}.{part}")
+        for path in inside
+        if importlib.util.find_spec(f"{path}.{part}")
+    }

@@ -18,8 +18,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lrrt.analysis.dispersion import batch_size_slopes, by_seed, published_comparison
-from lrrt.analysis.divergence import HARMED, LAGGING, OUTCOMES
 from lrrt.analysis.evidence import (
     DOES_NOT_HOLD,
     HOLDS,
@@ -47,7 +45,9 @@ from lrrt.analysis.statistics import (
     share_interval,
 )
 from lrrt.core.smoothing import ema
-from lrrt.runs.plan import placed
+from lrrt.experiments.sweep.dispersion import batch_size_slopes, by_seed, published_comparison
+from lrrt.experiments.transfer.tables import HARMED, LAGGING, OUTCOMES
+from lrrt.runs.specify import device_and_precision
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 
@@ -654,10 +654,10 @@ def validation_cost(study: Study) -> Finding:
     timed["seconds"] = timed["run"].map(dict(study.seconds)).astype(float)
     sweeps = timed["sweep"].map(config.sweeps)
     places = [
-        placed(config, backend, sweep.devices, sweep.precision)
+        device_and_precision(config, backend, sweep.devices, sweep.precision)
         for backend, sweep in zip(timed["backend"], sweeps, strict=True)
     ]
-    timed = timed.assign(**{name: [place[name] for place in places] for name in alike[-2:]})
+    timed[["device", "precision"]] = places
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
     timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
     steady, unsteady = [], []

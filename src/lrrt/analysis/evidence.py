@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.divergence import pairs_of
 from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import mean_interval, running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
-from lrrt.analysis.variance import SPREAD_TYPES
 from lrrt.config import Config, Scaled, SweepConfig
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
+from lrrt.experiments.transfer.design import pairs_of
+from lrrt.experiments.variance.tables import SPREAD_TYPES
 from lrrt.runs.collect import empty_table
-from lrrt.runs.plan import ramp_steps
+from lrrt.runs.specify import ramp_steps
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 POSTS_STEPS = {"blog_keras": 97, "blog_fastai": 100}  # an epoch at batch size 512; fastai's default
@@ -69,7 +69,7 @@ class Study:
     """The frames of a study, under the names of its files.
 
     ``seconds``: wall-clock time by run, where known. ``variance_spread``: of
-    :func:`lrrt.analysis.variance.spread_table`; empty without a crossed design.
+    :func:`lrrt.experiments.variance.tables.spread_table`; empty without a crossed design.
     """
 
     curves: pd.DataFrame
@@ -153,7 +153,7 @@ class Study:
 
     @cached_property
     def pairs_by_name(self) -> dict[str, dict[str, Any]]:
-        """All pairs of all cases (:func:`lrrt.analysis.divergence.pairs_of`)."""
+        """All pairs of all cases (:func:`lrrt.experiments.transfer.design.pairs_of`)."""
         return {
             name: pair
             for case, found in self.pairs.items()

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow
 
 from lrrt import plugins
-from lrrt.config import ProtocolConfig
 from lrrt.core.curve import Curve
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.core.replay import recorded
 from lrrt.errors import InputError
 from lrrt.runs.collect import table_checksum

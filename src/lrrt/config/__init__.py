@@ -5,46 +5,14 @@
 """
 
 from lrrt.config.reading import from_mapping, load
-from lrrt.config.schema import (
-    CHOICES,
-    FACTORS,
-    AttributionConfig,
-    Config,
-    DataConfig,
-    DivergenceConfig,
-    InstrumentConfig,
-    LauncherConfig,
-    MechanismConfig,
-    ModelConfig,
-    PairsConfig,
-    ProtocolConfig,
-    RampConfig,
-    Scaled,
-    SweepConfig,
-    WeightDecayConfig,
-)
-from lrrt.config.validation import LARGEST, SMALLEST, validate_ramp
+from lrrt.config.schema import Config, DataConfig, LauncherConfig, Scaled, SweepConfig
 
 __all__ = [
-    "AttributionConfig",
-    "CHOICES",
     "Config",
     "DataConfig",
-    "DivergenceConfig",
-    "FACTORS",
-    "InstrumentConfig",
-    "LARGEST",
     "LauncherConfig",
-    "MechanismConfig",
-    "ModelConfig",
-    "PairsConfig",
-    "ProtocolConfig",
-    "RampConfig",
-    "SMALLEST",
     "Scaled",
     "SweepConfig",
-    "WeightDecayConfig",
     "from_mapping",
     "load",
-    "validate_ramp",
 ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import CHOICES, ProtocolConfig
+from lrrt.core.protocol import CHOICES, ProtocolConfig
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 

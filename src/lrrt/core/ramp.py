@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lrrt.config import RampConfig
+from lrrt.core.protocol import RampConfig
 from lrrt.errors import InputError
 
 

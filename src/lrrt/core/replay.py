@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lrrt.config import ProtocolConfig
 from lrrt.core.curve import Curve
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.core.ramp import grid
 
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from lrrt.config import CHOICES
 from lrrt.core.network import Node, Parameter, parameters
+from lrrt.core.protocol import CHOICES
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 

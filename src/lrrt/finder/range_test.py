@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lrrt import __version__
-from lrrt.config import RampConfig, validate_ramp
+from lrrt.core.checks import check_ramp
+from lrrt.core.protocol import RampConfig
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
@@ -237,7 +238,7 @@ def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise InputError(key, value, "a positive number")
     ramp = RampConfig(start=float(start), end=float(end), steps=int(steps), shape=shape)
-    validate_ramp("range_test", ramp)
+    check_ramp("range_test", ramp)
     return ramp
 
 

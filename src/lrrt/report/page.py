@@ -5,7 +5,7 @@ import json
 from markupsafe import Markup
 
 from lrrt.analysis.claims import decision_rules
-from lrrt.analysis.divergence import OUTCOMES
+from lrrt.experiments.transfer.tables import OUTCOMES
 from lrrt.report.figures import Drawing
 from lrrt.report.html import data_uri, environment, hover_script, inline
 from lrrt.report.study import StudyData

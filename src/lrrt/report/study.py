@@ -1,5 +1,6 @@
 """All that a report is made from, read once, and the few views of it that figures share."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,31 +11,39 @@ from pathlib import Path
 
 import pandas as pd
 
-from lrrt.analysis.attribution import EFFECT_TYPES, fired, framework_or_protocol, waterfall
-from lrrt.analysis.dispersion import loss_bands, published_comparison
-from lrrt.analysis.divergence import OUTCOME_TYPES
+from lrrt import plugins
 from lrrt.analysis.evidence import STEEPEST, Case, Study, network_name
-from lrrt.analysis.instrument import RESTART_TYPES, SENSITIVITY_TYPES
-from lrrt.analysis.mechanism import MECHANISM_TYPES, turns
 from lrrt.analysis.published import published
-from lrrt.analysis.rounding import pairs, spreads
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
-from lrrt.analysis.variance import COMPONENT_TYPES, RUN_TYPES, SPREAD_TYPES, by_weights
 from lrrt.config import Config, Scaled
+from lrrt.config.schema import SECTIONS
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import InputError
+from lrrt.experiments.attribution.tables import (
+    EFFECT_TYPES,
+    fired,
+    framework_or_protocol,
+    waterfall,
+)
+from lrrt.experiments.sensitivity.tables import RESTART_TYPES, SENSITIVITY_TYPES
+from lrrt.experiments.stability.tables import MECHANISM_TYPES, turns
+from lrrt.experiments.sweep.dispersion import loss_bands, published_comparison
+from lrrt.experiments.sweep.rounding import pairs, spreads
+from lrrt.experiments.sweep.tables import curves_file
+from lrrt.experiments.variance.tables import COMPONENT_TYPES, RUN_TYPES, by_weights
 from lrrt.runs import paths
-from lrrt.runs.collect import TRAINING_TYPES, curves_file, empty_table
+from lrrt.runs.collect import empty_table
 
 
 @dataclass(frozen=True, eq=False)
 class StudyData(Study):
     """A study's frames and what they came from.
 
-    ``attribution``: of :func:`lrrt.analysis.attribution.effects`, ``variance`` and
-    ``variance_runs``: of :mod:`lrrt.analysis.variance`, ``instrument`` and
-    ``instrument_restarts``: of :mod:`lrrt.analysis.instrument`, ``mechanism``: of
-    :func:`lrrt.analysis.mechanism.mechanism`; empty without runs of their own.
+    ``attribution``: of :func:`lrrt.experiments.attribution.tables.effects`, ``variance`` and
+    ``variance_runs``: of :mod:`lrrt.experiments.variance.tables`, ``instrument`` and
+    ``instrument_restarts``: of :mod:`lrrt.experiments.sensitivity.tables`, ``mechanism``: of
+    :func:`lrrt.experiments.stability.tables.mechanism`; empty without runs of their own.
+    ``tables``: those of every experiment by the name of its file (``oracle``: oracle.parquet).
     ``dataset``: the data stage's description. ``samples``: its picture (PNG) or None.
     ``files``: SHA-256 of each file read. ``versions``: package versions of the runs, distinct.
     ``places``: devices and precisions of the runs of a file, by its name.
@@ -46,6 +55,7 @@ class StudyData(Study):
     instrument: pd.DataFrame = field(default_factory=lambda: empty_table(SENSITIVITY_TYPES))
     instrument_restarts: pd.DataFrame = field(default_factory=lambda: empty_table(RESTART_TYPES))
     mechanism: pd.DataFrame = field(default_factory=lambda: empty_table(MECHANISM_TYPES))
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     dataset: dict = field(default_factory=dict)
     samples: bytes | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -63,54 +73,54 @@ class StudyData(Study):
 
     @cached_property
     def bands(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.dispersion.loss_bands` of all sweeps."""
+        """:func:`lrrt.experiments.sweep.dispersion.loss_bands` of all sweeps."""
         low, high = self.config.report.loss_quantiles
         return loss_bands(self.curves, self.config.protocols, (low, high))
 
     @cached_property
     def published(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.dispersion.published_comparison` at the study's batch size."""
+        """:func:`.dispersion.published_comparison` at the study's batch size."""
         resamples = self.config.report.bootstrap_resamples
         table = published_comparison(self.suggestions, self.config.protocols, resamples)
         return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
 
     @cached_property
     def medians_by_weights(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.variance.by_weights`, at the study's own network and batch size."""
+        """:func:`lrrt.experiments.variance.tables.by_weights`, at the study's own scale."""
         own = {"depth": self.config.model.depth, "batch_size": self.config.sweep.batch_size}
         runs = self.variance_runs
         return by_weights(runs[(runs[list(own)] == pd.Series(own)).all(axis=1)])
 
     @cached_property
     def framework(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.attribution.framework_or_protocol` of the weights sweep."""
+        """:func:`~lrrt.experiments.attribution.tables.framework_or_protocol` of that sweep."""
         own = self.own
         own = own[own["sweep"].eq("weights") & own["batch_size"].eq(self.config.sweep.batch_size)]
         return framework_or_protocol(own)
 
     @cached_property
     def fired(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.attribution.fired`, beside the steepest descent of the curve."""
+        """:func:`lrrt.experiments.attribution.tables.fired`, beside the steepest descent."""
         return fired(self.suggestions, self.own, STEEPEST)
 
     @cached_property
     def waterfall(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.attribution.waterfall`."""
+        """:func:`lrrt.experiments.attribution.tables.waterfall`."""
         return waterfall(self.attribution, published())
 
     @cached_property
     def rounded(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.rounding.pairs`."""
+        """:func:`lrrt.experiments.sweep.rounding.pairs`."""
         return pairs(self.own)
 
     @cached_property
     def rounding(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.rounding.spreads`."""
+        """:func:`lrrt.experiments.sweep.rounding.spreads`."""
         return spreads(self.rounded)
 
     @cached_property
     def turns(self) -> pd.DataFrame:
-        """:func:`lrrt.analysis.mechanism.turns`."""
+        """:func:`lrrt.experiments.stability.tables.turns`."""
         return turns(self.mechanism)
 
     def runs(self) -> list[dict]:
@@ -142,6 +152,13 @@ class StudyData(Study):
         rows = of_case(self.bands, case)
         mine = (rows["sweep"] == sweep) & (rows["batch_size"] == batch_size)
         return rows[mine].sort_values("step")
+
+
+def experiments(config: Config) -> list[tuple[bool, dict[str, dict[str, str]]]]:
+    """Of each experiment with a section: whether the study asks for it, and its ``SCHEMAS``."""
+    parts = plugins.parts("lrrt.experiments", "tables")
+    sections = {key: module.__name__.split(".")[-2] for key, module in SECTIONS.items()}
+    return [(getattr(config, key).asked, parts[name].SCHEMAS) for key, name in sections.items()]
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -198,26 +215,19 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
 
     parts = [table(curves_file(case), COLUMNS) for case in config.cases]
     filled = [part for part in parts if len(part)]
+    tables = {
+        Path(file).stem: table(file, tuple(types)) if asked else empty_table(types)
+        for asked, schemas in experiments(config)
+        for file, types in schemas.items()
+    }
+    known = {field.name for field in dataclasses.fields(StudyData)}
     data = StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
-        trainings=table("trainings.parquet", tuple(TRAINING_TYPES)),
-        outcomes=table("outcomes.parquet", tuple(OUTCOME_TYPES)),
         pairs=mapping("pairs.json"),
-        **{
-            name: table(f"{name}.parquet", tuple(types))
-            for name, types, runs in (
-                ("attribution", EFFECT_TYPES, config.attribution.runs),
-                ("variance", COMPONENT_TYPES, config.variance.weights),
-                ("variance_spread", SPREAD_TYPES, config.variance.weights),
-                ("variance_runs", RUN_TYPES, config.variance.weights),
-                ("instrument", SENSITIVITY_TYPES, config.instrument.runs),
-                ("instrument_restarts", RESTART_TYPES, config.instrument.runs),
-                ("mechanism", MECHANISM_TYPES, config.mechanism.runs),
-            )
-            if runs  # nothing is read of a study that asks for none
-        },
+        tables=tables,
+        **{name: frame for name, frame in tables.items() if name in known},
         dataset=mapping("dataset.json"),
         samples=content("samples.png"),
         files=files,

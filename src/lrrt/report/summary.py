@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.claims import owed_to_fallbacks
-from lrrt.analysis.dispersion import range_summary
-from lrrt.analysis.divergence import LAGGING
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
+from lrrt.experiments.sweep.dispersion import range_summary
+from lrrt.experiments.transfer.tables import LAGGING
 from lrrt.report import wording
 from lrrt.report.figures import headlines
 from lrrt.report.study import StudyData, of_case

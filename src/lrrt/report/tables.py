@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.dispersion import batch_size_slopes, range_summary
 from lrrt.analysis.evidence import STEEPEST
+from lrrt.experiments.sweep.dispersion import batch_size_slopes, range_summary
 from lrrt.report import wording
 from lrrt.report.study import StudyData
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lrrt import plugins
-from lrrt.config import ModelConfig, ProtocolConfig
 from lrrt.core.optimizers import NUMBERS
+from lrrt.core.protocol import ModelConfig, ProtocolConfig
 
 # Of the numbers, by kind of run: raise each whose runs a change of code gives other numbers.
 ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1}

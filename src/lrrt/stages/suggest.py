@@ -8,8 +8,9 @@ from lrrt import config as configuration
 from lrrt.analysis.tables import read_table, suggestion_table
 from lrrt.core.curve import COLUMNS
 from lrrt.errors import one_line_errors
+from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs import paths
-from lrrt.runs.collect import curves_file, write_table
+from lrrt.runs.collect import write_table
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -22,7 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
         config = configuration.load()
         folder = paths.folder(config)
         curves = [
-            read_table(folder / curves_file(case), COLUMNS, "python -m lrrt.stages.sweep")
+            read_table(
+                folder / curves_file(case), COLUMNS, "python -m lrrt.stages.experiment sweep"
+            )
             for case in config.cases
         ]
         table = suggestion_table(pd.concat(curves, ignore_index=True), config.protocols)

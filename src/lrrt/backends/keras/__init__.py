@@ -6,8 +6,8 @@ import numpy as np
 
 from lrrt.backends.keras.framework import keras, tf
 from lrrt.backends.keras.network import KerasNetwork
-from lrrt.config import ProtocolConfig
 from lrrt.core.network import Node
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
 
 POLICIES = {"float32": "float32", "tfloat32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -1,8 +1,8 @@
 """A network as a Keras model: a layer for each node."""
 
 from lrrt.backends.keras.framework import keras, tf
-from lrrt.config import ProtocolConfig
 from lrrt.core.network import Node, parameters
+from lrrt.core.protocol import ProtocolConfig
 
 layers = keras.layers
 # Keras's name of each array of a layer, by its kind (lrrt.core.network.Parameter).

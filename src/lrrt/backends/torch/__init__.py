@@ -5,8 +5,8 @@ import torch
 
 from lrrt.backends.torch import cuda
 from lrrt.backends.torch.network import TorchNetwork
-from lrrt.config import ProtocolConfig
 from lrrt.core.network import Node
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
 
 # Of autocast; None: off. (tfloat32: on a GPU, convolutions and products in TF32.)

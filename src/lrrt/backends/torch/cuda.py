@@ -15,9 +15,9 @@ from torch import Tensor
 from lrrt.backends import Step
 from lrrt.backends.torch.layout import canonical, laid_out
 from lrrt.backends.torch.network import TorchNetwork
-from lrrt.config import ProtocolConfig
 from lrrt.core.batches import BatchPlan
 from lrrt.core.network import fold, fuse, parameters
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
 
 WARM_UP_STEPS = 3  # before a capture: libraries set themselves up in the first steps

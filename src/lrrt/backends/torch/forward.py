@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrrt.config import ProtocolConfig
 from lrrt.core.network import FusedConv, Node, parameters
+from lrrt.core.protocol import ProtocolConfig
 
 
 def forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:

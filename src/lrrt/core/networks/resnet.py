@@ -5,8 +5,8 @@ the post's: where a stage changes shape the shortcut is a 1x1 convolution withou
 zero padding. Convolutions have no bias.
 """
 
-from lrrt.config import ModelConfig
 from lrrt.core.network import Node
+from lrrt.core.protocol import ModelConfig
 from lrrt.errors import InputError
 
 

@@ -10,7 +10,7 @@ and ``state()``, all that the next update depends on, as tensors by name: ``<slo
 what has a parameter's layout.
 """
 
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
 
 # Of all optimisers together.

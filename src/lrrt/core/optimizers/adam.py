@@ -6,8 +6,8 @@ beta_i^t, w <- w - lr (m / c1) / (sqrt(v / c2) + epsilon). With ``epsilon_hat`` 
 epsilon, which counts for less in the first steps of the other form.
 """
 
-from lrrt.config import ProtocolConfig
 from lrrt.core.optimizers import check_decay
+from lrrt.core.protocol import ProtocolConfig
 
 READS = ("beta1", "beta2", "epsilon", "epsilon_hat")
 

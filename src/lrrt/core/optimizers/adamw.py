@@ -4,9 +4,9 @@ w <- (1 - lr * ``weight_decay.value``) w first, every trained parameter; then :m
 <lrrt.core.optimizers.adam>`.
 """
 
-from lrrt.config import ProtocolConfig
 from lrrt.core.optimizers import check_decay
 from lrrt.core.optimizers.adam import READS as READS
+from lrrt.core.protocol import ProtocolConfig
 
 
 def validate(prefix: str, protocol: ProtocolConfig) -> None:

@@ -4,7 +4,7 @@
 v <- m v - lr g, w <- w + v. They differ where the LR changes.
 """
 
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 
 READS = ("momentum", "momentum_form")
 

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.attribution import FACTOR, PUBLISHED, UNNAMED
 from lrrt.analysis.ranges import QUANTITIES
+from lrrt.experiments.attribution.design import ALL, SCREEN, SEQUENCE
+from lrrt.experiments.attribution.tables import FACTOR, PUBLISHED, UNNAMED
 from lrrt.report import style, wording
 from lrrt.report.figures._factors import told, words
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
-from lrrt.runs.ladder import ALL, SCREEN, SEQUENCE
 
 HALF_A_STEP = 0.05  # decades, of the post's ramp: a smaller effect is one of the grid
 UP, DOWN = style.TRAIN_COLOUR, style.VALIDATION_COLOUR

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.attribution import AVERAGED, UNEXPLAINED, oriented
 from lrrt.analysis.ranges import QUANTITIES
+from lrrt.experiments.attribution.design import ALL, ALONE, SCREEN
+from lrrt.experiments.attribution.tables import AVERAGED, UNEXPLAINED, oriented
 from lrrt.report import style, wording
 from lrrt.report.figures._factors import words
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
-from lrrt.runs.ladder import ALL, ALONE, SCREEN
 
 ORDER = 65
 SECTION = "Initial weights and batch order"

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from lrrt.experiments.attribution.design import STUDY
 from lrrt.report.figures import _waterfall
-from lrrt.runs.ladder import STUDY
 
 ORDER = 66
 SECTION = "Initial weights and batch order"

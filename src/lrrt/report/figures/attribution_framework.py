@@ -4,15 +4,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrrt.analysis.attribution import BACKEND, INTERACTION
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import log_quantiles, usable
+from lrrt.experiments.attribution.tables import BACKEND, INTERACTION
+from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording
 from lrrt.report.figures import _sweep
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
-from lrrt.runs.collect import curves_file
 
 ORDER = 60
 SECTION = "Initial weights and batch order"

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from lrrt.experiments.attribution.design import SCREEN
 from lrrt.report.figures import _waterfall
-from lrrt.runs.ladder import SCREEN
 
 ORDER = 64
 SECTION = "Initial weights and batch order"

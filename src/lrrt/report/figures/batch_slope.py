@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.dispersion import batch_size_slopes
+from lrrt.experiments.sweep.dispersion import batch_size_slopes
 from lrrt.report import style, wording
 from lrrt.report.figures import batch_sizes
 from lrrt.report.study import StudyData, of_case

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.instrument import LAG, LAST
 from lrrt.analysis.ranges import QUANTITIES
+from lrrt.experiments.sensitivity.tables import LAG, LAST
 from lrrt.report import style, wording
 from lrrt.report.figures._factors import told
 from lrrt.report.study import StudyData

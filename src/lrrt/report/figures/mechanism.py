@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lrrt.experiments.stability.design import MEASURED_LRS
 from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
-from lrrt.runs.probes import MEASURED_LRS
 
 ORDER = 69
 SECTION = "Initial weights and batch order"

@@ -4,12 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.analysis.rounding import REPEATED
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable
+from lrrt.experiments.sweep.rounding import REPEATED
+from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
-from lrrt.runs.collect import curves_file
 
 ORDER = 61
 SECTION = "Initial weights and batch order"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.analysis.variance import TOTAL
+from lrrt.experiments.variance.tables import TOTAL
 from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number

@@ -1,7 +1,7 @@
 """Optimisers in TensorFlow: :mod:`lrrt.core.optimizers`. ``lr`` is a scalar tensor."""
 
 from lrrt.backends.keras.framework import tf
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 
 
 def decay(variable: tf.Variable, lr: tf.Tensor, protocol: ProtocolConfig) -> None:

@@ -2,7 +2,7 @@
 
 from lrrt.backends.keras.framework import tf
 from lrrt.backends.keras.optimizers import decay
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 
 
 class Momentum:

@@ -7,7 +7,7 @@ would be frozen in it).
 import torch
 from torch import Tensor
 
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 
 
 def add_scaled(targets: list[Tensor], values: list[Tensor], factor: float | Tensor) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lrrt.backends.torch.optimizers import add_scaled, decay
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 
 
 class Momentum:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.turning import turn
+from lrrt.experiments.stability.design import Design, Probe
 from lrrt.runs.collect import empty_table
-from lrrt.runs.probes import Probe
 from lrrt.runs.store import Store, kept
 
 CASE = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
@@ -28,6 +28,14 @@ MECHANISM_TYPES = {
     "bound": "float64",
     "momentum_bound": "float64",
 }
+
+
+SCHEMAS = {"mechanism.parquet": MECHANISM_TYPES}
+
+
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
+    """``mechanism.parquet``, one row per run and step (:func:`mechanism`); none without runs."""
+    return {"mechanism.parquet": mechanism(design.probes, store)}
 
 
 def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:

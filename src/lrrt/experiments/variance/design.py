@@ -5,7 +5,8 @@ import itertools
 from typing import NamedTuple
 
 from lrrt.config import Config
-from lrrt.runs.ladder import as_swept
+from lrrt.datasets import Dataset
+from lrrt.experiments._design import as_swept
 from lrrt.runs.spec import RunSpec
 
 
@@ -14,6 +15,19 @@ class Cell(NamedTuple):
 
     protocol: str
     spec: RunSpec
+
+
+class Design(NamedTuple):
+    cells: list[Cell]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return [cell.spec for cell in self.cells]
+
+
+def design(config: Config, dataset: Dataset) -> Design:
+    """:func:`cells`."""
+    return Design(cells(config, dataset.digest))
 
 
 def cells(config: Config, dataset_digest: str) -> list[Cell]:

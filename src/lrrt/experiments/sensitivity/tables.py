@@ -16,11 +16,11 @@ from lrrt.analysis.statistics import paired_effect
 from lrrt.analysis.stored import as_recorded
 from lrrt.analysis.tables import runs_of
 from lrrt.analysis.turning import SHORTEST, before_explosion, spline
-from lrrt.config import ProtocolConfig
 from lrrt.core import rules
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.core.replay import recorded
 from lrrt.core.rules import blog_fastai
-from lrrt.runs.probes import Restart, Variant
+from lrrt.experiments.sensitivity.design import Design, Restart, Variant
 from lrrt.runs.store import Store, kept
 
 #: Settings of a rule that act on a finished curve: name, value as text, the rule's keywords.
@@ -64,7 +64,26 @@ RESTART_TYPES = {
     "ramp_loss": "float64",
 }
 
+SCHEMAS = {
+    "instrument.parquet": SENSITIVITY_TYPES,
+    "instrument_restarts.parquet": RESTART_TYPES,
+}
+
 Pair = tuple[float | None, float | None]  # min and max LR
+
+
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
+    """``instrument.parquet``: one row per protocol, rule, setting, value and quantity, none without
+    runs: replays on curves of the weights sweep, other ramps, and restarts, whose runs are in
+    ``instrument_restarts.parquet``."""
+    found = restarted(design.restarts, store)
+    parts = [trained(design.variants, store), restart_effects(found)]
+    if len(design.curves):
+        parts.insert(0, replayed(design.curves, design.protocols))
+    return {
+        "instrument_restarts.parquet": found,
+        "instrument.parquet": pd.concat(parts, ignore_index=True),
+    }
 
 
 def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:

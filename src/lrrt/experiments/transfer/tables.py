@@ -1,17 +1,41 @@
-"""Does one run's suggestion hold for another? Pairs of runs, and outcomes of trainings."""
+"""The trainings of pairs of runs, epoch by epoch, and what became of them."""
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.ranges import with_range
-from lrrt.analysis.tables import by_own_rule
-from lrrt.config import Config
-from lrrt.runs.collect import TRAINING_TYPES
-from lrrt.runs.plan import Training, training_specs
+from lrrt.experiments.transfer.design import Design, Training
+from lrrt.runs.collect import empty_table, provenance
+from lrrt.runs.store import Store, kept
+
+TRAINING_TYPES = {
+    "training": "str",
+    "pair": "str",
+    "backend": "str",
+    "protocol": "str",
+    "weights_seed": "int64",
+    "order_seed": "int64",
+    "batch_size": "int64",
+    "weights": "str",
+    "lr_of": "str",
+    "lr_kind": "str",
+    "weights_from": "str",
+    "policy": "str",
+    "lr": "float64",
+    "run": "str",
+    "epoch": "int64",
+    "step_lr": "float64",
+    "train_loss": "float64",
+    "train_eval_loss": "float64",
+    "train_accuracy": "float64",
+    "val_loss": "float64",
+    "val_accuracy": "float64",
+    "initial_loss": "float64",
+    "peak_loss": "float64",
+    "stopped_at_step": "Int64",
+}
 
 #: What tells one training of a study from another; the outcome table begins with it.
 CELL = (
@@ -84,118 +108,70 @@ OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
     "compared_outcome": "str",
     "compared_val_accuracy": "float64",
 }
+SCHEMAS = {"trainings.parquet": TRAINING_TYPES, "outcomes.parquet": OUTCOME_TYPES}
 
 
-def gap_decades(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Distance in decades between two LR ranges; negative: the length of their overlap."""
-    (low, high), (other_low, other_high) = first, second
-    return math.log10(max(low, other_low)) - math.log10(min(high, other_high))
+def tables(design: Design, store: Store) -> dict[str, Any]:
+    """``trainings.parquet`` and ``outcomes.parquet``, in which the first pair of a case goes by the
+    name ``<backend>-<protocol>``, the others by ``<backend>-<protocol>-2`` and so on, and
+    ``pairs.json``, by that name (:func:`lrrt.experiments.transfer.design.choose_pairs`)."""
+    trainings = training_table(design.trainings, store)
+    return {
+        "trainings.parquet": trainings,
+        "outcomes.parquet": outcome_table(trainings, design.classes),
+        "pairs.json": design.pairs,
+    }
 
 
-def choose_pairs(suggestions: pd.DataFrame, count: int = 1) -> dict[str, Any]:
-    """The runs A and B whose suggested ranges lie furthest apart, ``count`` times.
+def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
+    """All ``trainings``, one row per epoch, columns and types of :data:`TRAINING_TYPES`.
 
-    Of all pairs of runs, the one with the largest gap in log10 between their ranges [min LR, max
-    LR] (:func:`gap_decades`): where no two ranges are disjoint, that is the least overlap. A is
-    the run with the higher range (its max LR, then its min LR, decides). Each further pair is the
-    one furthest apart among the runs not used yet: no run is in two pairs, so that what the pairs
-    do are independent trials. Ties go to the smaller seeds.
+    ``training`` names a training within a study and says what it is for; ``run`` is the result it
+    comes from, which two trainings share where their LRs are equal. ``lr`` is the (largest) LR,
+    ``step_lr`` that of the epoch's last step, ``weights_from`` empty where the weights were not
+    passed through another backend. The losses and accuracies are those of
+    :func:`lrrt.runs.execute.execute`: NaN from the epoch of a non-finite loss on, whose step is
+    ``stopped_at_step``. ``attrs``: :func:`lrrt.runs.collect.provenance`.
 
-    Parameters
-    ----------
-    suggestions : DataFrame
-        One rule's, on the runs of one sweep of one backend and protocol. Runs without a range
-        (:func:`lrrt.analysis.ranges.with_range`) take no part.
-
-    Returns
-    -------
-    dict
-        ``A``, ``B`` (each run, weights_seed, order_seed, batch_size, min_lr, max_lr),
-        ``gap_decades`` (negative: an overlap) and ``disjoint`` of the first pair; ``further``, a
-        list of the same four of each further pair; ``n`` (runs with a range), ``abstained``
-        (runs without one), ``pairs`` (of runs, n (n - 1) / 2) and ``disjoint_pairs`` among them.
-        Without two ranges ``A``, ``B`` and ``gap_decades`` are None.
+    Raises
+    ------
+    InputError
+        For a training that the store lacks.
     """
-    seeds = ["weights_seed", "order_seed", "batch_size", "run"]
-    kept = with_range(suggestions).sort_values(seeds, kind="stable")
-    runs = [
-        {
-            "run": str(row.run),
-            "weights_seed": int(row.weights_seed),
-            "order_seed": int(row.order_seed),
-            "batch_size": int(row.batch_size),
-            "min_lr": float(row.min_lr),
-            "max_lr": float(row.max_lr),
+    parts, results = [], []
+    for pair, protocol, weights, lr_of, lr_kind, spec in trainings:
+        result = kept(store, spec, "training")
+        cell = "reference LR" if lr_of == "reference" else f"{lr_of}'s {lr_kind} LR"
+        name = f"{pair}: weights {weights} at {cell}"
+        name += f", from {spec.weights_from}" if spec.weights_from else ""
+        name += f", {spec.policy}" if spec.policy != "constant" else ""
+        arrays = dict(result.arrays)
+        arrays["step_lr"] = arrays.pop("lr")
+        labels = {
+            "training": name,
+            "pair": pair,
+            "backend": spec.backend,
+            "protocol": protocol,
+            "weights_seed": spec.weights_seed,
+            "order_seed": spec.order_seed,
+            "batch_size": spec.batch_size,
+            "weights": weights,
+            "lr_of": lr_of,
+            "lr_kind": lr_kind,
+            "weights_from": spec.weights_from or "",
+            "policy": spec.policy,
+            "lr": spec.lr,
+            "run": spec.key[:12],
         }
-        for row in kept.itertuples()
-    ]
-    bounds = [(run["min_lr"], run["max_lr"]) for run in runs]
-    gaps = {
-        (i, j): gap_decades(bounds[i], bounds[j])
-        for i, j in itertools.combinations(range(len(runs)), 2)
-    }
-    chosen: list[dict[str, Any]] = []
-    used: set[int] = set()
-    for (i, j), gap in sorted(gaps.items(), key=lambda item: -item[1]):
-        if len(chosen) == count:
-            break
-        if used & {i, j}:
-            continue
-        used |= {i, j}
-        higher = max(i, j, key=lambda k: (bounds[k][1], bounds[k][0], -k))
-        lower = i + j - higher
-        chosen.append(
-            {"A": runs[higher], "B": runs[lower], "gap_decades": gap, "disjoint": gap > 0}
-        )
-    first = chosen[0] if chosen else dict.fromkeys(("A", "B", "gap_decades")) | {"disjoint": False}
-    return first | {
-        "further": chosen[1:],
-        "n": len(runs),
-        "abstained": len(suggestions) - len(runs),
-        "disjoint_pairs": sum(gap > 0 for gap in gaps.values()),
-        "pairs": len(gaps),
-    }
-
-
-def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All pairs of a case of pairs.json by their names: ``name``, then ``name-2``, ``name-3``..."""
-    if case["A"] is None:
-        return {}
-    first = {key: case[key] for key in ("A", "B", "gap_decades", "disjoint")}
-    numbered = enumerate(case.get("further", ()), start=2)
-    return {name: first} | {f"{name}-{number}": pair for number, pair in numbered}
-
-
-def planned(
-    config: Config, dataset_digest: str, suggestions: pd.DataFrame
-) -> tuple[dict[str, Any], list[Training]]:
-    """The pairs of ``divergence.cases`` and their trainings.
-
-    Parameters
-    ----------
-    suggestions : DataFrame
-        Of all sweeps and rules; A and B come from the weights sweep, by the protocol's own rule.
-
-    Returns
-    -------
-    (pairs, trainings)
-        What :func:`choose_pairs` finds, by case; and one pair after the other, each case's first,
-        then each one's second, what :func:`lrrt.runs.plan.training_specs` makes of it, under its
-        name of :func:`pairs_of`.
-    """
-    own = by_own_rule(suggestions, config.protocols)
-    own = own[own["sweep"] == "weights"]
-    chosen, found = {}, []
-    for asked in config.divergence.cases:
-        backend, protocol = asked.names
-        rows = own[(own["backend"] == backend) & (own["protocol"] == protocol)]
-        chosen[asked.case] = choose_pairs(rows, asked.pairs)
-        for number, pair in enumerate(pairs_of(asked.case, chosen[asked.case]).items()):
-            trained = {"swap": number < asked.swaps, "grid": number < asked.grids}
-            identity = (dataset_digest, backend, protocol)
-            found.append((number, training_specs(config, *identity, *pair, **trained)))
-    found.sort(key=lambda pair: pair[0])  # which keeps the order of the cases
-    return chosen, [training for _, trainings in found for training in trainings]
+        record = {
+            key: result.record[key] for key in ("initial_loss", "peak_loss", "stopped_at_step")
+        }
+        part = pd.DataFrame(arrays).assign(**labels, **record)[list(TRAINING_TYPES)]
+        parts.append(part.astype(TRAINING_TYPES))
+        results.append(result)
+    table = pd.concat(parts, ignore_index=True) if parts else empty_table(TRAINING_TYPES)
+    table.attrs = provenance([training.spec for training in trainings], results)
+    return table
 
 
 def outcome(epochs: pd.DataFrame, classes: int) -> tuple[str, str]:

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.config import FACTORS, AttributionConfig, Config, ProtocolConfig, Scaled
+from lrrt.config import Config
+from lrrt.core.protocol import FACTORS, ProtocolConfig
+from lrrt.datasets import Dataset
 from lrrt.errors import InputError
-from lrrt.runs.plan import placed, ramp_steps
+from lrrt.experiments._design import as_swept, seeded
+from lrrt.experiments.attribution.section import Section
 from lrrt.runs.spec import RunSpec
 
 ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
@@ -19,7 +22,7 @@ SCREEN, STUDY = "screen", "study"
 def exchanged(
     protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable[str]
 ) -> ProtocolConfig:
-    """``protocol`` with the fields of ``factors`` (:data:`lrrt.config.FACTORS`) of ``other``.
+    """``protocol`` with the fields of ``factors`` (:data:`.protocol.FACTORS`) of ``other``.
 
     All factors exchanged give ``other``, but for ``home``, which changes no number.
 
@@ -47,42 +50,6 @@ def differing(protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable
     return [name for name in factors if exchanged(protocol, other, [name]) != protocol]
 
 
-def as_swept(
-    config: Config,
-    dataset_digest: str,
-    backend: str,
-    protocol: ProtocolConfig,
-    settings: Scaled,
-) -> RunSpec:
-    """A range test with the steps, precision and first seed of the weights sweep, and the study's
-    batch size, network and device where ``settings`` have none of their own."""
-    sweep = config.sweeps["weights"]
-    whole_batches = config.data.train_images // config.sweep.batch_size
-    steps = ramp_steps(sweep, protocol, whole_batches)
-    ramp = dataclasses.replace(protocol.ramp, steps=steps)
-    own_scale = settings.batch_size is not None or settings.depth is not None
-    devices = {} if own_scale else sweep.devices
-    return RunSpec(
-        kind="range_test",
-        backend=backend,
-        protocol=dataclasses.replace(protocol, ramp=ramp),
-        model=dataclasses.replace(config.model, depth=settings.depth or config.model.depth),
-        data_digest=dataset_digest,
-        weights_seed=sweep.seed,
-        order_seed=sweep.seed,
-        batch_size=settings.batch_size or config.sweep.batch_size,
-        steps=steps,
-        threads=config.launcher.threads,
-        **placed(config, backend, devices, sweep.precision),
-    )
-
-
-def seeded(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
-    """``spec`` and the runs after it, each with the next seed of weights and order."""
-    seeds = range(spec.weights_seed, spec.weights_seed + runs)
-    return tuple(dataclasses.replace(spec, weights_seed=seed, order_seed=seed) for seed in seeds)
-
-
 class Rung(NamedTuple):
     """A step on the way from one protocol to the other, with its paired runs.
 
@@ -103,6 +70,19 @@ class Rung(NamedTuple):
     target: str
     before: tuple[RunSpec, ...]
     after: tuple[RunSpec, ...]
+
+
+class Design(NamedTuple):
+    rungs: list[Rung]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return specs_of(self.rungs)
+
+
+def design(config: Config, dataset: Dataset) -> Design:
+    """:func:`rungs`."""
+    return Design(rungs(config, dataset.digest))
 
 
 def rungs(config: Config, dataset_digest: str) -> list[Rung]:
@@ -130,9 +110,7 @@ def rungs(config: Config, dataset_digest: str) -> list[Rung]:
     return made
 
 
-def _ladder(
-    config: Config, dataset_digest: str, scale: str, settings: AttributionConfig
-) -> Iterator[Rung]:
+def _ladder(config: Config, dataset_digest: str, scale: str, settings: Section) -> Iterator[Rung]:
     start, end = settings.start, settings.end
     ends = {name: config.protocols[name] for name in (start, end)}
     factors = differing(ends[start], ends[end], settings.factors)

@@ -22,7 +22,7 @@ from lrrt.analysis.statistics import (
     usable,
 )
 from lrrt.analysis.tables import by_own_rule, runs_of
-from lrrt.config import ProtocolConfig
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 

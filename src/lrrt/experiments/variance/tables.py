@@ -28,7 +28,7 @@ from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades, log_quantiles, usable
 from lrrt.analysis.stored import read
 from lrrt.errors import InputError
-from lrrt.runs.crossed import Cell
+from lrrt.experiments.variance.design import Cell, Design
 from lrrt.runs.store import Store
 
 FACTORS = ("weights", "order", "augmentation")
@@ -80,9 +80,27 @@ SPREAD_TYPES = (
     | COUNTS
 )
 
+SCHEMAS = {
+    "variance.parquet": COMPONENT_TYPES,
+    "variance_runs.parquet": RUN_TYPES,
+    "variance_spread.parquet": SPREAD_TYPES,
+}
+
 _NONE = (np.nan,) * 3
 
 Term = tuple[int, ...]  # the axes of the factors in a main effect or an interaction
+
+
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
+    """``variance_runs.parquet``: one row per combination; ``variance.parquet``: the components of
+    the variance; ``variance_spread.parquet``: what is left of the spread with some factors fixed.
+    No rows where ``variance.weights`` is 0."""
+    runs = run_table(design.cells, store)
+    return {
+        "variance_runs.parquet": runs,
+        "variance.parquet": component_table(runs),
+        "variance_spread.parquet": spread_table(runs),
+    }
 
 
 def terms(factors: int) -> list[Term]:

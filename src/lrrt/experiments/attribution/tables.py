@@ -20,7 +20,7 @@ from lrrt.analysis.statistics import (
     usable,
 )
 from lrrt.analysis.stored import read
-from lrrt.runs.ladder import ALL, ALONE, SEQUENCE, Rung
+from lrrt.experiments.attribution.design import ALL, ALONE, SEQUENCE, Design, Rung
 from lrrt.runs.store import Store
 
 AVERAGED, UNEXPLAINED = "averaged", "unexplained"
@@ -77,6 +77,16 @@ WATERFALL_TYPES = {
     "share": "float64",
     "share_published": "float64",
 }
+
+
+SCHEMAS = {"attribution.parquet": EFFECT_TYPES, "attribution_runs.parquet": READING_TYPES}
+
+
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
+    """``attribution_runs.parquet``, one row per rung and paired seed (:func:`readings`), and
+    ``attribution.parquet``, one per rung and quantity (:func:`effects`); no rows without runs."""
+    paired = readings(design.rungs, store)
+    return {"attribution_runs.parquet": paired, "attribution.parquet": effects(paired)}
 
 
 def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:

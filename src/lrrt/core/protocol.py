@@ -1,0 +1,108 @@
+"""What a range test is made of: a network, and the protocol that trains it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ModelConfig:
+    name: str = "resnet"
+    depth: int = 8
+    width: int = 16
+
+
+@dataclass
+class RampConfig:
+    """``steps: null`` means one epoch of whole batches.
+
+    ``end_at``: ``last`` puts ``end`` on the last value of the grid, ``after_last`` one beyond.
+    ``pairing``: ``before`` trains batch i at grid value i; ``after`` sets grid value i after batch
+    i, so that batch i trains at value max(i - 1, 0) and its loss is recorded beside value i.
+    """
+
+    start: float = 1e-7
+    end: float = 100.0
+    shape: str = "exponential"
+    steps: int | None = None
+    end_at: str = "last"
+    pairing: str = "before"
+
+
+@dataclass
+class WeightDecayConfig:
+    """``decoupled``: w <- (1 - lr * value) w before the step, every trained parameter.
+    ``l2``: value * factor * sum(w^2) added to the loss, by kind of parameter (factors below);
+    ``recorded`` says whether the rule's loss includes that penalty."""
+
+    kind: str = "none"
+    value: float = 0.0
+    conv_factor: float = 1.0
+    dense_factor: float = 1.0
+    other_factor: float = 0.0
+    recorded: bool = False
+
+
+@dataclass
+class ProtocolConfig:
+    """Everything that makes two implementations differ on the same network and data."""
+
+    rule: str = "blog_fastai"
+    home: str = "torch"  # the backend on which the post ran it
+    weights: str = "he_uniform"
+    dense_bias: str = "zero"  # zero | uniform
+    padding: str = "symmetric"  # same | symmetric, at stride 2
+    batch_norm_momentum: float = 0.9  # share of the running statistics kept
+    batch_norm_epsilon: float = 1e-5
+    batch_norm_unbiased: bool = True  # running variance with n - 1
+    normalise: bool = True  # subtract the data set's mean, divide by its deviation
+    augmentation: str = "crop"  # none | crop | shift
+    flip: bool = True
+    momentum: float = 0.9
+    momentum_form: str = "lr_outside"  # v <- m v + g, w <- w - lr v | lr_inside: v <- m v - lr g
+    gradient_clip: float | None = None  # global norm
+    weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
+    ramp: RampConfig = field(default_factory=RampConfig)
+    optimizer: str = "sgd"  # a module of lrrt.core.optimizers, which says what it reads of:
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_hat: bool = False  # Adam: epsilon beside the second moment that is not corrected
+
+
+CHOICES = {
+    "padding": ("same", "symmetric"),
+    "dense_bias": ("zero", "uniform"),
+    "augmentation": ("none", "crop", "shift"),
+    "momentum_form": ("lr_inside", "lr_outside"),
+    "shape": ("exponential", "linear"),
+    "end_at": ("last", "after_last"),
+    "pairing": ("before", "after"),
+    "kind": ("none", "l2", "decoupled"),
+    "weights": ("he_uniform", "he_normal", "glorot_uniform", "keras_default", "torch_default"),
+    "validation": ("none", "running", "batch"),
+    "precision": ("float32", "tfloat32", "bfloat16"),
+    "device": ("cpu", "cuda"),
+}
+
+# What can be exchanged between two protocols: the fields (dotted) that move together. ``recorded``
+# and ``rule`` only read the finished curve, so that to exchange them takes no run. A rule brings
+# its stop factor, its trim and its fallback along.
+FACTORS = {
+    "optimizer": ("optimizer", "beta1", "beta2", "epsilon", "epsilon_hat"),
+    "gradient_clip": ("gradient_clip",),
+    "momentum_form": ("momentum", "momentum_form"),
+    "padding": ("padding",),
+    "weight_decay": ("weight_decay.kind", "weight_decay.value"),
+    "weight_decay_factors": tuple(
+        f"weight_decay.{name}_factor" for name in ("conv", "dense", "other")
+    ),
+    "batch_norm": ("batch_norm_momentum", "batch_norm_epsilon", "batch_norm_unbiased"),
+    "input_scaling": ("normalise",),
+    "augmentation": ("augmentation", "flip"),
+    "weights": ("weights",),
+    "dense_bias": ("dense_bias",),
+    "ramp": ("ramp.start", "ramp.end", "ramp.shape"),
+    "steps": ("ramp.steps", "ramp.end_at"),
+    "pairing": ("ramp.pairing",),
+    "recorded": ("weight_decay.recorded",),
+    "rule": ("rule",),
+}

@@ -1,0 +1,1 @@
+"""Which factor moves the suggested range, by how much?"""

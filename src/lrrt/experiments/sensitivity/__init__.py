@@ -1,0 +1,1 @@
+"""What does the suggestion owe to smoothing, trim, stop rule and ramp?"""

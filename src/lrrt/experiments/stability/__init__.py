@@ -1,0 +1,1 @@
+"""Does the loss turn where the steps outgrow what the curvature allows?"""

@@ -1,0 +1,38 @@
+"""The section ``mechanism``: how many ramps have their curvature measured."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lrrt.core.checks import check_range
+from lrrt.experiments._checks import check_probed
+
+if TYPE_CHECKING:
+    from lrrt.config import Config
+
+
+KEY = "mechanism"
+
+
+@dataclass
+class Section:
+    """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
+
+    The curvature is measured at ``points`` steps of each. ``batch_size``, ``depth``: as in
+    :class:`lrrt.experiments.attribution.section.Section`.
+    """
+
+    protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
+    runs: int = 0
+    points: int = 12
+    batch_size: int | None = None
+    depth: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self.runs > 0
+
+
+def check(config: "Config") -> None:
+    settings = config.mechanism
+    check_probed(config, "mechanism", settings)
+    check_range("mechanism.points", settings.points, 1, 100_000)

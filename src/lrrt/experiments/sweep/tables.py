@@ -1,0 +1,88 @@
+"""The curves of every sweep."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lrrt.core.curve import COLUMNS
+from lrrt.experiments.sweep.design import Design
+from lrrt.runs.collect import provenance
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Store, kept
+
+TEXT = ("run", "backend", "protocol", "sweep")
+WHOLE = ("weights_seed", "order_seed", "batch_size", "step")
+MEASURED = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
+CURVE_TYPES = {
+    name: "str" if name in TEXT else "int64" if name in WHOLE else "float64" for name in COLUMNS
+}
+#: Of every sweep's file (:func:`curves_file`).
+SCHEMAS = {"curves": CURVE_TYPES}
+
+
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
+    """``curves/<backend>-<protocol>-<sweep>.parquet`` of every case (:func:`curve_table`)."""
+    return {
+        curves_file(case): curve_table(
+            specs, dict(zip(("protocol", "sweep"), case[1:], strict=True)), store
+        )
+        for case, specs in design.planned.items()
+    }
+
+
+def curves_file(case: tuple[str, str, str]) -> str:
+    """Where in a study's folder the curves of a backend, protocol and sweep lie."""
+    return f"curves/{'-'.join(case)}.parquet"
+
+
+def _column(name: str, values: list) -> np.ndarray:
+    return np.array(values, dtype=object if name in TEXT else np.int64)
+
+
+def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) -> pd.DataFrame:
+    """All range tests ``specs``, one row per step, with :data:`lrrt.core.curve.COLUMNS`.
+
+    Parameters
+    ----------
+    names : mapping
+        The names that go into the columns ``protocol`` and ``sweep``.
+
+    Returns
+    -------
+    DataFrame
+        In the order of ``specs``; validation columns are NaN where a run has none. Types do not
+        depend on the rows. ``attrs``: :func:`lrrt.runs.collect.provenance`.
+
+    Raises
+    ------
+    InputError
+        For a run that the store lacks.
+    """
+    results = [kept(store, spec) for spec in specs]
+    arrays = {
+        name: [
+            result.arrays.get(name, np.full(spec.steps, np.nan))
+            for spec, result in zip(specs, results, strict=True)
+        ]
+        for name in MEASURED
+    }
+    steps = [spec.steps for spec in specs]
+    labels = {
+        "run": [spec.key[:12] for spec in specs],
+        "backend": [spec.backend for spec in specs],
+        "protocol": [names["protocol"]] * len(specs),
+        "sweep": [names["sweep"]] * len(specs),
+        "weights_seed": [spec.weights_seed for spec in specs],
+        "order_seed": [spec.order_seed for spec in specs],
+        "batch_size": [spec.batch_size for spec in specs],
+    }
+    # Whole columns: a table for each run would take minutes for ten thousand of them.
+    columns = {name: np.repeat(_column(name, values), steps) for name, values in labels.items()}
+    columns["step"] = np.concatenate([np.arange(count) for count in steps] or [[]])
+    for name, parts in arrays.items():
+        columns[name] = np.concatenate(parts or [[]])
+    table = pd.DataFrame({name: columns[name] for name in COLUMNS})
+    table = table.astype(CURVE_TYPES)
+    table.attrs = provenance(specs, results)
+    return table

@@ -1,0 +1,57 @@
+"""``python -m lrrt.stages.experiment NAME``: the runs and the tables of one experiment."""
+
+import argparse
+import json
+from typing import Any
+
+import pandas as pd
+
+from lrrt import config as configuration
+from lrrt import plugins
+from lrrt.analysis.tables import read_table
+from lrrt.datasets import Dataset
+from lrrt.errors import one_line_errors
+from lrrt.experiments import Input
+from lrrt.files import write_whole
+from lrrt.runs import paths, study
+from lrrt.runs.collect import write_table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Carry out the runs that the store lacks; write the experiment's files in ``data/<study>/``.
+
+    What an experiment is made of: :mod:`lrrt.experiments`.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    known = ", ".join(plugins.names("lrrt.experiments"))
+    parser.add_argument("name", metavar="NAME", help=f"one of: {known}")
+    name = parser.parse_args(arguments).name
+    with one_line_errors():
+        tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
+        config = configuration.load()
+        design = designed(name, config, study.dataset(config))
+        store = study.carry_out(config, design.specs)
+        folder = paths.folder(config)
+        for file, content in tables.tables(design, store).items():
+            if isinstance(content, pd.DataFrame):
+                write_table(folder / file, content)
+            else:
+                write_whole(folder / file, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def designed(name: str, config: configuration.Config, dataset: Dataset) -> Any:
+    """The design of the experiment ``name``, which reads the files that it needs."""
+    module = plugins.part("lrrt.experiments", name, "design", "experiment")
+    inputs = module.inputs(config) if hasattr(module, "inputs") else {}
+    frames = {keyword: _read(config, tables) for keyword, tables in inputs.items()}
+    return module.design(config, dataset, **frames)
+
+
+def _read(config: configuration.Config, tables: Input) -> pd.DataFrame:
+    folder, columns = paths.folder(config), list(tables.columns)
+    found = [read_table(folder / file, columns, tables.command) for file in tables.files]
+    return pd.concat(found or [pd.DataFrame(columns=columns)], ignore_index=True)
+
+
+if __name__ == "__main__":
+    main()
