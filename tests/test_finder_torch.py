@@ -520,7 +520,7 @@ def test_parameter_groups_keep_their_ratios():
     ]
     optimizer = Spy(groups)
     curve = lrrt.range_test(model, LOSS, loader(), optimizer, steps=10)
-    assert np.array_equal([pair[1] for pair in seen], curve.lr[: len(seen)])
+    assert np.array_equal([pair[1] for pair in seen[: len(curve)]], curve.lr)
     assert np.allclose([pair[0] / pair[1] for pair in seen], 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.1]
     seen.clear()

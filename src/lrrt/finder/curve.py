@@ -6,7 +6,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,13 +161,20 @@ class Curve(core_curve.Curve):
             cautions.append(FALLBACK)
         if core_rules.Suggestion(**found).reversed:
             cautions.append(CROSSED)
-        return Suggestion(**found, rule=rule, cautions=tuple(cautions))
+        suggestion = Suggestion(**found, rule=rule, cautions=tuple(cautions))
+        departure = self.about.get("rate_departure")
+        unused = suggestion.lr is not None and suggestion.lr > self.about.get("highest_rate", math.inf)
+        if unused and departure not in cautions:
+            suggestion = replace(suggestion, cautions=(*cautions, departure))
+        return suggestion
 
     @cached_property
     def flaw(self) -> str:
         """Why its loss says nothing of learning rates; empty if it does."""
         planned = len(self) if self.planned_lr is None else len(self.planned_lr)
-        found = flaw_of(self.loss, planned)
+        found, departure = flaw_of(self.loss, planned), self.about.get("rate_departure")
+        if departure and (found == STILL_FALLING or not self.about["highest_rate"]):
+            return departure
         if found != CUT:
             return found
         step = int(np.isfinite(self.loss).argmin())

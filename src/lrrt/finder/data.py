@@ -53,38 +53,73 @@ def mapped(function, structure: Any, whole: bool = False) -> Any:
     return None if structure is None else function(structure)
 
 
+def shape_of(leaf: Any) -> tuple[int, ...] | None:
+    """The shape of an array; None for what has none (a graph, a nested tensor)."""
+    try:
+        return tuple(int(n) for n in leaf.shape)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None
+
+
 def sample_shapes(batch: Batch) -> list[tuple[int, ...] | str]:
     """The shape of each array of ``batch`` without its first axis, the batch."""
-    found = []
-    for leaf in leaves(batch):
-        shape = getattr(leaf, "shape", None)
-        found.append(type(leaf).__name__ if shape is None else tuple(int(n) for n in shape[1:]))
-    return found
+    shapes = [(leaf, shape_of(leaf)) for leaf in leaves(batch)]
+    return [type(leaf).__name__ if shape is None else shape[1:] for leaf, shape in shapes]
 
 
 def batch_length(batch: Batch) -> int:
-    """Samples in ``batch``, by its first array with a shape; 1 where that has no length."""
+    """Samples in ``batch``: the graphs of a PyTorch Geometric batch, else by its first array with a
+    shape; 1 where that has no length."""
+    if isinstance(graphs := getattr(batch, "num_graphs", None), int):
+        return graphs
     for leaf in leaves(batch):
-        shape = getattr(leaf, "shape", None)
+        shape = shape_of(leaf)
         if shape is not None:
-            return int(shape[0]) if len(shape) else 1
+            return shape[0] if shape else 1
     return 1
 
 
 def digest(structure: Any) -> str:
-    """SHA-256 of the values of the arrays of ``structure``, its first 16 hexadecimal digits."""
+    """SHA-256 of the values in ``structure``, its first 16 hexadecimal digits: of its arrays, and of
+    what objects of other classes hold. It never depends on where in memory something is."""
     found = hashlib.sha256()
     for leaf in leaves(structure):
-        leaf = leaf.data if isinstance(leaf, tuple) else leaf
-        if hasattr(leaf, "detach"):
-            leaf = leaf.detach().cpu()
-            leaf = leaf.float() if leaf.is_floating_point() else leaf
-        try:
-            values = np.ascontiguousarray(leaf)
-        except (TypeError, ValueError, RuntimeError):  # a sparse tensor
-            values = np.array(repr(leaf))
-        found.update(values.tobytes())
+        for values in _values(leaf, {}):
+            found.update(values)
     return found.hexdigest()[:16]
+
+
+def _values(leaf: Any, seen: dict[int, Any]) -> Iterator[bytes]:
+    """Bytes that tell ``leaf`` from another of its class."""
+    leaf = leaf.data if isinstance(leaf, tuple) else leaf
+    if isinstance(leaf, bool | int | float | complex | str | bytes | np.ndarray | np.generic):
+        yield np.ascontiguousarray(leaf).tobytes()
+        return
+    if hasattr(leaf, "detach") and hasattr(leaf, "is_floating_point"):
+        leaf = leaf.detach().cpu()
+        if getattr(leaf, "is_nested", False):
+            for part in leaf.unbind():
+                yield from _values(part, seen)
+            return
+        leaf = leaf.float() if leaf.is_floating_point() else leaf
+    if hasattr(leaf, "__array__"):
+        try:
+            yield np.ascontiguousarray(leaf).tobytes()
+            return
+        except (TypeError, ValueError, RuntimeError):  # a sparse tensor
+            yield np.array(repr(leaf)).tobytes()
+            return
+    yield type(leaf).__name__.encode()
+    if id(leaf) in seen:
+        return
+    seen[id(leaf)] = leaf
+    if callable(getattr(leaf, "to_dict", None)):  # PyTorch Geometric
+        held = leaf.to_dict()
+    else:
+        slots = [n for cls in type(leaf).__mro__ for n in np.atleast_1d(getattr(cls, "__slots__", ()))]
+        held = getattr(leaf, "__dict__", None) or {n: getattr(leaf, n, None) for n in slots}
+    for part in leaves(dict(held)):
+        yield from _values(part, seen)
 
 
 def is_arrays(data: Any) -> bool:
@@ -174,9 +209,22 @@ def as_batches(
     if isinstance(data, list) and len({np.ndim(a) for a in data if hasattr(a, "__array__")}) > 1:
         raise InputError(key, "a list of arrays of several dimensions", ACCEPTED)
     # Not by iter(data): that already draws a DataLoader's seeds and starts its workers.
-    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
+    if hasattr(data, "__iter__"):
+        return data
+    if not hasattr(data, "__getitem__"):
         raise InputError(key, type(data).__name__, ACCEPTED)
-    return data
+    return Indexed(data) if hasattr(data, "__len__") else data
+
+
+class Indexed:
+    """Batches that are read by index; their number alone says where they end."""
+
+    def __init__(self, data: Any):
+        self.data = data
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in range(len(self.data)):
+            yield self.data[index]
 
 
 def endless(data: Iterable[Batch], needed: int, notes: list[str]) -> Iterator[Batch]:
@@ -190,15 +238,18 @@ def endless(data: Iterable[Batch], needed: int, notes: list[str]) -> Iterator[Ba
         runs out before ``needed`` batches.
     """
     given = 0
-    once = hasattr(data, "__next__")
+    if hasattr(data, "__next__"):
+        notes.append(READ_ONCE)
     while True:
         before = given
         for batch in data:
+            if given == before and given and READ_ONCE in notes:
+                notes.remove(READ_ONCE)  # it began anew
             given += 1
             yield batch
         if given == 0:
             raise InputError("data", "no batch", "at least one batch")
-        if once or given == before:
+        if given == before:  # a generator; an iterator may well begin anew
             raise InputError(
                 "data",
                 f"{given} batches, to be read once",

@@ -26,7 +26,7 @@ from lrrt.finder.data import (
     mapped,
     validation_batches,
 )
-from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Step
+from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Departure, Step
 from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -213,6 +213,9 @@ class KerasSession:
 
     def _unpacked(self, batch: Batch) -> tuple[Any, Any, Any]:
         return keras.utils.unpack_x_y_sample_weight(mapped(_plain, batch))
+
+    def end(self, lr: float) -> Departure | None:
+        return None
 
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0

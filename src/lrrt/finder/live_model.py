@@ -12,6 +12,7 @@ TORCH_DEFAULTS = {
     "scaler": None,
     "clip_norm": None,
     "keep_ratios": True,
+    "create_graph": False,
 }
 
 
@@ -22,6 +23,14 @@ class Step(NamedTuple):
     loss: float
     penalty: float
     grad_norm: float
+
+
+class Departure(NamedTuple):
+    """How an optimiser departs from the rates that were set: a clause; and the highest rate that it
+    used, 0 where it used none."""
+
+    rate_departure: str
+    highest_rate: float
 
 
 class Session(Protocol):
@@ -46,6 +55,16 @@ class Session(Protocol):
 
     def step(self, batches: list[Batch], lr: float) -> Step:
         """Train one step at ``lr``."""
+
+    def end(self, lr: float) -> Departure | None:
+        """Asked after the last step, at ``lr``: how the optimiser departs from the rates that were
+        set, None if it follows them.
+
+        Raises
+        ------
+        InputError
+            If no step moved the model.
+        """
 
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy (NaN if there is none) on the validation batches, which leaves

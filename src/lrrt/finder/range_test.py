@@ -21,7 +21,7 @@ from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.checks import check_above, check_count
 from lrrt.finder.curve import Curve, Suggestion
-from lrrt.finder.data import READ_ONCE, batch_length, digest, endless, sample_shapes
+from lrrt.finder.data import batch_length, digest, endless, sample_shapes
 from lrrt.finder.frameworks import open_session
 from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Session, Step
 
@@ -85,6 +85,7 @@ def range_test(
     scaler: Any = None,
     clip_norm: float | None = None,
     keep_ratios: bool = True,
+    create_graph: bool = False,
 ) -> Curve:
     """Train for ``steps`` steps while the learning rate rises, record the losses, put all back.
 
@@ -142,6 +143,8 @@ def range_test(
     keep_ratios : bool
         PyTorch: parameter groups keep the ratios of their learning rates, and the curve's LR is
         the largest of them; False gives all groups the same.
+    create_graph : bool
+        PyTorch: keep the graph of the gradients, which AdaHessian and its kind differentiate again.
 
     Returns
     -------
@@ -172,6 +175,7 @@ def range_test(
         scaler=scaler,
         clip_norm=clip_norm,
         keep_ratios=keep_ratios,
+        create_graph=create_graph,
     )
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
 
@@ -266,6 +270,7 @@ def run(
                 validated.append(session.evaluate() if due else (math.nan, math.nan))
             if stopped:
                 break
+        departure = session.end(lr)
     columns = dict(zip(Step._fields, np.array(trained, dtype=np.float64).T, strict=True))
     if validated:
         columns["val_loss"], columns["val_accuracy"] = np.array(validated, dtype=np.float64).T
@@ -282,12 +287,14 @@ def run(
         "batch_size": batches.length,
         "first_batch": batches.digest,
     }
+    if departure is not None:
+        about |= departure._asdict()
     return Curve(
         lr=planned[: len(trained)],
         **columns,
         planned_lr=planned,
         stopped=stopped,
-        notes=(*session.notes, *[READ_ONCE] * hasattr(session.data, "__next__")),
+        notes=tuple(session.notes),
         about=about | session.about(),
     )
 

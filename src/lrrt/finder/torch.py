@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +22,21 @@ from lrrt.finder.data import (
     leaves,
     limited,
     mapped,
+    shape_of,
     validation_batches,
 )
-from lrrt.finder.live_model import Batch, Step
-
-GROUPS_ALIKE = (
-    "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
-    "gave all the same."
+from lrrt.finder.live_model import Batch, Departure, Step
+from lrrt.finder.torch_optimizer import (
+    Closures,
+    Steering,
+    asks_for_closure,
+    check_optimizer,
+    closure_kind,
+    group_notes,
+    group_ratios,
 )
+from lrrt.finder.torch_ranks import agreed, check_ranks, over_ranks, several_ranks
+LEAST_MOVING = 1e-4  # a learning rate below which rounding may leave every parameter as it was
 
 
 def open_session(
@@ -48,6 +55,7 @@ def open_session(
     scaler: Any = None,
     clip_norm: float | None = None,
     keep_ratios: bool = True,
+    create_graph: bool = False,
 ) -> "TorchSession":
     """See :func:`lrrt.range_test` for the parameters.
 
@@ -56,7 +64,9 @@ def open_session(
     InputError
         For one that cannot be tested.
     """
-    _check_model(model, optimizer)
+    _check_model(model)
+    groups = check_optimizer(optimizer, list(model.parameters()))
+    check_ranks(model)
     if torch.is_inference_mode_enabled():
         raise InputError("torch.inference_mode", "on", "off: nothing trains in it")
     if isinstance(loss, type):
@@ -84,10 +94,10 @@ def open_session(
     if validation is not None:
         wanted = as_batches(validation, "validation", batch_size, shuffle=False)
         validation = validation_batches(wanted)
-    with_closure = torch_state.needs_closure(optimizer)
-    if with_closure and scaler is not None:
+    closure = closure_kind(optimizer)
+    if closure != Closures.NONE and scaler is not None:
         raise InputError("scaler", type(scaler).__name__, "None for an optimiser with a closure")
-    ratios, notes = _ratios(optimizer, keep_ratios)
+    ratios, notes = group_ratios(groups, keep_ratios)
     return TorchSession(
         model=model,
         loss=loss,
@@ -100,13 +110,14 @@ def open_session(
         autocast_dtype=autocast,
         scaler=_copied(scaler),
         clip_norm=clip_norm,
-        ratios=ratios,
-        with_closure=with_closure,
-        notes=notes,
+        steering=Steering(optimizer, groups, ratios),
+        closure=closure,
+        create_graph=create_graph,
+        notes=[*notes, *group_notes(groups)],
     )
 
 
-def _check_model(model: nn.Module, optimizer: Any) -> None:
+def _check_model(model: nn.Module) -> None:
     name = type(model).__name__
     if not isinstance(model, nn.Module):
         raise InputError("model", name, "a torch.nn.Module")
@@ -122,30 +133,6 @@ def _check_model(model: nn.Module, optimizer: Any) -> None:
         raise InputError("model", name, "a model made outside torch.inference_mode()")
     if not any(parameter.requires_grad for parameter in parameters):
         raise InputError("model", name, "one with a parameter to train; all are frozen")
-    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "step"):
-        value = None if optimizer is None else type(optimizer).__name__
-        raise InputError("optimizer", value, "the torch.optim.Optimizer of the model")
-    own = {id(parameter) for parameter in parameters}
-    held = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
-    if not held:
-        raise InputError(
-            "optimizer",
-            type(optimizer).__name__,
-            "the optimiser of this model; it holds none of its parameters",
-        )
-    if not any(parameter.requires_grad for parameter in held):
-        raise InputError(
-            "optimizer",
-            type(optimizer).__name__,
-            "one that holds a parameter to train; all that it holds are frozen",
-        )
-    if any(group.get("lr") is None for group in optimizer.param_groups):
-        raise InputError(
-            "optimizer",
-            type(optimizer).__name__,
-            "one whose parameter groups all have an lr, which the test raises (Adafactor: lr=1e-3, "
-            "relative_step=False)",
-        )
 
 
 def _copied(scaler: Any) -> Any:
@@ -160,20 +147,6 @@ def _copied(scaler: Any) -> Any:
         raise InputError(
             "scaler", "amid a step", "one between update() and the next unscale_() or step()"
         ) from None
-
-
-def _ratios(optimizer: Any, keep: bool) -> tuple[list[float], list[str]]:
-    """Each parameter group's LR as a share of the largest, and what must be noted.
-
-    Where a warm-up has them all at 0, they are as before the schedule.
-    """
-    groups = optimizer.param_groups
-    lrs = [float(group["lr"]) for group in groups]
-    if keep and not max(lrs) > 0:
-        lrs = [float(group.get("initial_lr", 0)) for group in groups]
-    if keep and max(lrs) > 0:
-        return [lr / max(lrs) for lr in lrs], []
-    return [1.0] * len(lrs), [GROUPS_ALIKE] if keep and len(lrs) > 1 else []
 
 
 @dataclass
@@ -191,14 +164,19 @@ class TorchSession:
     autocast_dtype: torch.dtype | None
     scaler: Any
     clip_norm: float | None
-    ratios: list[float]  # of each parameter group's LR to the largest
-    with_closure: bool
+    steering: Steering
+    closure: str  # one of Closures
+    create_graph: bool
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parameters = list(self.model.parameters())
         self.device = parameters[0].device
         self.dtype = next((p.dtype for p in parameters if p.is_floating_point()), None)
+        self.together = several_ranks()
+        self.called = self.model
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.mixed = len({(p.device, p.dtype) for p in trained}) > 1 or self.dtype != torch.float32
 
     def random_kept(self) -> contextlib.AbstractContextManager[None]:
         sources = [s for s in (self.data, self.validation) if s is not None]
@@ -210,18 +188,20 @@ class TorchSession:
     @contextlib.contextmanager
     def model_kept(self) -> Iterator[None]:
         modules = [m for m in (self.model, self.loss) if isinstance(m, nn.Module)]
-        with torch_state.model_kept(modules, self.optimizer), torch.enable_grad():
+        with torch_state.model_kept(modules, self.optimizer) as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
+            self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            everything = {id(p): p for p in (*self.model.parameters(), *self.trained)}
+            self.with_gradients = list(everything.values())
+            self.states, self.steps_taken, self.with_gradient = states, 0, False
+            self.steering.begin()
+            self.steering.note_estimate()
             yield
 
     def step(self, batches: list[Batch], lr: float) -> Step:
-        for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
-            if isinstance(group["lr"], Tensor):  # captured in a graph, maybe: stay in place
-                group["lr"].fill_(lr * ratio)
-            else:
-                group["lr"] = lr * ratio
-        if self.with_closure:
+        self.steering.set(lr)
+        if self.closure == Closures.ALONE:
             return self._closure_step(batches)
         loss = self._backward(batches)
         if not math.isfinite(loss):
@@ -232,94 +212,146 @@ class TorchSession:
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        elif self.closure == Closures.AFTER:
+            self.optimizer.step(self._closure(batches, []))
         else:
-            self.optimizer.step()
-        self._forget_gradients()
+            self._plain_step(batches)
+        self.steps_taken += 1
+        self.steering.check()
         return Step(loss, 0.0, norm)
+
+    def _plain_step(self, batches: list[Batch]) -> None:
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            if self.steps_taken or not asks_for_closure(error):
+                raise
+            self.closure = Closures.AFTER
+            self.optimizer.step(self._closure(batches, []))
 
     def _closure_step(self, batches: list[Batch]) -> Step:
         seen: list[tuple[float, float]] = []
+        self.optimizer.step(self._closure(batches, seen))
+        self.steps_taken += 1
+        self.steering.check()
+        if not seen:
+            raise InputError(
+                "optimizer", type(self.optimizer).__name__, "one that calls its closure"
+            )
+        return Step(seen[0][0], 0.0, seen[0][1])
 
-        def closure() -> float:
-            loss = self._backward(batches)
+    def _closure(self, batches: list[Batch], seen: list) -> Callable[[], Tensor]:
+        """The loss with its gradients; each call is added to ``seen``."""
+
+        def closure() -> Tensor:
+            with torch.enable_grad():
+                loss = self._backward(batches)
             seen.append((loss, self._clipped_norm()))
             return torch.tensor(loss)
 
-        self.optimizer.step(closure)
-        self._forget_gradients()
-        return Step(seen[0][0], 0.0, seen[0][1])
+        return closure
+
+    def end(self, lr: float) -> Departure | None:
+        """See :meth:`lrrt.finder.live_model.Session.end`."""
+        if not self.steps_taken:
+            return None
+        self.steering.note_estimate()
+        rounded_away = lr < LEAST_MOVING or not self.with_gradient
+        if not rounded_away and not self.states.copies.moved(self.trained):
+            raise InputError(
+                "optimizer",
+                type(self.optimizer).__name__,
+                f"one whose steps move the model: after {self.steps_taken} steps up to a rate of "
+                f"{lr:.2g} every parameter is what it was",
+            )
+        alone = self.closure == Closures.NONE and not self.create_graph
+        return self.steering.departure(lr, alone)
 
     def _backward(self, batches: list[Batch]) -> float:
         """Mean loss; its gradients are in the parameters."""
-        self._forget_gradients()
-        total = 0.0
-        for batch in batches:
-            loss = self._loss(batch)[0]
-            total += loss.item()
-            if not math.isfinite(total):
-                break
-            loss = loss / len(batches)
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        return total / len(batches)
-
-    def _trained(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def _forget_gradients(self) -> None:
-        for parameter in (*self.model.parameters(), *self._trained()):
+        for parameter in self.with_gradients:
             parameter.grad = None
+        total, count = 0.0, len(batches)
+        for index, batch in enumerate(batches):
+            with self._synchronised(index == count - 1):
+                loss = self._loss(batch)[0]
+                total += agreed(loss) if self.together else loss.item()
+                if not math.isfinite(total):
+                    break
+                if count > 1:
+                    loss = loss / count
+                if self.scaler is not None:
+                    loss = self.scaler.scale(loss)
+                loss.backward(create_graph=self.create_graph)
+        return total / count
+
+    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+        """Gradients of several ranks are averaged with those of the last batch of a step."""
+        return contextlib.nullcontext() if last or not self.together else self.model.no_sync()
 
     def _clipped_norm(self) -> float:
         """The global gradient norm; the gradients are then clipped."""
-        gradients = [p.grad for p in self._trained() if p.grad is not None]
+        gradients = [p.grad for p in self.trained if p.grad is not None]
         if not gradients:
             return 0.0
         dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-        norms = [torch.linalg.vector_norm(g).to(dense[0].device).float() for g in dense]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+        norms = torch._foreach_norm(dense)
+        if self.mixed:
+            norms = [norm.to(dense[0].device).float() for norm in norms]
+        norm = torch.linalg.vector_norm(torch.stack(norms)).item()
+        self.with_gradient |= norm > 0
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._trained(), self.clip_norm)
-        return norm.item()
+            nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
+        return norm
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Any, Any]:
         """Loss of a batch, model output and targets (None where unknown)."""
+        if self.autocast_dtype is None:
+            return self._plain_loss(batch)
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype):
+            return self._plain_loss(batch)
+
+    def _plain_loss(self, batch: Batch) -> tuple[Tensor, Any, Any]:
+        if self.loss is not None and _is_tensor_pair(batch):  # most are: the short way
+            inputs, targets = (t.to(self.device) for t in batch)
+            outputs = self.called(inputs)
+            return _scalar(self.loss(outputs, targets)), outputs, targets
         batch = mapped(self._placed, batch, whole=True)
-        with self._autocast():
-            outputs = targets = None
-            if self.batch_loss is not None:
-                loss = self.batch_loss(self.model, batch)
-            elif self.loss is None:
-                try:
-                    outputs = _called(self.model, batch)
-                except TypeError as error:
-                    raise InputError(
-                        "loss",
-                        None,
-                        "a function of (model output, targets), unless the model takes the whole "
-                        f"batch and returns its loss; it failed on it ({error})",
-                    ) from error
-                loss = _own_loss(outputs)
-                targets = batch.get("labels") if isinstance(batch, Mapping) else None
-                is_mapping = isinstance(outputs, Mapping)
-                outputs = outputs.get("logits") if is_mapping else getattr(outputs, "logits", None)
-            else:
-                if not isinstance(batch, tuple | list) or len(batch) != 2:
-                    raise InputError(
-                        "data",
-                        _described(batch),
-                        "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size, "
-                        "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
-                    )
-                inputs, targets = batch
-                if isinstance(targets, int | float) or getattr(targets, "shape", None) == ():
-                    raise InputError(
-                        "data",
-                        _described(batch),
-                        "batches, whose targets have a first axis, no single samples: a DataLoader "
-                        "of them, or arrays as a tuple (x, y) with batch_size",
-                    )
-                outputs = _called(self.model, inputs)
-                loss = self.loss(outputs, targets)
+        outputs = targets = None
+        if self.batch_loss is not None:
+            loss = self.batch_loss(self.called, batch)
+        elif self.loss is None:
+            try:
+                outputs = _called(self.called, batch)
+            except TypeError as error:
+                raise InputError(
+                    "loss",
+                    None,
+                    "a function of (model output, targets), unless the model takes the whole "
+                    f"batch and returns its loss; it failed on it ({error})",
+                ) from error
+            loss = _own_loss(outputs)
+            targets = batch.get("labels") if isinstance(batch, Mapping) else None
+            is_mapping = isinstance(outputs, Mapping)
+            outputs = outputs.get("logits") if is_mapping else getattr(outputs, "logits", None)
+        else:
+            if not isinstance(batch, tuple | list) or len(batch) != 2:
+                raise InputError(
+                    "data",
+                    _described(batch),
+                    "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size, "
+                    "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
+                )
+            inputs, targets = batch
+            if isinstance(targets, int | float) or shape_of(targets) == ():
+                raise InputError(
+                    "data",
+                    _described(batch),
+                    "batches, whose targets have a first axis, no single samples: a DataLoader "
+                    "of them, or arrays as a tuple (x, y) with batch_size",
+                )
+            outputs = _called(self.called, inputs)
+            loss = self.loss(outputs, targets)
         return _scalar(loss), outputs, targets
 
     def _placed(self, array: Any) -> Any:
@@ -334,16 +366,14 @@ class TorchSession:
             array = copy.copy(array)  # Hugging Face's moves itself, in place
         return array.to(self.device) if hasattr(array, "to") else array
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
-
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}
         total = correct = count = judged = 0
-        with torch_state.random_kept([self.validation], ()), torch.no_grad():
+        random_kept = torch_state.random_kept([self.validation], ())
+        with random_kept, self._evaluating(), torch.no_grad():
             self.model.eval()
+            # Of ranks with unlike numbers of batches none waits for another.
+            self.called = self.model.module if self.together else self.model
             try:
                 for batch in limited(self.validation):
                     loss, outputs, targets = self._loss(batch)
@@ -355,11 +385,24 @@ class TorchSession:
                         correct += right.sum().item()
                         judged += right.numel()
             finally:
+                self.called = self.model
                 for module, training in modes.items():  # a parent before its children
                     if module.training != training:
                         module.train(training)  # its own may do more: LoRA's splits the weights
                         module.training = training
+        if self.together:
+            total, count, correct, judged = over_ranks([total, count, correct, judged])
         return total / count, correct / judged if judged else math.nan
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Within, an optimiser with modes (schedule-free) is in its ``eval()``."""
+        if not callable(getattr(self.optimizer, "eval", None)):
+            yield
+            return
+        with torch_state.model_kept([], self.optimizer):
+            self.steering.set_mode("eval")
+            yield
 
     def about(self) -> dict[str, Any]:
         return {
@@ -367,11 +410,22 @@ class TorchSession:
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
             "device": str(self.device),
-            "ratios": list(self.ratios),
+            "ratios": list(self.steering.ratios),
             "autocast": None if self.autocast_dtype is None else str(self.autocast_dtype),
             "clip_norm": None if self.clip_norm is None else float(self.clip_norm),
             "weights": digest(list(self.model.parameters())),
         }
+
+
+def _is_tensor_pair(batch: Batch) -> bool:
+    """Whether it is inputs and targets, both plain tensors, the targets with a first axis."""
+    return (
+        type(batch) in (tuple, list)
+        and len(batch) == 2
+        and type(batch[0]) is Tensor
+        and type(batch[1]) is Tensor
+        and batch[1].ndim > 0
+    )
 
 
 def _called(model: nn.Module, inputs: Any) -> Any:
@@ -406,7 +460,7 @@ def _scalar(loss: Any) -> Tensor:
         )
     if torch.is_grad_enabled() and not loss.requires_grad:
         raise InputError("loss", "a constant", "a loss that depends on a parameter to train")
-    return loss.reshape(())
+    return loss if loss.ndim == 0 else loss.reshape(())
 
 
 def _right(outputs: Any, targets: Any) -> Tensor | None:
@@ -421,5 +475,5 @@ def _right(outputs: Any, targets: Any) -> Tensor | None:
 
 
 def _described(batch: Any) -> str:
-    shapes = [str(tuple(getattr(leaf, "shape", ()))) for leaf in leaves(batch)]
+    shapes = [str(shape_of(leaf) or ()) for leaf in leaves(batch)]
     return f"{type(batch).__name__} of {', '.join(shapes)}"

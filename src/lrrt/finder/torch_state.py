@@ -2,8 +2,11 @@
 
 import contextlib
 import copy
-import inspect
+import random
+import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,18 +17,27 @@ from lrrt.errors import InputError
 from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
+#: What every module has: hooks and members, looked after by name or not at all.
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+#: Packages whose objects hold data, or code, but no state of a training.
+STATELESS = ("builtins", "numpy", "pandas", "pyarrow", "PIL", "threading", "_thread", "torch")
+DEPTH = 4  # of objects within objects: a loader's batch sampler's sampler's generator
+MANY = 1000  # entries of a container of data, above which they are taken for samples
 
 
 @contextlib.contextmanager
 def random_kept(data: Iterable[Any], keep: Sequence[Any]) -> Iterator[None]:
-    """On leaving, all random states are as before: Python's, NumPy's, PyTorch's on every device,
-    the generators of ``data`` (DataLoaders), and the things in ``keep``, modules whole."""
+    """On leaving, all random states are as before: Python's, NumPy's, PyTorch's on every device;
+    ``data`` (loaders, with their samplers and generators), and the things in ``keep``, modules
+    whole."""
     with contextlib.ExitStack() as stack:
         later = stack.callback
         keep_python_random(later)
         keep_torch_random(later)
-        for loader in data:
-            _keep_loader(loader, later)
+        states = States(later, tensors=False)
+        for source in data:
+            states.keep(source)
+        _keep_accelerate(states)
         modules = [thing for thing in keep if isinstance(thing, nn.Module)]
         stack.enter_context(model_kept(modules))
         for thing in keep:
@@ -46,22 +58,15 @@ def keep_torch_random(later: Later) -> None:
         later(lambda: torch.mps.set_rng_state(mps))
 
 
-def _keep_loader(loader: Any, later: Later) -> None:
-    sampler = getattr(loader, "sampler", None)
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    for owner in (loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None)):
-        generator = getattr(owner, "generator", None)
-        if not keep_generator(generator, later) and isinstance(generator, torch.Generator):
-            _keep_torch_generator(generator, later)
-    if isinstance(loader, torch.utils.data.DataLoader):
-        # With persistent workers, iterating would rewind the iterator of the user's own loop.
-        iterator, loader._iterator = loader._iterator, None
-        later(lambda: setattr(loader, "_iterator", iterator))
-
-
-def _keep_torch_generator(generator: torch.Generator, later: Later) -> None:
-    state = generator.get_state()
-    later(lambda: generator.set_state(state))
+def _keep_accelerate(states: "States") -> None:
+    """accelerate's record of the accumulation that is under way, one for the process; meanwhile
+    every step is a whole one."""
+    accelerate = sys.modules.get("accelerate.state")
+    if accelerate is None or not accelerate.GradientState._shared_state:
+        return
+    shared = accelerate.GradientState()
+    states.keep(shared)
+    shared.sync_gradients = True
 
 
 def _keep_thing(thing: Any, later: Later) -> None:
@@ -78,26 +83,31 @@ def _keep_thing(thing: Any, later: Later) -> None:
         )
 
 
-@contextlib.contextmanager
-def model_kept(modules: Iterable[nn.Module], optimizer: Any = None) -> Iterator[None]:
-    """On leaving, ``modules`` and the ``optimizer`` are as before, each tensor in its old place.
+def _keep_torch_generator(generator: torch.Generator, later: Later) -> None:
+    state = generator.get_state()
+    later(lambda: generator.set_state(state))
 
-    Copies are kept in main memory, so that a model that just fits its device still does.
+
+@contextlib.contextmanager
+def model_kept(modules: Iterable[nn.Module], *others: Any) -> Iterator["States"]:
+    """On leaving, ``modules`` and ``others`` (an optimiser, objects of a trainer) are as before,
+    each tensor in its old place.
+
+    It costs one copy of their tensors, in main memory, so that a model that just fits its device
+    still does.
     """
-    tensors = _Copies()
     with contextlib.ExitStack() as stack:
         later = stack.callback
-        later(tensors.put_back)
-        for module in _unique(m for root in modules for m in root.modules()):
-            _keep_module(module, tensors, later)
-        if optimizer is not None:
-            _keep_optimizer(optimizer, tensors, later)
-        for parameter in tensors.parameters():
+        states = States(later)
+        for thing in (*modules, *others):
+            if thing is not None:
+                states.keep(thing)
+        for parameter in states.copies.parameters():
             # The gradient is set aside, not copied: training makes a new one.
             gradient, parameter.grad = parameter.grad, None
             later(lambda p=parameter, g=gradient: setattr(p, "grad", g))
             later(lambda p=parameter, r=parameter.requires_grad: p.requires_grad_(r))
-        yield
+        yield states
 
 
 class _Copies:
@@ -116,6 +126,11 @@ class _Copies:
         tensors = [tensor for tensor, _ in self.kept.values()]
         return [t for t in tensors if isinstance(t, nn.Parameter) or t.is_leaf and t.requires_grad]
 
+    def moved(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether any of ``tensors`` is no longer what it was."""
+        pairs = (self.kept[id(tensor)] for tensor in tensors if id(tensor) in self.kept)
+        return any(not torch.equal(t.detach().cpu(), copied) for t, copied in pairs)
+
     @torch.no_grad()
     def put_back(self) -> None:
         for tensor, copied in self.kept.values():
@@ -126,121 +141,181 @@ class _Copies:
                     tensor.data = copied.to(tensor.device)
 
 
-def _unique(things: Iterable[Any]) -> list[Any]:
-    return list({id(thing): thing for thing in things}.values())
+class States:
+    """Remembers live objects and what they hold, each once, and puts all back in place.
 
+    ``tensors``: also the values of tensors and arrays; without it (for data) what they hold is
+    left alone, and only generators, counters, and which object stands where return.
+    """
 
-def _keep_module(module: nn.Module, tensors: _Copies, later: Later) -> None:
-    """Parameters and buffers (also those that no state dict holds) by name and value; attributes:
-    the training mode, counters, tensors and generators kept by hand. Containers are bound again;
-    what has been filled into them stays."""
-    scripted = isinstance(module, torch.jit.ScriptModule)
-    if scripted:
-        _keep_scripted(module, tensors, later)
-    for members in () if scripted else (module._parameters, module._buffers):
-        later(lambda kept=dict(members), members=members: _refill(members, kept))
-        for tensor in members.values():
-            if tensor is not None:
-                tensors.add(tensor)
-    attributes = vars(module)
-    before, in_place = dict(attributes), {}
-    for name, value in before.items():
+    def __init__(self, later: Later, tensors: bool = True):
+        self.later, self.tensors, self.copies = later, tensors, _Copies()
+        self.seen: dict[int, Any] = {}
+        later(self.copies.put_back)
+
+    def keep(self, value: Any, depth: int = DEPTH) -> None:
+        """Remember ``value``, whatever it is."""
+        if isinstance(value, SIMPLE) or id(value) in self.seen:
+            return
         if isinstance(value, Tensor):
-            tensors.add(value)
+            if self.tensors:
+                self.copies.add(value)
+            return
+        self.seen[id(value)] = value
+        if isinstance(value, nn.Module):
+            if self.tensors:
+                self._keep_module(value)
         elif isinstance(value, torch.Generator):
-            _keep_torch_generator(value, later)
-        elif not keep_generator(value, later):
-            continue
-        in_place[name] = value
-    has_extra = type(module).get_extra_state is not nn.Module.get_extra_state
-    extra = copy.deepcopy(module.get_extra_state()) if has_extra else None
+            _keep_torch_generator(value, self.later)
+        elif keep_generator(value, self.later):
+            pass
+        elif isinstance(value, list | dict | set | deque | tuple | np.ndarray):
+            self._keep_contents(value, depth)
+        elif is_optimizer(value):
+            if self.tensors:
+                self._keep_optimizer(value, depth)
+        elif depth and _holds_state(value):
+            self._keep_attributes(value, depth - 1)
 
-    def put_back() -> None:
-        for name in attributes.keys() - before.keys():
-            del attributes[name]
-        attributes.update(before)
-        if has_extra:
-            module.set_extra_state(extra)  # it may bind copies
-            attributes.update(in_place)
+    def _keep_attributes(self, thing: Any, depth: int) -> dict[str, Any]:
+        """Its attributes are bound again; what they hold is remembered, too."""
+        attributes = vars(thing)
+        before = dict(attributes)
+        self.later(_refill, attributes, before)
+        if isinstance(thing, torch.utils.data.DataLoader):
+            # With persistent workers, iterating would rewind the iterator of the user's own loop.
+            attributes["_iterator"] = None
+        for name, value in before.items():
+            if name != "_iterator":
+                self.keep(value, depth)
+        return before
 
-    later(put_back)
+    def _keep_contents(self, value: Any, depth: int) -> None:
+        """What code fills: entries return, in place."""
+        if isinstance(value, np.ndarray):
+            if self.tensors and value.flags.writeable and not isinstance(value, np.memmap):
+                self.later(np.copyto, value, value.copy())
+            return
+        if not self.tensors and len(value) > MANY:
+            return
+        items = dict(value) if isinstance(value, dict) else list(value)
+        if not isinstance(value, tuple):
+            self.later(_refill, value, items)
+        for item in list(items.values() if isinstance(items, dict) else items):
+            self.keep(item, depth)
+
+    def _keep_module(self, module: nn.Module) -> None:
+        """Parameters and buffers (also those that no state dict holds) by name and value;
+        attributes: the training mode, counters, tensors, generators, and the lists, dicts, sets
+        and arrays that code fills; the modules in it likewise."""
+        attributes = vars(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            self._keep_scripted(module)
+        else:
+            for members in (module._parameters, module._buffers):
+                self.later(_refill, members, dict(members))
+                for tensor in members.values():
+                    if tensor is not None:
+                        self.copies.add(tensor)
+        before = dict(attributes)
+        own = [(name, value) for name, value in before.items() if name not in OF_EVERY_MODULE]
+        in_place = {}
+        for name, value in own:
+            if isinstance(value, SIMPLE):
+                continue
+            if isinstance(value, CONTENTS):
+                self.keep(value, 0)
+                in_place[name] = value
+        has_extra = type(module).get_extra_state is not nn.Module.get_extra_state
+        extra = copy.deepcopy(module.get_extra_state()) if has_extra else None
+
+        def put_back() -> None:
+            if len(attributes) > len(before):
+                for name in attributes.keys() - before.keys():
+                    del attributes[name]
+            attributes.update(before)
+            if has_extra:
+                module.set_extra_state(extra)  # it may bind copies
+                attributes.update(in_place)
+
+        self.later(put_back)
+        for child in module.children():
+            self.keep(child)
+
+    def _keep_scripted(self, module: torch.jit.ScriptModule) -> None:
+        """What TorchScript holds, outside Python: tensors, the training mode, counters, lists."""
+        kept = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
+        for name, value in kept.items():
+            if isinstance(value, Tensor):
+                self.copies.add(value)
+            self.later(setattr, module, name, value)
+
+    def _keep_optimizer(self, optimizer: Any, depth: int) -> None:
+        """Options of each parameter group, the LR first among them; each parameter's slots; what
+        is kept by hand; and all that of optimisers that it wraps or holds (SAM, Lookahead,
+        containers of several)."""
+        if not hasattr(optimizer, "__dict__"):
+            self._keep_groups(optimizer)
+            return
+        attributes = vars(optimizer)
+        before = dict(attributes)
+        self.later(_refill, attributes, before)  # "_opt_called": a schedule's sign of a step
+        inner = [value for value in before.values() if is_optimizer(value)]
+        for value in before.values():
+            self.keep(value, depth - 1)
+        self._keep_groups(optimizer)
+        own_dict = getattr(type(optimizer), "state_dict", torch.optim.Optimizer.state_dict)
+        if own_dict is not torch.optim.Optimizer.state_dict:
+            own = optimizer.state_dict()
+            if not any(own.keys() == other.state_dict().keys() for other in inner):
+                # It may hold more than its attributes do.
+                own = copy.deepcopy(own)
+                self.later(lambda: optimizer.load_state_dict(own))
+
+    def _keep_groups(self, optimizer: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self.copies.add(parameter)
+            self.keep(group)
+        self.keep(getattr(optimizer, "state", {}))
 
 
-def _keep_scripted(module: torch.jit.ScriptModule, tensors: _Copies, later: Later) -> None:
-    """What TorchScript holds, outside Python: tensors, the training mode, counters, lists."""
-    kept = {name: getattr(module, name) for name in module._concrete_type.get_attributes()}
-    for name, value in kept.items():
-        if isinstance(value, Tensor):
-            tensors.add(value)
-        later(setattr, module, name, value)
+#: Kinds of attributes of a module that code fills or moves on.
+CONTENTS = (
+    Tensor,
+    torch.Generator,
+    np.random.Generator,
+    np.random.RandomState,
+    random.Random,
+    list,
+    dict,
+    set,
+    tuple,
+    deque,
+    np.ndarray,
+)
 
 
-def _refill(members: dict, kept: dict) -> None:
-    """Give ``members`` the entries of ``kept``, in their order."""
-    members.clear()
-    members.update(kept)
+def _holds_state(value: Any) -> bool:
+    """Whether ``value`` is an object with attributes that a training may change: no class,
+    function, module of Python, or array of another package."""
+    if isinstance(value, type | ModuleType) or callable(value) and not hasattr(value, "__dict__"):
+        return False
+    root, _, rest = type(value).__module__.partition(".")
+    stateless = root in STATELESS and not rest.startswith(("utils.data", "amp"))
+    return hasattr(value, "__dict__") and not stateless
 
 
-def _keep_optimizer(
-    optimizer: Any, tensors: _Copies, later: Later, seen: dict[int, Any] | None = None
-) -> None:
-    """Options of each parameter group, the LR first among them; each parameter's slots; tensors
-    kept by hand; and all that of an optimiser that it wraps (SAM, Lookahead)."""
-    seen = {} if seen is None else seen
-    seen[id(optimizer)] = optimizer
-    attributes = getattr(optimizer, "__dict__", {})
-    plain = {
-        name: value
-        for name, value in attributes.items()
-        if isinstance(value, (*SIMPLE, Tensor)) or name in ("state", "param_groups")
-    }
-
-    def put_back() -> None:
-        for name in ("_opt_called",):  # a schedule's sign that a step was taken
-            if name not in plain:
-                attributes.pop(name, None)
-        attributes.update(plain)
-
-    later(put_back)
-    own_dict = getattr(type(optimizer), "state_dict", torch.optim.Optimizer.state_dict)
-    if own_dict is not torch.optim.Optimizer.state_dict:
-        # It holds more than an optimiser does: say, slow weights.
-        own = copy.deepcopy(optimizer.state_dict())
-        later(lambda: optimizer.load_state_dict(own))
-    for value in list(attributes.values()):
-        if isinstance(value, Tensor):
-            tensors.add(value)
-        elif _is_optimizer(value) and id(value) not in seen:
-            _keep_optimizer(value, tensors, later, seen)
-    _keep_mapping(getattr(optimizer, "state", {}), tensors, later)
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            tensors.add(parameter)
-        _keep_mapping(group, tensors, later)
+def _refill(container: Any, items: Any) -> None:
+    """Give ``container`` these entries, in their order."""
+    container.clear()
+    if isinstance(container, list | deque):
+        container.extend(items)
+    else:
+        container.update(items)
 
 
-def _is_optimizer(value: Any) -> bool:
+def is_optimizer(value: Any) -> bool:
     return not isinstance(value, type) and all(
-        hasattr(value, name) for name in ("state", "param_groups")
+        hasattr(value, name) for name in ("step", "param_groups")
     )
-
-
-def _keep_mapping(mapping: Any, tensors: _Copies, later: Later) -> None:
-    """On leaving, ``mapping`` has its old entries: tensors in place, mappings likewise, others
-    copied."""
-    kept = {}
-    for name, value in mapping.items():
-        if isinstance(value, Tensor):
-            tensors.add(value)
-        elif isinstance(value, dict):
-            _keep_mapping(value, tensors, later)
-        elif name != "params":
-            value = copy.deepcopy(value)
-        kept[name] = value
-    later(lambda: _refill(mapping, kept))
-
-
-def needs_closure(optimizer: Any) -> bool:
-    """Whether its step must be given a function that computes the loss (L-BFGS)."""
-    parameter = inspect.signature(optimizer.step).parameters.get("closure")
-    return parameter is not None and parameter.default is inspect.Parameter.empty

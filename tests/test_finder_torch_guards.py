@@ -1,0 +1,470 @@
+"""What a range test on a live PyTorch model must notice: rates that are not used, optimisers that
+are not what they look like, data and states of other kinds."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrrt
+from lrrt.errors import InputError
+from lrrt.finder.data import batch_length, digest, sample_shapes
+
+torch.set_num_threads(1)
+LOSS = nn.CrossEntropyLoss()
+
+
+def tensors(samples=96):
+    x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(1))
+    return x, x[:, :3].argmax(1)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+
+
+def loader(**options):
+    return DataLoader(TensorDataset(*tensors()), 16, **options)
+
+
+def sgd(model, **options):
+    return torch.optim.SGD(model.parameters(), **({"lr": 0.1} | options))
+
+
+def plain_losses(model, optimizer, rates, step=None):
+    """What a loop by hand sees at ``rates``."""
+    losses, batches = [], []
+    while len(batches) < len(rates):
+        batches += list(loader())
+    for rate, (x, y) in zip(rates, batches, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss = LOSS(model(x), y)
+        loss.backward()
+        (step or optimizer.step)(*([x, y] if step else []))
+        losses.append(loss.item())
+    return losses
+
+
+# ---- the rate that is set is the rate that is used ----------------------------------------------
+
+
+class Anew:
+    """Its parameter groups are made anew at each access, as those of fastai's wrapper."""
+
+    def __init__(self, optimizer, hidden=False):
+        self.inner = (lambda: optimizer) if hidden else optimizer
+        self.step = optimizer.step
+        self._groups = lambda: [dict(group) for group in optimizer.param_groups]
+
+    @property
+    def param_groups(self):
+        return self._groups()
+
+
+def test_groups_made_anew_are_steered_where_they_are_read():
+    model = network()
+    optimizer = sgd(model, momentum=0.9)
+    curve = lrrt.range_test(model, LOSS, loader(), Anew(optimizer), start=1e-3, stop=None)
+    assert optimizer.param_groups[0]["lr"] == 0.1 and not optimizer.state
+    twin = network()
+    by_hand = plain_losses(twin, sgd(twin, momentum=0.9), curve.lr.tolist())
+    assert curve.loss.tolist() == by_hand
+
+
+def test_groups_that_cannot_be_steered_are_refused_before_the_first_step():
+    model, taken = network(), []
+    optimizer = Anew(sgd(model), hidden=True)
+    optimizer.step = lambda: taken.append(1)
+    with pytest.raises(InputError, match="optimizer: .*made anew.*'Anew'|optimizer.*'Anew'.*anew"):
+        lrrt.range_test(model, LOSS, loader(), optimizer)
+    assert not taken
+
+
+class Scheduled(torch.optim.SGD):
+    """It sets its rate itself."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = 0.05
+        return super().step(closure)
+
+
+class Idle(torch.optim.SGD):
+    def step(self, closure=None):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(Scheduled, "0.05"), (Idle, "steps move the model.*'Idle'")]
+)
+def test_an_optimiser_that_does_not_follow_is_an_error_and_leaves_no_trace(kind, words):
+    model = network()
+    optimizer = kind(model.parameters(), lr=0.1)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(InputError, match=f"optimizer: .*{words}"):
+        lrrt.range_test(model, LOSS, loader(), optimizer)
+    assert all(map(torch.equal, before.values(), model.state_dict().values()))
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+class Blind(torch.optim.SGD):
+    """Its rate has no effect at all."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(parameter.grad, alpha=-0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "highest"),
+    [
+        (lambda p: torch.optim.Adafactor(p, lr=0.1), "Adafactor uses no rate above about 0.1", 0.1),
+        (lambda p: torch.optim.Rprop(p, lr=0.1), "Rprop does not use its learning rate", 0),
+        (lambda p: Blind(p, lr=0.1), "Blind does not use its learning rate", 0),
+    ],
+)
+def test_rates_that_are_not_used_are_told(make, words, highest):
+    model = network()
+    curve = lrrt.range_test(model, LOSS, loader(), make(model.parameters()), stop=None)
+    assert words in curve.about["rate_departure"]
+    assert curve.about["highest_rate"] == pytest.approx(highest, rel=0.3)
+    if not highest:
+        assert words in curve.flaw and words in " ".join(curve.suggest().cautions)
+    else:
+        assert "range ends too soon" not in curve.flaw
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.NAdam])
+def test_rates_that_are_used_are_not(kind):
+    model = network()
+    optimizer = kind(model.parameters(), lr=0.1)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, stop=None)
+    assert "rate_departure" not in curve.about
+
+
+def test_the_optimisers_own_warm_up_stands_aside():
+    class Warmed(torch.optim.SGD):
+        def step(self, closure=None):
+            for group in self.param_groups:
+                group["k"] += 1
+                share = min(1.0, group["k"] / max(1, group["warmup_steps"]))
+                for parameter in group["params"]:
+                    parameter.data.add_(parameter.grad, alpha=-group["lr"] * share)
+
+    def warmed(model):
+        optimizer = Warmed(model.parameters(), lr=0.1)
+        optimizer.param_groups[0].update(k=0, warmup_steps=1000)
+        return optimizer
+
+    model, twin = network(), network()
+    optimizer = warmed(model)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, start=1e-3, stop=None)
+    assert "warmup_steps=1000" in curve.notes[0]
+    assert optimizer.param_groups[0]["warmup_steps"] == 1000
+    by_hand = plain_losses(twin, sgd(twin), curve.lr.tolist())
+    assert np.allclose(curve.loss[:30], by_hand[:30], rtol=1e-5)
+
+
+def test_layer_decay_that_only_a_schedule_applies_is_noted():
+    model = network()
+    groups = [
+        {"params": model[0].parameters(), "lr_scale": 0.5},
+        {"params": model[2].parameters(), "lr_scale": 1.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    assert "lr_scale from 0.5 to 1" in lrrt.range_test(model, LOSS, loader(), optimizer).notes[0]
+    optimizer.param_groups[0]["lr"] = 0.05  # as timm's schedulers set it
+    assert lrrt.range_test(model, LOSS, loader(), optimizer).notes == ()
+
+
+# ---- optimisers that hold others, and modes ------------------------------------------------------
+
+
+class Several:
+    """Inner optimisers in a list, as containers of several have them."""
+
+    def __init__(self, *optimizers):
+        self.optimizers, self.count = list(optimizers), [0]
+
+    @property
+    def param_groups(self):
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self):
+        self.count[0] += 1
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def test_a_container_of_optimisers_is_put_back():
+    model = network()
+    inner = [torch.optim.Adam(layer.parameters(), lr=0.01) for layer in (model[0], model[2])]
+    several = Several(*inner)
+    plain_losses(model, several_zeroing(several), [0.01] * 3)
+    before = copy.deepcopy([optimizer.state_dict() for optimizer in inner])
+    held = inner[0].state[model[0].weight]["exp_avg"]
+    lrrt.range_test(model, LOSS, loader(), several)
+    assert several.count == [3]
+    for optimizer, state in zip(inner, before, strict=True):
+        after = optimizer.state_dict()
+        assert after["param_groups"] == state["param_groups"]
+        for index, slots in state["state"].items():
+            assert all(torch.equal(slots[name], after["state"][index][name]) for name in slots)
+    assert inner[0].state[model[0].weight]["exp_avg"] is held
+
+
+def several_zeroing(several):
+    several.zero_grad = lambda: [optimizer.zero_grad() for optimizer in several.optimizers]
+    return several
+
+
+class Moded(torch.optim.SGD):
+    """As schedule-free ones: it wants train(), and its eval() moves the parameters."""
+
+    mode = None
+
+    def train(self):
+        self.mode = "train"
+
+    def eval(self):
+        self.mode = "eval"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.mul_(0.5)
+
+    def step(self, closure=None):
+        assert self.mode == "train"
+        super().step()
+
+
+def test_modes_of_an_optimiser_are_set_and_put_back():
+    model, twin = network(), network()
+    optimizer = Moded(model.parameters(), lr=0.1)
+    options = {"start": 1e-3, "steps": 10, "stop": None}
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, validation=[tensors()], **options)
+    assert optimizer.mode is None
+    assert curve.loss.tolist() == plain_losses(twin, sgd(twin), curve.lr.tolist())
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(0.5)
+        assert curve.val_loss[-1] == pytest.approx(LOSS(twin(tensors()[0]), tensors()[1]).item())
+
+
+# ---- closures -----------------------------------------------------------------------------------
+
+
+class SAM(torch.optim.Optimizer):
+    """As people have it (after davda54's): a step must be given a closure."""
+
+    def __init__(self, params, rho=0.05, **options):
+        super().__init__(params, {"rho": rho, **options})
+        self.base = torch.optim.SGD(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def climb(self):
+        held = [p for group in self.param_groups for p in group["params"]]
+        norm = torch.stack([p.grad.norm() for p in held]).norm()
+        for parameter in held:
+            self.state[parameter]["old"] = parameter.clone()
+            parameter.add_(parameter.grad * (self.param_groups[0]["rho"] / (norm + 1e-12)))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        assert closure is not None, "SAM requires closure, but it was not provided"
+        closure = torch.enable_grad()(closure)
+        self.climb()
+        closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.copy_(self.state[parameter]["old"])
+        self.base.step()
+
+
+class NamedSAM(SAM):
+    first_step = second_step = None
+
+
+@pytest.mark.parametrize("kind", [SAM, NamedSAM])
+def test_a_step_that_requires_a_closure_is_given_one(kind):
+    model, twin = network(), network()
+    curve = lrrt.range_test(
+        model, LOSS, loader(), kind(model.parameters(), lr=0.1), start=1e-3, stop=None
+    )
+    other = kind(twin.parameters(), lr=0.1)
+
+    def step(x, y):
+        def closure():
+            loss = LOSS(twin(x), y)
+            loss.backward()
+            return loss
+
+        other.step(closure)
+
+    assert curve.loss.tolist() == plain_losses(twin, other, curve.lr.tolist(), step)
+
+
+class Curvature(torch.optim.SGD):
+    """As AdaHessian: it differentiates the gradients again."""
+
+    def step(self, closure=None):
+        held = [p for group in self.param_groups for p in group["params"]]
+        products = torch.autograd.grad(
+            [p.grad for p in held], held, [torch.ones_like(p) for p in held], allow_unused=True
+        )
+        with torch.no_grad():
+            for parameter, product in zip(held, products, strict=True):
+                size = 1 if product is None else 1 + product.abs().mean()
+                parameter.sub_(parameter.grad * self.param_groups[0]["lr"] / size)
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+def test_gradients_can_be_differentiated_again():
+    model = network()
+    optimizer = Curvature(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError):
+        lrrt.range_test(model, LOSS, loader(), optimizer)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, create_graph=True)
+    assert len(curve) > 50 and curve.loss[:60].min() < curve.loss[0]
+
+
+# ---- data ---------------------------------------------------------------------------------------
+
+
+class Restartable:
+    """A loader that is its own iterator and that iter() starts anew."""
+
+    def __init__(self):
+        self.index = 0
+
+    def __iter__(self):
+        self.index = 0
+        return self
+
+    def __next__(self):
+        if self.index == 6:
+            raise StopIteration
+        self.index += 1
+        x, y = tensors()
+        return x[self.index - 1 :: 6], y[self.index - 1 :: 6]
+
+
+def test_an_iterator_that_begins_anew_is_no_generator():
+    model, source = network(), Restartable()
+    next(source), next(source)
+    curve = lrrt.range_test(model, LOSS, source, sgd(model), stop=None)
+    assert len(curve) == 100 and curve.notes == () and source.index == 2
+
+
+class ByLength:
+    """A sequence whose length alone says where it ends."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        x, y = tensors()
+        return x[16 * index : 16 * index + 16], y[16 * index : 16 * index + 16]
+
+
+def test_a_sequence_that_ends_by_its_length():
+    model = network()
+    options = {"steps": 20, "start": 1e-3, "stop": None}
+    curve = lrrt.range_test(model, LOSS, ByLength(), sgd(model), **options)
+    assert np.array_equal(
+        curve.loss, lrrt.range_test(model, LOSS, loader(), sgd(model), **options).loss
+    )
+
+
+class Rebinding:
+    """A loader that makes its generator anew at each pass, as fastai's."""
+
+    def __init__(self):
+        self.rng, self.passes = random.Random(0), 0
+
+    def __iter__(self):
+        self.rng, self.passes = random.Random(self.rng.randint(0, 2**32)), self.passes + 1
+        order = list(range(6))
+        self.rng.shuffle(order)
+        batches = ByLength()
+        return (batches[index] for index in order)
+
+
+def test_a_generator_that_is_bound_anew_is_put_back():
+    model, source, twin = network(), Rebinding(), Rebinding()
+    lrrt.range_test(model, LOSS, source, sgd(model))
+    assert source.passes == 0
+    for (a, _), (b, _) in zip(source, twin, strict=True):
+        assert torch.equal(a, b)
+
+
+class Graph:
+    """A batch of a class of one's own, as PyTorch Geometric's."""
+
+    def __init__(self, x, y):
+        self.x, self.y, self.num_graphs = x, y, len(y)
+
+    def to(self, device):
+        return Graph(self.x.to(device), self.y.to(device))
+
+
+def test_describing_a_batch_depends_on_its_values_alone():
+    x, y = tensors()
+    assert digest(Graph(x, y)) == digest(Graph(x.clone(), y.clone())) != digest(Graph(x + 1, y))
+    assert digest([object()]) == digest([object()])
+    nested = [torch.nested.nested_tensor([x[:2], x[:k]]) for k in (3, 3, 4)]
+    assert digest(nested[0]) == digest(nested[1]) != digest(nested[2])
+    assert batch_length(Graph(x, y)) == 96 and batch_length(nested[0]) == 1
+    assert sample_shapes([Graph(x, y), nested[0], y]) == ["Graph", "Tensor", ()]
+
+
+def test_batches_of_a_class_of_ones_own():
+    model = network()
+    data = [Graph(*pair) for pair in loader()]
+    curve = lrrt.range_test(
+        model, None, data, sgd(model), batch_loss=lambda m, batch: LOSS(m(batch.x), batch.y)
+    )
+    assert curve.about["batch_size"] == 16
+    pairs = lrrt.range_test(model, LOSS, loader(), sgd(model))
+    assert np.array_equal(curve.loss, pairs.loss)
+
+
+# ---- state in lists, dicts, sets and arrays -----------------------------------------------------
+
+
+class Counting(nn.Linear):
+    """As torchmetrics' states in lists."""
+
+    def __init__(self):
+        super().__init__(6, 3)
+        self.seen, self.by_name = [], {"passes": [0]}
+        self.kinds, self.total = {1}, np.zeros(2)
+
+    def forward(self, x):
+        self.seen.append(x.mean())
+        self.by_name["passes"][0] += 1
+        self.by_name.setdefault("new", 1)
+        self.kinds.add(len(self.seen))
+        self.total += 1
+        return super().forward(x)
+
+
+def test_what_a_module_fills_is_put_back_in_place():
+    model = Counting()
+    model(torch.zeros(2, 6))
+    held = model.seen, model.by_name["passes"], model.total
+    lrrt.range_test(model, LOSS, loader(), sgd(model))
+    assert len(model.seen) == 1 and model.by_name == {"passes": [1], "new": 1}
+    assert model.kinds == {1} and model.total.tolist() == [1, 1]
+    assert held[0] is model.seen and held[1] is model.by_name["passes"] and held[2] is model.total
+    assert math.isfinite(model.seen[0])
