@@ -163,7 +163,9 @@ class Curve(core_curve.Curve):
             cautions.append(CROSSED)
         suggestion = Suggestion(**found, rule=rule, cautions=tuple(cautions))
         departure = self.about.get("rate_departure")
-        unused = suggestion.lr is not None and suggestion.lr > self.about.get("highest_rate", math.inf)
+        unused = suggestion.lr is not None and suggestion.lr > self.about.get(
+            "highest_rate", math.inf
+        )
         if unused and departure not in cautions:
             suggestion = replace(suggestion, cautions=(*cautions, departure))
         return suggestion

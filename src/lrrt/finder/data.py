@@ -116,7 +116,9 @@ def _values(leaf: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     if callable(getattr(leaf, "to_dict", None)):  # PyTorch Geometric
         held = leaf.to_dict()
     else:
-        slots = [n for cls in type(leaf).__mro__ for n in np.atleast_1d(getattr(cls, "__slots__", ()))]
+        slots = [
+            n for cls in type(leaf).__mro__ for n in np.atleast_1d(getattr(cls, "__slots__", ()))
+        ]
         held = getattr(leaf, "__dict__", None) or {n: getattr(leaf, n, None) for n in slots}
     for part in leaves(dict(held)):
         yield from _values(part, seen)

@@ -36,6 +36,7 @@ from lrrt.finder.torch_optimizer import (
     group_ratios,
 )
 from lrrt.finder.torch_ranks import agreed, check_ranks, over_ranks, several_ranks
+
 LEAST_MOVING = 1e-4  # a learning rate below which rounding may leave every parameter as it was
 
 

@@ -252,4 +252,3 @@ def closure_kind(optimizer: Any) -> str:
 def asks_for_closure(error: Exception) -> bool:
     """Whether a step without a closure failed for the want of one."""
     return "closure" in f"{type(error).__name__} {error}".lower()
-
