@@ -80,7 +80,7 @@ def batch_length(batch: Batch) -> int:
 
 
 def digest(structure: Any) -> str:
-    """SHA-256 of the values in ``structure``, its first 16 hexadecimal digits: of its arrays, and of
+    """SHA-256 of the values in ``structure``, its first 16 hexadecimal digits: of arrays, and of
     what objects of other classes hold. It never depends on where in memory something is."""
     found = hashlib.sha256()
     for leaf in leaves(structure):

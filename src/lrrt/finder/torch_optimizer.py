@@ -1,4 +1,4 @@
-"""The learning rate that a live optimiser really uses: where it is read, and whether steps follow."""
+"""The learning rate that a live optimiser uses: where it is read, and whether steps follow it."""
 
 import inspect
 import math
@@ -187,7 +187,7 @@ class Steering:
         if self.estimates:
             low, high = min(self.estimates), max(self.estimates)
             clause = (
-                f"{type(self.optimizer).__name__} multiplies the rate by an estimate of its own, d, "
+                f"{type(self.optimizer).__name__} multiplies the rate by its own estimate d, "
                 f"which was {low:.2g} to {high:.2g} in the test and grows for longer than that: "
                 "its rate is a factor to leave at 1"
             )
