@@ -6,6 +6,7 @@ lists, and share no code with the rules.
 
 import math
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -201,6 +202,90 @@ def lightning_index(lr, loss):
     return Suggestion(lr[10 + least(slopes(losses))], None, stop_step=stop)
 
 
+def ludwig(lr, loss):
+    recorded, stop = run(corrected_average(loss), 3, check_first=False)
+    finite = [one for one in recorded[10:-1] if math.isfinite(one)]
+    return Suggestion(lr[10 + least(slopes(finite))], None, stop_step=stop)
+
+
+def hamming(losses, half):
+    """The weighted means of 2 * half losses around each, the ends repeated; NaN as it comes."""
+    size = 2 * half
+    weights = [0.54 - 0.46 * math.cos(2 * math.pi * i / (size - 1)) for i in range(size)]
+    padded = [losses[0]] * half + losses + [losses[-1]] * half
+    means = [
+        sum(w * one for w, one in zip(weights, padded[i : i + size], strict=True)) / sum(weights)
+        for i in range(len(padded) - size + 1)
+    ]
+    return means[1:]
+
+
+def neuralprophet(lr, loss):
+    recorded = hamming(corrected_average(loss, late=1), math.ceil(round(len(lr) * 0.1) / 2))
+    return Suggestion(lr[least(slopes(recorded))], None)
+
+
+def neuralprophet_mean(lr, loss):
+    recorded = corrected_average(loss, late=1)
+    first = lr[least(slopes(hamming(recorded, 5)))]
+    kept = [(lr[i], recorded[i]) for i in range(10, len(lr) - 3) if math.isfinite(recorded[i])]
+    if len(kept) < 2:
+        return Suggestion(first, None)
+    rates, losses = (np.float32(column) for column in zip(*kept, strict=True))
+    second = kept[least(np.gradient(losses, rates))][0]
+    return Suggestion(math.sqrt(first * second), None)
+
+
+def ml4h(lr, loss):
+    recorded, stop = run(corrected_average(loss), 2)
+    best = found = None
+    for i in range(len(lr) // 10, len(recorded)):
+        if recorded[i - 1] > recorded[0]:
+            continue
+        fall = sum(recorded[i - 5 : i - 1]) / 4 - sum(recorded[i - 4 : i]) / 4
+        if fall > (-math.inf if best is None else best):
+            best, found = fall, lr[i]
+    return Suggestion(found, None, stop_step=stop)
+
+
+def torchtuples(lr, loss):
+    found = lr[least(corrected_average(loss))] / 10
+    return Suggestion(None, min(max(found, 1e-4), 1.0))
+
+
+def fastai_jl(lr, loss):
+    recorded, stop = run(list(loss), 4)
+    recorded = corrected_average(recorded)
+    first = len(recorded) // 3 - 1
+    quotients = [
+        -(recorded[i + 1] - recorded[i]) / math.log(lr[i + 1] - lr[i])
+        for i in range(first, len(recorded) - 1)
+    ]
+    lowest = lr[first + least(recorded[first:])] / 10
+    return Suggestion(lr[first + least(quotients)], lowest, stop_step=stop)
+
+
+def ultralytics_auto(lr, loss):
+    recorded, best, stop = [], math.inf, None
+    for i, one in enumerate(loss):
+        recorded.append(one)
+        best = min(best, one)
+        if not math.isfinite(one) or one > 4 * best:
+            stop = i
+            break
+    x = [math.log10(one) for one in lr[2 : len(recorded) - 2]]
+    y = [sum(recorded[i : i + 5]) / 5 for i in range(len(x))]
+    edge = least(y)
+    x, y = x[: edge + 1], y[: edge + 1]
+    descent = (-np.gradient(y, x)).tolist()
+    peak = descent.index(max(descent))
+    radius = max(edge // 8, 3)
+    near = slice(max(peak - radius, 0), peak + radius + 1)
+    a, b, _ = np.polynomial.Polynomial.fit(x[near], descent[near], 2).convert().coef[::-1]
+    vertex = min(max(-b / (2 * a), x[0]), x[-1]) if a < 0 else x[peak]
+    return Suggestion(None, float(f"{min(10 ** ((vertex + x[-1]) / 2), 0.01):.3g}"), stop_step=stop)
+
+
 def keras_lr_finder(lr, loss):
     recorded, stop = run(list(loss), 4, at_nan=True, check_first=False)
     changes = [0.0] + [b - a for a, b in zip(recorded, recorded[1:], strict=False)]
@@ -220,7 +305,7 @@ def ktrain_valley(lr, loss):
     return Suggestion(None, lr[: len(recorded)][half_way(recorded)], stop_step=stop)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule in globals()])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_rule_does_what_its_source_does(rule):
     account = globals()[rule]
@@ -239,9 +324,22 @@ def test_rule_does_what_its_source_does(rule):
         assert (found.fallback, found.stop_step) == (expected.fallback, expected.stop_step), seed
         compared += 1
         fallbacks += found.fallback
-    assert compared > 100
+    assert compared > (70 if rule in ("ml4h", "ultralytics_auto") else 100)
     if rule == "blog_keras":
         assert min(fallbacks, compared - fallbacks) > 5
+
+
+def test_every_rule_is_told_apart_from_every_other():
+    """On these curves, a tenth of them NaN at the end: else two could be swapped unnoticed."""
+    lr = ramp()
+    answers = {rule: [] for rule in RULES}
+    for seed in range(150):
+        loss = random_loss(lr, seed)
+        for rule, given in answers.items():
+            found = replay(rule, lr, loss)
+            given.append((found.min_lr, found.max_lr))
+    alike = [pair for pair in combinations(RULES, 2) if answers[pair[0]] == answers[pair[1]]]
+    assert alike == []
 
 
 # ---------------------------------------------------------------------------------------------
@@ -311,16 +409,16 @@ def test_keras_falls_back_on_a_tenth_of_the_maximum():
     assert found.min_lr == lr[np.abs(lr - found.max_lr / 10).argmin()]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule in globals()])
 def test_on_nan(rule):
     """Those that stop at NaN say so; the others go on to the end of the test."""
     lr = ramp(rule)
     loss = v_curve(lr, at=10.0)
     loss[70:] = np.nan
     found = replay(rule, lr, loss)
-    stops = rule in ("blog_fastai", "fastai1", "keras_lr_finder")
+    stops = rule in ("blog_fastai", "fastai1", "keras_lr_finder", "ultralytics_auto")
     assert found.stop_step == (70 if stops else None)
-    assert not found.reason
+    assert bool(found.reason) == (rule == "ultralytics_auto")
 
 
 @pytest.mark.parametrize("rule", ["blog_keras", "blog_fastai"])
@@ -382,7 +480,17 @@ def test_a_suggestion_does_not_depend_on_the_losss_unit(rule):
     assert (changed > 0) == (rule == "fastai_slide")  # its threshold is in units of the loss
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"fastai_steep"}))  # logarithms round
+#: Those whose answer has a bound or is rounded, or that take logarithms, which round.
+OF_THE_LRS_UNIT = {
+    "fastai_jl",
+    "fastai_steep",
+    "neuralprophet_mean",
+    "torchtuples",
+    "ultralytics_auto",
+}
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - OF_THE_LRS_UNIT))
 def test_a_suggestion_follows_the_unit_of_the_lr(rule):
     lr = ramp(rule)
     for seed in range(30):

@@ -9,15 +9,32 @@ BETA = 0.98
 SKIP_START, SKIP_END = 10, 1
 
 
+def smoothed_losses(loss: np.ndarray) -> np.ndarray:
+    """Its record of the losses, (steps,).
+
+    A bug, kept: the EMA's bias is corrected by 1 - 0.98**(k + 1) after k losses, so that it starts
+    at about half the loss.
+    """
+    seen = np.arange(1, len(loss) + 1)
+    return ema(loss, BETA) * (1 - BETA**seen) / (1 - BETA ** (seen + 1))
+
+
 def kept(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, int | None]:
     """LR and smoothed loss of the recorded steps [10:-1], the latter in float32, and the stop.
 
-    A bug, kept: the EMA's bias is corrected by 1 - 0.98**(k + 1) after k losses, so that it starts
-    at about half the loss. The test stops above 4 times the best; a NaN does not stop it.
+    The test stops above 4 times the best; a NaN does not stop it.
     """
-    seen = np.arange(1, len(loss) + 1)
-    smoothed = ema(loss, BETA) * (1 - BETA**seen) / (1 - BETA ** (seen + 1))
+    smoothed = smoothed_losses(loss)
     stopped = stop_step(smoothed, 4, before_update=True)
     lr, smoothed = until(stopped, lr, smoothed)
     part = slice(SKIP_START, -SKIP_END)
     return lr[part], smoothed[part].astype(np.float32), stopped
+
+
+def steepest_over_lr(lr: np.ndarray, smoothed: np.ndarray) -> float | None:
+    """LR at the least gradient over the LR itself among the finite losses; None below two."""
+    finite = np.isfinite(smoothed)
+    if finite.sum() < 2:
+        return None
+    lr, smoothed = lr[finite], smoothed[finite]
+    return float(lr[np.gradient(smoothed, lr.astype(np.float32)).argmin()])

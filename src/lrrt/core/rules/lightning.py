@@ -8,16 +8,15 @@ not of its logarithm, the gradient favours small rates.
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._lightning import kept
+from lrrt.core.rules._lightning import kept, steepest_over_lr
 from lrrt.core.rules._parts import quiet
 
 
 @quiet
 def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
     lr, smoothed, stopped = kept(lr, loss)
-    finite = np.isfinite(smoothed)
-    if finite.sum() < 2:
-        return abstain(f"too few finite steps after trimming: {finite.sum()}, it needs 2", stopped)
-    lr, smoothed = lr[finite], smoothed[finite]
-    steepest = np.gradient(smoothed, lr.astype(np.float32)).argmin()
-    return Suggestion(float(lr[steepest]), None, stop_step=stopped)
+    found = steepest_over_lr(lr, smoothed)
+    if found is None:
+        finite = np.isfinite(smoothed).sum()
+        return abstain(f"too few finite steps after trimming: {finite}, it needs 2", stopped)
+    return Suggestion(found, None, stop_step=stopped)
