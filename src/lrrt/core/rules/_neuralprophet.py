@@ -3,6 +3,17 @@
 import numpy as np
 
 
+def finite_end(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the steps at the end whose loss is infinite.
+
+    The package never ends a test early. One that ended early is filled up with infinite losses
+    (:meth:`lrrt.Curve.recorded`), which the package would take for a descent.
+    """
+    known = np.flatnonzero(loss != np.inf)
+    end = known[-1] + 1 if len(known) else 0
+    return lr[:end], loss[:end]
+
+
 def steepest(smoothed: np.ndarray, half_window: int) -> int:
     """Step of the least gradient by step of ``smoothed`` under a Hamming window.
 
