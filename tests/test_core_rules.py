@@ -234,7 +234,9 @@ def neuralprophet(lr, loss):
 def neuralprophet_mean(lr, loss):
     recorded = corrected_average(without_the_end(loss), late=1)
     first = lr[least(slopes(hamming(recorded, 5)))]
-    kept = [(lr[i], recorded[i]) for i in range(10, len(recorded) - 3) if math.isfinite(recorded[i])]
+    kept = [
+        (lr[i], recorded[i]) for i in range(10, len(recorded) - 3) if math.isfinite(recorded[i])
+    ]
     if len(kept) < 2:
         return Suggestion(first, None)
     rates, losses = (np.float32(column) for column in zip(*kept, strict=True))
@@ -341,9 +343,9 @@ def test_every_rule_is_told_apart_from_every_other():
     answers = {rule: [] for rule in RULES}
     for seed in range(150):
         loss = random_loss(lr, seed)
-        for rule, given in answers.items():
+        for rule, answered in answers.items():
             found = replay(rule, lr, loss)
-            given.append((found.min_lr, found.max_lr))
+            answered.append((found.min_lr, found.max_lr))
     alike = [pair for pair in combinations(RULES, 2) if answers[pair[0]] == answers[pair[1]]]
     assert alike == []
 

@@ -1,4 +1,9 @@
-"""How Lightning's finder smooths and stops: the same in all versions."""
+"""How Lightning's finder smooths and stops: the same in all versions.
+
+Smoothing: EMA, 0.98. A bug, kept: its bias is corrected by 1 - 0.98**(k + 1) after k losses, so
+that it starts at about half the loss. Stop: smoothed loss above 4 times the best; a NaN does not
+stop it.
+"""
 
 import numpy as np
 
@@ -10,20 +15,13 @@ SKIP_START, SKIP_END = 10, 1
 
 
 def smoothed_losses(loss: np.ndarray) -> np.ndarray:
-    """Its record of the losses, (steps,).
-
-    A bug, kept: the EMA's bias is corrected by 1 - 0.98**(k + 1) after k losses, so that it starts
-    at about half the loss.
-    """
+    """Its record of the losses, (steps,)."""
     seen = np.arange(1, len(loss) + 1)
     return ema(loss, BETA) * (1 - BETA**seen) / (1 - BETA ** (seen + 1))
 
 
 def kept(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """LR and smoothed loss of the recorded steps [10:-1], the latter in float32, and the stop.
-
-    The test stops above 4 times the best; a NaN does not stop it.
-    """
+    """LR and smoothed loss of the recorded steps [10:-1], the latter in float32, and the stop."""
     smoothed = smoothed_losses(loss)
     stopped = stop_step(smoothed, 4, before_update=True)
     lr, smoothed = until(stopped, lr, smoothed)

@@ -1,4 +1,4 @@
-"""What NeuralProphet reads its suggestions from: Lightning's smoothed losses, smoothed once more."""
+"""What NeuralProphet reads: Lightning's smoothed losses, smoothed once more."""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""fastai 2, ``minimum``: a tenth of the LR at the lowest smoothed loss."""
+"""fastai 2, ``minimum``: a tenth of the LR at the lowest smoothed loss.
+
+Smoothing, stop and trimming: :mod:`lrrt.core.rules._fastai2`.
+"""
 
 import numpy as np
 

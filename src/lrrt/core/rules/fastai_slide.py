@@ -1,8 +1,9 @@
 """fastai 2, ``slide``: where the gradient stops changing, walking down from the high rates.
 
-Two pointers, 15 steps apart, slide left from the right end as long as the gradients (by step) of
-the smoothed loss there differ by more than 0.005; the answer is the LR at the left one. A bug,
-kept: the threshold is in units of the loss, so that the answer changes with the loss's scale.
+Smoothing, stop and trimming: :mod:`lrrt.core.rules._fastai2`. Two pointers, 15 steps apart, slide
+left from the right end as long as the gradients (by step) of the smoothed loss there differ by more
+than 0.005; the answer is the LR at the left one. A bug, kept: the threshold is in units of the
+loss, so that the answer changes with the loss's scale.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """fastai 2, ``steep``: the LR at the steepest descent of the smoothed loss over ln LR.
 
-The slope is that from each step to the next, and the LR the one before it.
+Smoothing, stop and trimming: :mod:`lrrt.core.rules._fastai2`. The slope is that from each step to
+the next, and the LR the one before it.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """fastai 2, ``valley``, its default: the LR about half-way down the longest descent.
 
-The bugs of its longest descent are kept (:func:`lrrt.core.rules._parts.valley`).
+Smoothing, stop and trimming: :mod:`lrrt.core.rules._fastai2`. The bugs of the longest descent are
+kept (:func:`lrrt.core.rules._parts.valley`).
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Lightning 2.5.3 and later, ``lr_find(...).suggestion()``.
 
-Smoothing and stop: see ``_lightning``, bug included. The LR at the least gradient of the smoothed
-loss over the LR itself, among the finite ones of the recorded steps [10:-1]. Being per unit of LR,
-not of its logarithm, the gradient favours small rates.
+Smoothing and stop: see :mod:`lrrt.core.rules._lightning`, bug included. The LR at the least
+gradient of the smoothed loss over the LR itself, among the finite ones of the recorded steps
+[10:-1]. Being per unit of LR, not of its logarithm, the gradient favours small rates.
 """
 
 import numpy as np

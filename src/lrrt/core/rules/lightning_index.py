@@ -1,8 +1,9 @@
 """Lightning up to 2.5.2, ``lr_find(...).suggestion()``.
 
-Smoothing and stop: see ``_lightning``, bug included. The LR at the least gradient by step of the
-finite smoothed losses of the recorded steps [10:-1]. Another bug, kept: losses that are not finite
-are left out before the least gradient is counted off, but not from the rates it is counted along.
+Smoothing and stop: see :mod:`lrrt.core.rules._lightning`, bug included. The LR at the least
+gradient by step of the finite smoothed losses of the recorded steps [10:-1]. Another bug, kept:
+losses that are not finite are left out before the least gradient is counted off, but not from the
+rates it is counted along.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """NeuralProphet 0.5 to 1.0.0rc10, what ``fit`` takes where no learning rate is given.
 
-Smoothing: Lightning's (see ``_lightning``, bug included), then a Hamming window over a tenth of the
-steps. Nothing stops the test and nothing is trimmed. The LR at the least gradient by step. A bug,
-kept: a NaN counts as the steepest descent. Its ramp goes from 1e-6 to 10 in some 250 steps. The
-development version averages two suggestions: ``neuralprophet_mean``.
+Smoothing: Lightning's (:mod:`lrrt.core.rules._lightning`, bug included), then a Hamming window over
+a tenth of the steps. Nothing stops the test and nothing is trimmed. The LR at the least gradient by
+step. A bug, kept: a NaN counts as the steepest descent. Its ramp goes from 1e-6 to 10 in some 250
+steps. The development version averages two suggestions: ``neuralprophet_mean``.
 """
 
 import math

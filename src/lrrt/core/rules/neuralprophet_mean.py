@@ -1,10 +1,10 @@
 """NeuralProphet's development version (commit 5e6b231), in no release yet: a mean of two.
 
-Smoothing: Lightning's (see ``_lightning``, bug included). Nothing stops the test. The geometric
-mean of two rates: that at the least gradient by step under a Hamming window of 10 steps, untrimmed,
-and Lightning's own, the least gradient over the LR itself among the finite ones of the steps
-[10:-3]; the first alone where those are fewer than two. A bug, kept: a NaN counts as the steepest
-descent of the first.
+Smoothing: Lightning's (:mod:`lrrt.core.rules._lightning`, bug included). Nothing stops the test.
+The geometric mean of two rates: that at the least gradient by step under a Hamming window of 10
+steps, untrimmed, and Lightning's own, the least gradient over the LR itself among the finite ones
+of the steps [10:-3]; the first alone where those are fewer than two. A bug, kept: a NaN counts as
+the steepest descent of the first.
 """
 
 import numpy as np

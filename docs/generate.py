@@ -1,0 +1,129 @@
+"""Fill in what the pages have from the code: ``python docs/generate.py`` from the repository root.
+
+A page marks such a block with a comment that names a function of ``BLOCKS``; everything up to the
+comment ``end`` is written by it. So the pages stay plain Markdown that a code forge shows, and a
+new rule appears on them by itself. ``tests/test_docs.py`` says when a page is behind the code.
+"""
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrrt.core.rules import _fastai2, _lightning, _parts
+from lrrt.finder import rules
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rule_count() -> str:
+    """How many rules there are, as a sentence."""
+    of_accuracy = sum(map(rules.reads_accuracy, rules.names()))
+    return (
+        f"There are {len(rules.names())} rules: {len(rules.names()) - of_accuracy} read the loss "
+        f"and {of_accuracy} the accuracy."
+    )
+
+
+def rule_table() -> str:
+    """A row for each rule: its name, its source, the rate it names."""
+    rows = [
+        f"| [`{name}`](#{name}) | {_markdown(_paragraphs(name)[0]).rstrip('.')} | {_gives(name)} |"
+        for name in rules.names()
+    ]
+    return "\n".join(["| rule | source | gives |", "| --- | --- | --- |", *rows])
+
+
+def rule_sections() -> str:
+    """A heading and the whole docstring for each rule."""
+    return "\n\n".join(_section(name, rules.find(name)) for name in rules.names())
+
+
+def shared_sections() -> str:
+    """The same for what several rules share: fastai 2's and Lightning's recording, the valley."""
+    shared = {"_fastai2": _fastai2, "_lightning": _lightning, "valley": _parts.valley}
+    return "\n\n".join(_section(name, part) for name, part in shared.items())
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "rule_count": rule_count,
+    "rule_table": rule_table,
+    "rule_sections": rule_sections,
+    "shared_sections": shared_sections,
+}
+
+
+def _section(name: str, documented: Any) -> str:
+    text = inspect.getdoc(documented) or ""
+    paragraphs = [_wrap(_markdown(part)) for part in text.split("\n\n")]
+    return "\n\n".join([f"### {name}", *paragraphs])
+
+
+def _paragraphs(rule: str) -> list[str]:
+    return (rules.find(rule).__doc__ or "").strip().split("\n\n")
+
+
+def _gives(rule: str) -> str:
+    """Which rates it names on a curve that every rule can read."""
+    if rules.reads_accuracy(rule):
+        lr = np.linspace(0, 0.02, 21)
+        found = rules.find(rule).suggest(lr, np.append(np.linspace(0.1, 0.9, 15), np.full(6, 0.1)))
+    else:
+        lr = np.geomspace(1e-7, 10, 100)
+        x = np.log10(lr)
+        loss = 3 - 2 / (1 + np.exp(-2 * (x + 3))) + np.exp(3 * (x + 1))
+        found = rules.find(rule).suggest(lr, loss)
+    ends = (("min", found.min_lr), ("max", found.max_lr))
+    return " and ".join(name for name, value in ends if value is not None)
+
+
+def _markdown(text: str) -> str:
+    """A docstring's reStructuredText, as far as the rules use it."""
+    place = r"lrrt\.core\.(?:accuracy_)?rules\.(?:_parts\.)?"
+    text = re.sub(rf":\w+:`{place}(\w+)`", r"[`\1`](#\1)", text)
+    text = re.sub(r":\w+:`~?([\w.]+)`", r"`\1`", text)
+    text = text.replace("``", "`")
+    # Intervals of steps, [10:-5], are no links.
+    return re.sub(r"\[([^\]`]*)\](?!\()", r"\\[\1\\]", text)
+
+
+def _wrap(paragraph: str) -> str:
+    if paragraph.startswith("- "):
+        return paragraph  # a list, which the docstring wraps
+    return textwrap.fill(" ".join(paragraph.split()), 100, break_on_hyphens=False)
+
+
+def filled(page: str) -> str:
+    """``page`` with every generated block written anew.
+
+    Raises
+    ------
+    KeyError
+        If it names a block that there is not.
+    """
+    return BLOCK.sub(lambda m: f"{m[1]}\n{BLOCKS[m[2]]()}\n\n{m[3]}", page)
+
+
+def pages() -> list[Path]:
+    """Those with a generated block."""
+    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [path for path in candidates if BLOCK.search(path.read_text())]
+
+
+def main() -> None:
+    for path in pages():
+        before = path.read_text()
+        after = filled(before)
+        if after != before:
+            path.write_text(after)
+            print(path.relative_to(ROOT), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
