@@ -154,9 +154,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", required=True, help="the public table of trainings, a CSV file")
     given = parser.parse_args(arguments)
     table = public.read(given.table)
-    scores = regret.score_table(trainings(table), suggested_rates(curves()))
+    scores = regret.score_table(trainings(table), suggested_rates(curves())).table
     probes, exact, rules = probe_scores(table), of_quadratic(), of_rules(scores)
-    scores.attrs = {}  # of each seed: there is one
     for name, found in (("scores", scores), ("rules", rules), ("probes", probes)):
         write_whole(RESULTS / f"{name}.parquet", found.to_parquet(index=False))
     write_whole(RESULTS / "quadratic.parquet", exact.to_parquet(index=False))

@@ -113,7 +113,7 @@ def test_rules_are_ranked_by_what_they_lose():
 def test_text_is_scored_by_log_loss_alone():
     trainings, suggested = frames(settings=3)
     scores = regret.score_table(trainings, suggested, by_log_loss={"s1"})
-    assert scores.groupby("setting")["regret_accuracy"].count().to_dict() == {
+    assert scores.table.groupby("setting")["regret_accuracy"].count().to_dict() == {
         "s0": 8,
         "s1": 0,
         "s2": 8,

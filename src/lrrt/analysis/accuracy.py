@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES, log_quantiles
+from lrrt.analysis.statistics import (
+    BOOTSTRAP_SEED,
+    CONFIDENCE,
+    RESAMPLES,
+    log_quantiles,
+    mean_interval,
+)
 
 BANDWIDTH = 0.15  # decades: standard deviation of the kernel
 POINTS = 201  # at which the curve is computed
@@ -100,6 +106,50 @@ def accuracy_over_rate(
     return AccuracyOverRate(
         trainings, pd.DataFrame(columns), best, pd.DataFrame(rows, columns=SUGGESTED_COLUMNS)
     )
+
+
+def accuracy_over_grid(
+    trainings: pd.DataFrame, scores: pd.DataFrame, setting: str, schedule: str = "constant"
+) -> AccuracyOverRate:
+    """The same of a setting that was trained over a grid of rates.
+
+    ``low`` and ``high`` of the curve are the lowest and the highest seed at each rate; a regret's
+    interval is over range tests. The rates that lose less than five points are interpolated in
+    log LR.
+
+    Parameters
+    ----------
+    trainings, scores : DataFrame
+        ``oracle_trainings.parquet`` and ``oracle_scores.parquet`` of a study.
+    """
+    rows = trainings[(trainings["setting"] == setting) & (trainings["schedule"] == schedule)]
+    outcome = np.where(rows["diverged"], "diverged", "trains")
+    trained = rows.assign(outcome=outcome, weights_seed=rows["seed"]).sort_values("lr")
+    at_rate = trained.groupby("lr")["accuracy"]
+    curve = at_rate.agg(accuracy="mean", low="min", high="max").reset_index()
+    drawn = scores[(scores["setting"] == setting) & (scores["schedule"] == schedule)]
+    ramp = 100 if (drawn["ramp_steps"] == 100).any() else drawn["ramp_steps"].max()
+    drawn = drawn[drawn["ramp_steps"] == ramp]
+    lrs = np.geomspace(curve["lr"].min(), curve["lr"].max(), POINTS)
+    means = np.interp(np.log10(lrs), np.log10(curve["lr"]), curve["accuracy"])
+    good = lrs[means >= means.max() - GOOD]
+    best = {"lr": drawn["best_lr"].iloc[0], "accuracy": curve["accuracy"].max()}
+    best |= {"good_from": good.min(), "good_to": good.max()}
+    rows = []
+    for name, of_rule in drawn.groupby("rule"):
+        rule, _, kind = name.partition(".")
+        given, regret = of_rule[~of_rule["abstained"]], of_rule["regret_accuracy"].to_numpy()
+        row = {"rule": rule, "kind": kind or "one", "n": len(given)}
+        row |= {"abstained": len(of_rule) - len(given)}
+        if len(given):
+            low_lr, median, high_lr = log_quantiles(given["suggested_lr"], [0.1, 0.5, 0.9])
+            interval = mean_interval(regret)
+            row |= {"median_lr": median, "low_lr": low_lr, "high_lr": high_lr}
+            row |= {"regret": regret.mean(), "within": (regret < GOOD).mean()}
+            row |= dict(zip(("regret_low", "regret_high"), interval, strict=True))
+        rows.append(row)
+    trained = trained[["lr", "accuracy", "outcome", "weights_seed"]].reset_index(drop=True)
+    return AccuracyOverRate(trained, curve, best, pd.DataFrame(rows, columns=SUGGESTED_COLUMNS))
 
 
 def rates(suggestions: pd.DataFrame) -> dict[str, pd.Series]:

@@ -6,6 +6,7 @@ optimiser, a batch size and a number of steps. Everything here takes and gives a
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -187,9 +188,18 @@ SCORE_COLUMNS = (
 DEFAULT = "fixed.default"
 
 
+class Scores(NamedTuple):
+    """``table``: a row a suggestion. ``by_seed``, by setting and schedule: the regrets of each
+    held-out seed in the setting's own measure, (seeds, rows of that setting), numbered by the
+    column ``place``."""
+
+    table: pd.DataFrame
+    by_seed: dict[tuple[str, str], np.ndarray]
+
+
 def score_table(
     trainings: pd.DataFrame, suggested: pd.DataFrame, *, by_log_loss: set[str] = frozenset()
-) -> pd.DataFrame:
+) -> "Scores":
     """The score of each suggestion under each schedule that its setting was trained with.
 
     Parameters
@@ -205,11 +215,10 @@ def score_table(
 
     Returns
     -------
-    DataFrame
-        Columns :data:`SCORE_COLUMNS`: regrets are means over held-out seeds, in accuracy (0 to 1),
-        log-loss (nats), and log-loss as a share of what the best training gains over the untrained
-        network. ``attrs["seeds"]``, by setting and schedule: regrets of each held-out seed in the
-        setting's own measure, (seeds, rows of that setting), numbered by ``place``.
+    Scores
+        Of its table's columns, :data:`SCORE_COLUMNS`, regrets are means over held-out seeds, in
+        accuracy (0 to 1), log-loss (nats), and log-loss as a share of what the best training gains
+        over the untrained network.
     """
     of_measure = {name: grids(trainings, name) for name in ("accuracy", "log_loss")}
     parts, by_seed = [], {}
@@ -240,8 +249,7 @@ def score_table(
             )[list(SCORE_COLUMNS)]
         )
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCORE_COLUMNS)
-    table.attrs["seeds"] = by_seed
-    return table
+    return Scores(table, by_seed)
 
 
 def times_constant(
@@ -362,7 +370,7 @@ RULE_COLUMNS = (
 
 
 def rule_table(
-    scores: pd.DataFrame, resamples: int = RESAMPLES, *, primary: tuple[str, str] | None = None
+    scores: Scores, resamples: int = RESAMPLES, *, primary: tuple[str, str] | None = None
 ) -> pd.DataFrame:
     """One row a schedule, ramp and rule, by mean regret.
 
@@ -375,11 +383,11 @@ def rule_table(
 
     Parameters
     ----------
-    scores : DataFrame
-        Of :func:`score_table`, with its ``attrs``.
+    scores : Scores
+        Of :func:`score_table`.
     """
     rows = []
-    for schedule, of_schedule in scores.groupby("schedule", sort=False):
+    for schedule, of_schedule in scores.table.groupby("schedule", sort=False):
         default = _arrays(scores, of_schedule[of_schedule["rule"] == DEFAULT])
         for (rule, steps), drawn in of_schedule.groupby(["rule", "ramp_steps"], sort=False):
             rows.append({"schedule": schedule, "rule": rule, "ramp_steps": steps})
@@ -394,12 +402,12 @@ def rule_table(
     return table.sort_values(["schedule", "ramp_steps", "regret"], ignore_index=True)
 
 
-def _arrays(scores: pd.DataFrame, drawn: pd.DataFrame) -> dict[str, np.ndarray]:
+def _arrays(scores: Scores, drawn: pd.DataFrame) -> dict[str, np.ndarray]:
     """Regrets in accuracy of one rule and schedule by setting, (seeds, draws)."""
     found = {}
     for (setting, schedule), rows in drawn.groupby(["setting", "schedule"], sort=False):
         if rows["regret_accuracy"].notna().all():
-            found[setting] = scores.attrs["seeds"][setting, schedule][:, rows["place"]]
+            found[setting] = scores.by_seed[setting, schedule][:, rows["place"]]
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Protocol
 
 from lrrt import plugins
-from lrrt.core.protocol import ModelConfig, ProtocolConfig
+from lrrt.core.protocol import DataConfig, ModelConfig, ProtocolConfig
 
 
 @dataclass
@@ -18,20 +18,6 @@ class StudyConfig:
     sweeps: list[str] = field(
         default_factory=lambda: ["weights", "order", "batch_size", "validation"]
     )
-
-
-@dataclass
-class DataConfig:
-    """``path``: a local folder or archive (cifar10); null downloads it. Counts: images kept.
-
-    ``verify``: refuse files of ``path`` whose SHA-256 is not that of a known edition."""
-
-    name: str = "digits"
-    path: str | None = None
-    verify: bool = True
-    train_images: int = 12800
-    test_images: int = 500
-    seed: int = 0
 
 
 @dataclass

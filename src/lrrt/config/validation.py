@@ -10,6 +10,7 @@ from lrrt.core.checks import (
     LARGEST,
     SMALLEST,
     check_choices,
+    check_data,
     check_devices,
     check_listed,
     check_names,
@@ -82,18 +83,6 @@ def validate_study(config: Config) -> None:
         for name in listed:
             if name not in known:
                 raise InputError(key, name, f"one of: {', '.join(known)}")
-
-
-def validate_data(config: Config) -> None:
-    data = config.data
-    dataset = plugins.find("lrrt.datasets", data.name, "data.name")
-    if data.path is not None and not (data.path.strip() and data.path.isprintable()):
-        raise InputError("data.path", data.path, "a path of printable characters, or null")
-    check_range("data.train_images", data.train_images, 10, 1_000_000)
-    check_range("data.test_images", data.test_images, 10, 1_000_000)
-    check_range("data.seed", data.seed, 0, 2**63 - 1)
-    if hasattr(dataset, "validate"):
-        dataset.validate(data)
 
 
 def validate_model(config: Config) -> None:
@@ -198,7 +187,7 @@ def validate(config: Config) -> Config:
         For the first key that is not; nothing has been written by then.
     """
     validate_study(config)
-    validate_data(config)
+    check_data("data", config.data)
     validate_model(config)
     for name, protocol in config.protocols.items():
         validate_protocol(f"protocols.{name}", protocol)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lrrt import plugins
-from lrrt.core.protocol import CHOICES, RampConfig
+from lrrt.core.protocol import CHOICES, DataConfig, RampConfig
 from lrrt.errors import InputError
 
 # Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
@@ -47,6 +47,21 @@ def check_devices(prefix: str, devices: dict[str, str]) -> None:
         known = CHOICES["device"]
         if device not in known:
             raise InputError(f"{prefix}.{backend}", device, f"one of: {', '.join(known)}")
+
+
+def check_data(prefix: str, data: DataConfig) -> None:
+    dataset = plugins.find("lrrt.datasets", data.name, f"{prefix}.name")
+    if data.path is not None and not (data.path.strip() and data.path.isprintable()):
+        raise InputError(f"{prefix}.path", data.path, "a path of printable characters, or null")
+    check_range(f"{prefix}.train_images", data.train_images, 10, 1_000_000)
+    check_range(f"{prefix}.test_images", data.test_images, 10, 1_000_000)
+    check_range(f"{prefix}.seed", data.seed, 0, 2**63 - 1)
+    if hasattr(dataset, "validate"):
+        try:
+            dataset.validate(data)
+        except InputError as error:
+            key = error.key.replace("data", prefix, 1)
+            raise InputError(key, error.value, error.expected) from None
 
 
 def check_ramp(prefix: str, ramp: RampConfig) -> None:

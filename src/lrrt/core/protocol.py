@@ -1,6 +1,20 @@
-"""What a range test is made of: a network, and the protocol that trains it."""
+"""What a range test is made of: images, a network, and the protocol that trains it."""
 
 from dataclasses import dataclass, field
+
+
+@dataclass
+class DataConfig:
+    """``path``: a local folder or archive (cifar10); null downloads it. Counts: images kept.
+
+    ``verify``: refuse files of ``path`` whose SHA-256 is not that of a known edition."""
+
+    name: str = "digits"
+    path: str | None = None
+    verify: bool = True
+    train_images: int = 12800
+    test_images: int = 500
+    seed: int = 0
 
 
 @dataclass

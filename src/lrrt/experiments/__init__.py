@@ -26,8 +26,13 @@ among its ``deps`` and ``params``. ``sweep``, which all the others start from, h
 own: ``study``, ``sweep`` and ``sweeps`` are its.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from lrrt.runs.spec import RunSpec
+    from lrrt.runs.store import Store
 
 
 class Input(NamedTuple):
@@ -37,3 +42,14 @@ class Input(NamedTuple):
     files: list[str]
     columns: Sequence[str]
     command: str
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A design whose later runs hang on the results of earlier ones, or whose runs have data sets
+    of their own."""
+
+    def batches(self, store: "Store") -> Iterator[tuple[Path, list["RunSpec"]]]:
+        """One batch of runs after the other, with the file of their data set; when the next is
+        asked for, ``store`` has those before it."""
+        ...

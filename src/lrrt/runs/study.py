@@ -1,5 +1,7 @@
 """How the stages of a study open its data set and carry out runs."""
 
+from pathlib import Path
+
 from lrrt import plugins
 from lrrt.config import Config
 from lrrt.datasets import Dataset, open_dataset
@@ -17,9 +19,12 @@ def dataset(config: Config) -> Dataset:
     return open_dataset(path)
 
 
-def carry_out(config: Config, specs: list[RunSpec]) -> Store:
-    """The study's store, once the configured launcher has added the ``specs`` it lacked."""
+def carry_out(config: Config, specs: list[RunSpec], dataset: Path | None = None) -> Store:
+    """The study's store, once the configured launcher has added the ``specs`` it lacked.
+
+    ``dataset``: the file of theirs, where it is not the study's own.
+    """
     store = Store(store_path(config))
     launcher = plugins.find("lrrt.runs.launchers", config.launcher.name, "launcher.name")
-    launcher.run(specs, dataset_path(config), store, config.launcher)
+    launcher.run(specs, dataset or dataset_path(config), store, config.launcher)
     return store

@@ -11,10 +11,11 @@ from lrrt import plugins
 from lrrt.analysis.tables import read_table
 from lrrt.datasets import Dataset
 from lrrt.errors import one_line_errors
-from lrrt.experiments import Input
+from lrrt.experiments import Input, Staged
 from lrrt.files import write_whole
 from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
+from lrrt.runs.store import Store
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,7 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
         tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
         config = configuration.load()
         design = designed(name, config, study.dataset(config))
-        store = study.carry_out(config, design.specs)
+        if isinstance(design, Staged):
+            store = Store(paths.store_path(config))
+            for dataset, specs in design.batches(store):
+                study.carry_out(config, specs, dataset)
+        else:
+            store = study.carry_out(config, design.specs)
         folder = paths.folder(config)
         for file, content in tables.tables(design, store).items():
             if isinstance(content, pd.DataFrame):

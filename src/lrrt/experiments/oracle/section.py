@@ -1,0 +1,125 @@
+"""The section ``oracle``: which settings are trained over a grid of learning rates."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lrrt import plugins
+from lrrt.core.checks import check_data, check_listed, check_names, check_range
+from lrrt.core.protocol import DataConfig, ModelConfig
+from lrrt.errors import InputError
+
+if TYPE_CHECKING:
+    from lrrt.config import Config
+
+#: By optimiser: the highest rate of the coarse grid.
+HIGHEST = {"sgd": 10.0, "adam": 1.0, "adamw": 1.0}
+MEASURES = ("accuracy", "log_loss")
+EVALUATIONS = 10  # of a training
+
+
+@dataclass
+class SettingConfig:
+    """A data set (a key of ``oracle.data``), a network, a protocol (a key of ``protocols``) with
+    its optimiser, a batch size and a number of ``steps``, a multiple of ten.
+
+    ``measure``: what its best rate and its collapses are judged by. ``tier``: lower ones run first.
+    ``repeats``: the setting that this one repeats on another backend or for other steps: it gets a
+    coarse grid alone and stays out of all means.
+    """
+
+    data: str
+    protocol: str
+    batch_size: int
+    steps: int
+    model: ModelConfig = field(default_factory=ModelConfig)
+    backend: str = "torch"
+    measure: str = "accuracy"
+    tier: int = 1
+    repeats: str = ""
+
+
+@dataclass
+class Section:
+    """Trainings over a grid of rates in ``settings`` (none: none): ``docs/ground_truth.md``.
+
+    The coarse grid has ``coarse_seeds`` seeds at half decades over ``decades``, up to 10 for SGD
+    and to 1 for Adam and AdamW; the fine one ``fine_seeds`` at quarter decades near the best;
+    ``edge_seeds`` train where trainings begin to collapse; each with every policy of ``schedules``.
+    ``draws`` range tests for each of ``ramps`` (steps); with ``short_trainings`` also five short
+    ones of equal cost. ``tiers``: those that run. ``minutes``: no further batch of runs is started
+    after so many (null: all; 0: the tables of what is there).
+    """
+
+    data: dict[str, DataConfig] = field(default_factory=dict)
+    settings: dict[str, SettingConfig] = field(default_factory=dict)
+    schedules: list[str] = field(default_factory=lambda: ["constant", "one_cycle"])
+    decades: int = 5
+    coarse_seeds: int = 1
+    fine_seeds: int = 4
+    edge_seeds: int = 2
+    draws: int = 6
+    ramps: list[int] = field(default_factory=lambda: [50, 100, 200])
+    short_trainings: bool = True
+    tiers: list[int] = field(default_factory=lambda: [1, 2, 3])
+    minutes: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.settings)
+
+
+def check(config: "Config") -> None:
+    oracle, prefix = config.oracle, "oracle"
+    check_names(f"{prefix}.data", oracle.data)
+    check_names(f"{prefix}.settings", oracle.settings)
+    for name, data in oracle.data.items():
+        check_data(f"{prefix}.data.{name}", data)
+    for key, listed in (("schedules", oracle.schedules), ("ramps", oracle.ramps)):
+        check_listed(f"{prefix}.{key}", listed)
+    for schedule in oracle.schedules:
+        if schedule not in ("constant", "one_cycle"):
+            words = "a list of 'constant' and 'one_cycle'"
+            raise InputError(f"{prefix}.schedules", oracle.schedules, words)
+    for steps in oracle.ramps:
+        check_range(f"{prefix}.ramps", steps, 25, 100_000)
+    for key, low, high in (
+        ("decades", 2, 8),
+        ("coarse_seeds", 1, 100),
+        ("fine_seeds", 0, 100),
+        ("edge_seeds", 0, 100),
+        ("draws", 1, 1000),
+    ):
+        check_range(f"{prefix}.{key}", getattr(oracle, key), low, high)
+    if oracle.minutes is not None:
+        check_range(f"{prefix}.minutes", oracle.minutes, 0)
+    for name, setting in oracle.settings.items():
+        _check_setting(config, f"{prefix}.settings.{name}", setting)
+
+
+def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> None:
+    oracle = config.oracle
+    for key, known in (("data", oracle.data), ("protocol", config.protocols)):
+        if getattr(setting, key) not in known:
+            words = f"one of: {', '.join(sorted(known))}"
+            raise InputError(f"{prefix}.{key}", getattr(setting, key), words)
+    optimizer = config.protocols[setting.protocol].optimizer
+    if optimizer not in HIGHEST:
+        words = f"a protocol whose optimizer is one of: {', '.join(HIGHEST)}"
+        raise InputError(f"{prefix}.protocol", setting.protocol, words)
+    check_range(
+        f"{prefix}.batch_size", setting.batch_size, 1, oracle.data[setting.data].train_images
+    )
+    if setting.steps < EVALUATIONS or setting.steps % EVALUATIONS:
+        words = f"a multiple of {EVALUATIONS}: a training is evaluated so often"
+        raise InputError(f"{prefix}.steps", setting.steps, words)
+    if setting.measure not in MEASURES:
+        raise InputError(f"{prefix}.measure", setting.measure, f"one of: {', '.join(MEASURES)}")
+    if setting.repeats and setting.repeats not in oracle.settings:
+        words = f"a key of oracle.settings: {', '.join(oracle.settings)}"
+        raise InputError(f"{prefix}.repeats", setting.repeats, words)
+    plugins.check("lrrt.backends", setting.backend, f"{prefix}.backend")
+    network = plugins.find("lrrt.core.networks", setting.model.name, f"{prefix}.model.name")
+    try:
+        network.validate(setting.model)
+    except InputError as error:
+        raise InputError(f"{prefix}.{error.key}", error.value, error.expected) from None

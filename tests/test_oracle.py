@@ -1,0 +1,135 @@
+"""The oracle's grids: chosen by rule from results that are known, scored, resumable."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrrt.config import Config
+from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.experiments.oracle import design as designing
+from lrrt.experiments.oracle.design import Design, Setting
+from lrrt.experiments.oracle.section import Section, SettingConfig
+from lrrt.experiments.oracle.tables import SCHEMAS, tables
+from lrrt.runs.store import Result, Store
+
+BEST = 0.1
+
+
+def planned(settings=1, **changes) -> Design:
+    protocol = ProtocolConfig(ramp=RampConfig(1e-7, 10.0))
+    asked = SettingConfig("d", "sgd", 32, 100, ModelConfig())
+    names = [f"s{i}" for i in range(settings)]
+    section = Section(settings=dict.fromkeys(names, asked), **changes)
+    config = Config(protocols={"sgd": protocol}, oracle=section)
+    made = [
+        Setting(name, dataclasses.replace(asked, batch_size=32 + i), protocol, Path("d"), "d", 10)
+        for i, name in enumerate(names)
+    ]
+    return Design(config, made)
+
+
+def result(spec, collapse=1.0, random=None) -> Result:
+    """Accuracy 0.9 at 0.1, 0.1 less a decade squared away, a guess from ``collapse`` on; a range
+    test that falls until 0.1 and explodes at 1."""
+    record = {"initial_loss": 2.3, "stopped_at_step": None, "seconds": 2.0, "versions": {}}
+    if spec.kind == "range_test":
+        lr = np.geomspace(1e-7, 10, spec.steps)
+        loss = 2.3 - np.clip(np.log10(lr / 1e-3), 0, 2) + np.where(lr > 1, lr, 0)
+        columns = {"lr": lr, "loss": loss, "penalty": 0 * lr, "grad_norm": 0 * lr}
+        return Result(columns, record)
+    accuracy = 0.9 - 0.1 * np.log10(spec.lr / BEST) ** 2
+    loss = 1.0 - accuracy
+    if spec.lr >= collapse:
+        accuracy, loss = 0.1, np.nan
+    names = ("train_loss", "val_loss")
+    arrays = {name: np.full(spec.epochs, loss) for name in names}
+    return Result(arrays | {"val_accuracy": np.full(spec.epochs, accuracy)}, record)
+
+
+def fill(design: Design, store: Store, **known) -> Store:
+    """Carry out all rounds as the stage does."""
+    for _, specs in design.batches(store):
+        for spec in specs:
+            store.put(spec, result(spec, **known))
+    return store
+
+
+def test_a_setting_has_45_trainings_with_each_schedule(tmp_path):
+    design = planned(schedules=["constant", "one_cycle"])
+    store = fill(design, Store(tmp_path))
+    runs = design.planned(store)
+    counts = {stage: sum(run.stage == stage for run in runs) for stage in designing_stages(runs)}
+    assert counts == {"range_test": 18, "short": 30, "coarse": 22, "fine": 56, "edge": 12}
+    fine = {run.spec.lr for run in runs if run.stage == "fine"}
+    assert fine == {0.0178, 0.0316, 0.0562, 0.1, 0.178, 0.316, 0.562}
+    edge = {run.spec.lr for run in runs if run.stage == "edge"}
+    assert edge == {0.422, 0.562, 0.75}  # from the last that works, 0.316, to the first that fails
+
+
+def designing_stages(runs) -> set[str]:
+    return {run.stage for run in runs}
+
+
+def test_nothing_is_fine_before_the_coarse_grid_is_there(tmp_path):
+    design, store = planned(), Store(tmp_path)
+    first = design.planned(store)
+    assert {run.stage for run in first} == {"range_test", "short", "coarse"}
+    assert [run.spec for run in first] == design.specs
+    for run in first[:-1]:
+        store.put(run.spec, result(run.spec))
+    assert {run.schedule for run in design.planned(store) if run.stage == "fine"} == {"constant"}
+
+
+def test_the_seeds_of_trainings_and_of_range_tests_are_apart():
+    runs = planned().first(planned().settings[0])
+    tests = {run.spec.weights_seed for run in runs if run.stage in ("range_test", "short")}
+    trained = {run.spec.weights_seed for run in runs if run.stage == "coarse"}
+    assert tests == set(range(100, 106)) and trained == {0}
+
+
+def test_no_edge_where_nothing_collapses(tmp_path):
+    design = planned()
+    runs = design.planned(fill(design, Store(tmp_path), collapse=np.inf))
+    assert not any(run.stage == "edge" for run in runs)
+
+
+def test_equal_accuracies_are_told_apart_by_log_loss():
+    scores = {q: (0.9, 0.5 - 0.01 * q) for q in (-4, -2, 0)} | {2: (0.2, 2.0)}
+    assert designing.best_and_edge(scores, 0.1) == (0, 0)
+
+
+@pytest.mark.parametrize("settings", [1, 3])
+def test_tables_of_a_whole_and_of_a_stopped_oracle(tmp_path, settings):
+    design = planned(settings)
+    empty = tables(design, Store(tmp_path / "none"))
+    whole = tables(design, fill(design, Store(tmp_path / "whole")))
+    for found in (empty, whole):
+        for name, types in SCHEMAS.items():
+            assert found[name].dtypes.astype(str).to_dict() == types
+    assert all(not len(empty[name]) for name in SCHEMAS)
+    of_setting = whole["oracle_settings.parquet"]
+    assert len(of_setting) == 2 * settings and of_setting["counts"].all()
+    assert np.allclose(of_setting["best_lr"], BEST, rtol=0.05)
+    assert of_setting["collapses"].all() and not of_setting["is_cut_off"].any()
+    rules = whole["oracle_rules.parquet"].set_index(["schedule", "ramp_steps", "rule"])
+    default = rules.loc["constant", 100, "fixed.default"]
+    assert default.settings == settings and abs(default.regret) < 1e-9
+    assert {"blog_fastai.middle", "raw_minimum/10", "random", "five_short"} <= set(
+        rules.index.get_level_values("rule")
+    )
+    # The lowest of the five short rates that lose least is the best one here: 0.1.
+    assert abs(rules.loc["constant", 100, "five_short"].regret) < 1e-9
+    spent = whole["oracle_seconds.json"]["s0"]
+    assert spent["range_test"] == 36 and spent["coarse"] == 44
+
+
+def test_a_setting_with_one_fine_seed_does_not_count(tmp_path):
+    design, store = planned(), Store(tmp_path)
+    for number in (0, 1):
+        for run in design.round(design.settings[0], number, store):
+            store.put(run.spec, result(run.spec))
+    found = tables(design, store)
+    assert not found["oracle_settings.parquet"]["counts"].any()
+    assert len(found["oracle_scores.parquet"]) and not len(found["oracle_rules.parquet"])
