@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,12 +65,12 @@ class StudyData(Study):
     places: dict[str, list[str]] = field(default_factory=dict)
 
     def source(self, settings: Scaled | None = None) -> str:
-        """What a figure (of runs that the section ``settings`` asks for) is made from; the data's
-        description goes wherever figures go."""
-        described = self.dataset.get("description", self.config.data.name).rstrip(".")
-        model = self.config.model
-        scale = self.scale_of(settings) if settings else network_name(model.name, model.depth)
-        return f"Study {self.config.study.name}: {scale}. Data: {described}."
+        """What a figure (of runs that the section ``settings`` asks for) is made from: scale and
+        data, with the first that its description says of them in brackets."""
+        described = self.dataset.get("description", self.config.data.name)
+        data = re.match(r"[^(:]*(\([^,)]*)?", described)[0].strip()
+        closed = ")" if "(" in data else ""
+        return f"Study {self.config.study.name}: {self.scale_of(settings)}, {data}{closed}."
 
     @cached_property
     def bands(self) -> pd.DataFrame:

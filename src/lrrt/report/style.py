@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
 import matplotlib
@@ -12,15 +12,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from lrrt.report.wording import number
 
 # Okabe and Ito's colours, told apart under every common colour blindness. PyTorch is blue and
-# Keras is orange; the darker shade is the protocol at home.
+# Keras is orange; the darker shade is the protocol at home. Nothing but a case has a colour: what
+# became of a training is told by its marker, all else is ink.
 COLOURS = {
     ("keras", "blog_keras"): "#D55E00",
     ("keras", "blog_fastai"): "#E69F00",
@@ -28,23 +29,23 @@ COLOURS = {
     ("torch", "blog_keras"): "#56B4E9",
 }
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#000000")
-WEIGHTS_COLOURS = {"A": "#0072B2", "B": "#E69F00"}  # the pair's two initialisations, as in the post
-TRAIN_COLOUR, VALIDATION_COLOUR, BATCH_VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
-MUTED, INK = "#777777", "#222222"
-REGIONS = {"plateau": "#56B4E9", "descent": "#009E73", "explosion": "#D55E00"}
-OUTCOME_COLOURS = {
-    "trains": "#009E73",
-    "stalls": "#F0E442",
-    "lags": "#CC79A7",
-    "overfits": "#E69F00",
-    "diverged": "#D55E00",
+TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"  # of one model's own page
+INK, MUTED, LINE, PLATE = "#222222", "#777777", "#dddddd", "#ffffff"
+#: Of the colours above, what a dark page shows instead (:mod:`lrrt.report.html`).
+DARK = {
+    INK: "#e6e6e6",
+    MUTED: "#a0a4a9",
+    LINE: "#3a3d42",
+    PLATE: "#16181b",
+    "#000000": "#e6e6e6",
+    "#0072B2": "#4aa8e8",
+    "#D55E00": "#ff8a3d",
+    "#009E73": "#35c79c",
 }
-SCALE = LinearSegmentedColormap.from_list(  # light to dark, so that it also reads in grey
-    "lrrt", ["#9ecae1", "#3182bd", "#08306b"]
-)
+MARKERS = {"trains": "o", "stalls": "v", "lags": "s", "overfits": "P", "diverged": "X"}
+WIDTH = 5.4  # inches; at this width the words of a figure can still be read on a phone
 HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
 _TIP = "tip:"
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def colour(backend: str, protocol: str) -> str:
@@ -62,34 +63,27 @@ def applied() -> Iterator[None]:
 
 
 def axes(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.8), **options
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (WIDTH, 3.4), **options
 ) -> tuple[Figure, np.ndarray]:
     """A new figure and its axes, shape (rows, columns); ``size`` in inches."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _decade(value: float, _position: int | None = None) -> str:
-    exponent = np.log10(value)
-    if abs(exponent - round(exponent)) > 1e-6:
-        return ""
-    exponent = round(exponent)
-    if -2 <= exponent <= 2:
-        return f"{value:g}"
-    return "10" + str(exponent).translate(_SUPERSCRIPTS)
-
-
 def log_axis(
-    ax: Axes, which: str = "x", text: str = "learning rate", subdivided: bool = False
+    ax: Axes,
+    which: str = "x",
+    text: str = "learning rate",
+    subdivided: bool = False,
+    ticks: int = 12,
 ) -> None:
-    """A log axis with a tick at each decade, or ``subdivided``, at 1, 2 and 5 of each. (In plain
-    text: mathtext would read names as TeX.)"""
+    """A log axis with a tick at each decade, or ``subdivided``, at 1, 2 and 5 of each; of more than
+    ``ticks`` decades at every second or third. (In plain text: mathtext would read names as
+    TeX.)"""
     axis = ax.xaxis if which == "x" else ax.yaxis
     ax.set(**{f"{which}scale": "log", f"{which}label": text})
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if subdivided else (1,), numticks=12))
-    axis.set_major_formatter(
-        FuncFormatter(lambda value, _: number(value, 1)) if subdivided else FuncFormatter(_decade)
-    )
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if subdivided else (1,), numticks=ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
@@ -127,12 +121,37 @@ def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], 
         ax.plot([x_value], [y_value], gid=tip(text), **looks)
 
 
-def sign(figure: Figure, source: str) -> None:
-    """Say, in small print under the figure, what it is made from."""
-    width = int(figure.get_figwidth() * 19)  # letters that fit at this size
-    figure.supxlabel(
-        "\n".join(textwrap.wrap(source, width)), x=0.01, ha="left", fontsize=6.5, color=MUTED
+def head(figure: Figure, title: str) -> None:
+    """Put the finding over the figure."""
+    width = int(figure.get_figwidth() * 10.6)  # bold letters that fit at this size
+    figure.suptitle(
+        "\n".join(textwrap.wrap(title, width)), x=0.01, ha="left", fontsize=10.5, weight="bold"
     )
+
+
+def sign(figure: Figure, source: str) -> None:
+    """Say, in small print under the figure, what it is made from; a legend of the figure's stands
+    above it."""
+    lines = textwrap.wrap(source, int(figure.get_figwidth() * 18))  # letters that fit at this size
+    rows = 0
+    for legend in figure.legends:  # which the layout would put over the small print
+        legend.set_in_layout(False)
+        legend.set_loc("lower left")
+        legend.set_bbox_to_anchor((0.01, (0.06 + 0.12 * len(lines)) / figure.get_figheight()))
+        rows = -(-len(legend.get_texts()) // legend._ncols)
+    text = "\n".join([*[""] * (2 * rows), *lines])
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=7, color=MUTED)
+
+
+def outcome_legend(ax: Axes, outcomes: Iterable[str], **options) -> None:
+    """A legend of the markers of these outcomes."""
+    found = set(outcomes)
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker, color=MUTED, label=outcome)
+        for outcome, marker in MARKERS.items()
+        if outcome in found
+    ]
+    ax.legend(handles=handles, **options)
 
 
 def jitter(count: int, width: float = 0.16) -> np.ndarray:

@@ -104,3 +104,29 @@ def listed(parts: Iterable[str]) -> str:
     """``"a, b and c"``."""
     *first, last = list(parts) or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def times(ratio: float) -> str:
+    """A ratio of two learning rates: ``"×32"``, ``"×3.9"``, ``"×5,200"``."""
+    if not math.isfinite(ratio):
+        return NONE
+    rounded = float(f"{ratio:.1e}")
+    return f"×{rounded:,.0f}" if rounded >= 10 else f"×{number(ratio)}"
+
+
+def fold(ratio: float) -> str:
+    """The same in a sentence: ``"32-fold"``."""
+    return f"{times(ratio)[1:]}-fold" if math.isfinite(ratio) else NONE
+
+
+def percent(share: float) -> str:
+    """``"54 %"``."""
+    return f"{100 * share:.0f} %" if math.isfinite(share) else NONE
+
+
+FACTORS = {"gradient_clip": "gradient clipping", "recorded": "recorded loss"}
+
+
+def factor(name: str) -> str:
+    """A factor between two protocols as people write it: ``"gradient clipping"``."""
+    return FACTORS.get(name, name.replace("_", " "))

@@ -1,15 +1,14 @@
 """The figures of the report: one module, one figure (or one per case).
 
-A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading it stands under),
-``TITLE``, ``NEEDS`` (what of a study it is drawn from, or ``nothing``), ``caption(data) -> str``
-(n, quantity, interval) and ``draw(data) -> matplotlib.figure.Figure | None`` (None: the study has
-not what it needs). One that is drawn once per case adds ``cases(data) -> list[tuple[str, ...]]``
-and ``title(case) -> str``; its ``caption`` and ``draw`` take the case as second argument. One whose
-finding belongs in the answer in brief adds ``headline(data) -> str``, a sentence, which is empty
-where the study does not tell; what more there is to say stands in its caption. One of runs that a
-section of the configuration asks for at a scale of its own names it: ``RUNS_OF``. ``data`` is a
-:class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
-figure of the page.
+A figure module has ``ORDER`` (its place on the page), ``SECTION`` (the heading it stands under; one
+of ``SECTIONS``), ``title(data) -> str`` (the finding, written over the figure), ``caption(data) ->
+str`` (how to read it, with n: three sentences at most) and ``draw(data) ->
+matplotlib.figure.Figure | None`` (None: the study has not what it shows, and the page leaves it
+out). ``title`` and ``caption`` are asked only of what is drawn. A figure that is drawn once per
+case adds ``cases(data) -> list[tuple[str, ...]]``; its other functions take the case as second
+argument. One of runs that a section of the configuration asks for at a scale of its own names it:
+``RUNS_OF``. ``data`` is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one
+without ``ORDER`` is no figure of the page.
 """
 
 from types import ModuleType
@@ -23,16 +22,24 @@ if TYPE_CHECKING:
 
     from lrrt.report.study import StudyData
 
+ANSWER = "The answer"
+TEST = "What a range test is"
+SPREAD = "How much one test varies"
+TRAINED = "What happens if you train there"
+RULE = "Which rule to read"
+WHY = "Why: protocol, framework, smoothing"
+APPENDIX = "Appendix: more figures"
+SECTIONS = (ANSWER, TEST, SPREAD, TRAINED, RULE, WHY, APPENDIX)
+
 
 class Drawing(NamedTuple):
-    """``figure`` is None where the study lacks what it needs; ``needs`` then says what."""
+    """``figure`` is None once its files are made."""
 
     name: str
     section: str
     title: str
     caption: str
     figure: "Figure | None"
-    needs: str
 
 
 def _modules() -> list[ModuleType]:
@@ -40,38 +47,33 @@ def _modules() -> list[ModuleType]:
     return sorted((m for m in modules if hasattr(m, "ORDER")), key=lambda module: module.ORDER)
 
 
-def headlines(data: "StudyData") -> list[tuple[str, str]]:
-    """What the figures have found, in the order of the page: a sentence, and the figure's name."""
-    found = [
-        (module.headline(data), module.__name__.rsplit(".", 1)[1])
-        for module in _modules()
-        if hasattr(module, "headline")
-    ]
-    return [(sentence, name) for sentence, name in found if sentence]
-
-
-def planned(data: "StudyData") -> list[tuple[str, tuple | None]]:
+def planned(data: "StudyData") -> list[tuple[str, tuple]]:
     """What :func:`drawing` can be asked for, in the order of the page: a module's name, and the
-    arguments that name the case (None: the study has no case)."""
-    found = []
-    for module in _modules():
-        cases = [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
-        found += [(module.__name__.rsplit(".", 1)[1], case) for case in cases or [None]]
-    return found
+    arguments that name the case."""
+    return [
+        (module.__name__.rsplit(".", 1)[1], case)
+        for module in _modules()
+        for case in (
+            [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
+        )
+    ]
 
 
-def drawing(data: "StudyData", name: str, case: tuple | None) -> Drawing:
-    """One figure of :func:`planned`. Draw and save under :func:`.style.applied`."""
+def drawing(data: "StudyData", name: str, case: tuple) -> Drawing | None:
+    """One figure of :func:`planned`, None where the study has not what it shows. Draw and save
+    under :func:`.style.applied`."""
     module = plugins.find(__name__, name, "figure")
-    figure = None if case is None else module.draw(data, *case)
-    if figure is not None and module.NEEDS != "nothing":
-        section = getattr(module, "RUNS_OF", None)
-        style.sign(figure, data.source(getattr(data.config, section) if section else None))
+    figure = module.draw(data, *case)
+    if figure is None:
+        return None
+    title = module.title(data, *case)
+    section = getattr(module, "RUNS_OF", None)
+    style.head(figure, title)
+    style.sign(figure, data.source(getattr(data.config, section) if section else None))
     return Drawing(
         name="-".join((name, *(case[0] if case else ()))),
         section=module.SECTION,
-        title=module.title(*case) if case else module.TITLE,
-        caption="" if figure is None else module.caption(data, *case),
+        title=title,
+        caption=module.caption(data, *case),
         figure=figure,
-        needs=module.NEEDS,
     )

@@ -1,14 +1,12 @@
-"""The trainings after the range tests: which there are, and how a person calls them."""
+"""The trainings after the range tests: which there are, how a person calls them, how they look."""
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from lrrt.analysis.evidence import Case
 from lrrt.report import style, wording
 from lrrt.report.study import StudyData
-
-MARKERS = {"A": "o", "B": "D"}  # of weights
 
 
 def cases(data: StudyData, table: pd.DataFrame) -> list[Case]:
@@ -20,11 +18,6 @@ def cases(data: StudyData, table: pd.DataFrame) -> list[Case]:
 def of_first_pair(table: pd.DataFrame, case: Case) -> pd.DataFrame:
     """The rows of the pair furthest apart; no other pair of the case has more trainings."""
     return table[table["pair"] == "-".join(case)]
-
-
-def number_of(pair: str, case: Case) -> str:
-    """Which of its case's pairs it is, the one furthest apart being ``1``."""
-    return pair.removeprefix("-".join(case)).removeprefix("-") or "1"
 
 
 def lr_words(lr_of: str, lr_kind: str) -> str:
@@ -40,7 +33,7 @@ def weights_words(row) -> str:
 
 def hover(row) -> str:
     """One row of trainings or outcomes in words."""
-    policy = "" if row.policy == "constant" else f", {row.policy}"
+    policy = "" if row.policy == "constant" else f", {wording.name(row.policy)}"
     return (
         f"{weights_words(row)} (seed {row.weights_seed}), {lr_words(row.lr_of, row.lr_kind)} LR "
         f"{wording.number(row.lr, 3)}{policy}"
@@ -53,35 +46,39 @@ def outcome_hover(row) -> str:
     return f"{hover(row)}: {row.outcome}, validation accuracy {accuracy}. {row.reason}"
 
 
-def dot(ax: Axes, row, x: float, y: float) -> None:
-    """One training: the colour and shape of its weights, filled at the LR of the same run."""
-    shade, own = style.WEIGHTS_COLOURS[row.weights], row.lr_of == row.weights
-    ax.plot(
-        [x],
-        [y],
-        MARKERS[row.weights],
-        color=shade,
-        markersize=7,
-        alpha=0.85,
-        markerfacecolor=shade if own else "white",
-        zorder=3 if own else 2,
-        gid=style.tip(outcome_hover(row)),
+def dot(ax: Axes, row, x: float, y: float, **looks) -> None:
+    """One training: the colour of its case, the marker of what became of it."""
+    looks = {
+        "color": style.colour(row.backend, row.protocol),
+        "alpha": 0.8,
+        "markersize": 6,
+        "markeredgewidth": 0.8,
+        **looks,
+    }
+    ax.plot([x], [y], style.MARKERS[row.outcome], gid=style.tip(outcome_hover(row)), **looks)
+
+
+def accuracy_axis(ax: Axes, which: str = "y") -> None:
+    """An axis of shares, in percent."""
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    axis.set_major_formatter(FuncFormatter(lambda share, _: wording.percent(share)))
+
+
+def guess(ax: Axes, data: StudyData, which: str = "y") -> None:
+    """An axis of accuracy in percent, with a line where guessing lies."""
+    accuracy_axis(ax, which)
+    classes = len(data.dataset.get("images_by_class", {}).get("train", {})) or 10
+    if which == "x":
+        ax.axvline(1 / classes, color=style.MUTED, linestyle=":", linewidth=1)
+        return
+    ax.axhline(1 / classes, color=style.MUTED, linestyle=":", linewidth=1)
+    ax.text(
+        0.01,
+        1 / classes,
+        "guessing",
+        transform=ax.get_yaxis_transform(),
+        color=style.MUTED,
+        fontsize=8,
+        va="bottom",
     )
-
-
-def weights_legend(figure: Figure, ax: Axes) -> None:
-    """What :func:`dot` draws, above the figure."""
-    for weights, marker in MARKERS.items():
-        shade = style.WEIGHTS_COLOURS[weights]
-        for face, words in ((shade, "own"), ("white", "the other's")):
-            ax.plot(
-                [],
-                [],
-                marker,
-                color=shade,
-                linestyle="none",
-                markerfacecolor=face,
-                label=f"weights {weights}, {words} max LR",
-            )
-    columns = 4 if figure.get_figwidth() > 8.5 else 2
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+    ax.set_ylim(-0.03, None)

@@ -1,104 +1,85 @@
-"""Curves by batch size, raw and smoothed: does the loss fall less, or only its average?"""
+"""Does the loss fall less at larger batches, or only its average?"""
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Trace
-from lrrt.analysis.statistics import WINDOW, column_quantiles, running_median
+from lrrt.analysis.evidence import Case
+from lrrt.analysis.statistics import running_median
 from lrrt.report import style, wording
+from lrrt.report.figures import APPENDIX
 from lrrt.report.study import StudyData
 
-ORDER = 110
-SECTION = "Batch size"
-TITLE = "Batch sizes, raw and smoothed"
-NEEDS = "a batch_size or batch_size_epoch sweep with two batch sizes"
-SWEEPS = {"batch_size": "the same number of steps", "batch_size_epoch": "one epoch each"}
+ORDER = 280
+SECTION = APPENDIX
+SWEEPS = {"batch_size": "equal steps", "batch_size_epoch": "one epoch each"}
 
 
-def cases(data: StudyData) -> list[tuple[str, str, str]]:
+def panels(data: StudyData) -> list[tuple[str, Case]]:
     return [
-        (sweep, *case)
+        (sweep, case)
         for sweep in SWEEPS
         for case in data.cases(sweep)
         if len({trace.batch_size for trace in data.traces(sweep, case)}) > 1
     ]
 
 
-def title(case: tuple[str, str, str]) -> str:
-    sweep, *rest = case
-    return f"{TITLE}, {SWEEPS[sweep]}: {wording.case(*rest)}"
+def falls(data: StudyData, sweep: str, case: Case) -> pd.DataFrame:
+    """By run and ``kind`` (raw, smoothed), the share by which the loss falls to its lowest."""
+    rows = []
+    for trace in data.traces(sweep, case):
+        for kind, loss in (("raw", running_median(trace.loss)), ("smoothed", trace.smoothed)):
+            lowest = np.min(loss, initial=loss[0], where=np.isfinite(loss))
+            rows.append((trace.batch_size, kind, 1 - lowest / loss[0]))
+    return pd.DataFrame(rows, columns=["batch size", "kind", "fall"])
 
 
-def _by_size(data: StudyData, case: tuple[str, str, str]) -> dict[int, list[Trace]]:
-    groups: dict[int, list] = {}
-    for trace in data.traces(case[0], case[1:]):
-        groups.setdefault(trace.batch_size, []).append(trace)
-    return groups
-
-
-def _views(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """The recorded loss without lag, and smoothed."""
-    return running_median(trace.loss), trace.smoothed
-
-
-def caption(data: StudyData, case: tuple[str, str, str]) -> str:
-    groups = _by_size(data, case)
-    parts, falls = [], []
-    for size, traces in groups.items():
-        parts.append(f"{size} (n = {len(traces)}, {len(traces[0].lr)} steps)")
-        lowest = [
-            [
-                np.min(values, initial=values[0], where=np.isfinite(values)) / values[0]
-                for values in _views(trace)
-            ]
-            for trace in traces
-        ]
-        falls.append("{}: {:.0%} and {:.0%}".format(size, *np.median(lowest, axis=0)))
+def title(data: StudyData) -> str:
+    sweep, case = panels(data)[-1]
+    found = falls(data, sweep, case).groupby(["kind", "batch size"])["fall"].median().unstack()
+    drop = (found.iloc[:, 0] - found.iloc[:, -1]) * 100
     return (
-        f"Batch sizes {', '.join(parts)}. Left: median across runs of the raw training loss that "
-        f"the finder records, under a centred running median of {WINDOW} steps, which does not "
-        "lag. Right: median of the smoothed loss (EMA, 0.98). Dots: each run's suggested max LR, "
-        "their height only keeps batch sizes apart. Lowest loss over the first, "
-        f"left and right, median of runs: {'; '.join(falls)}."
+        f"From the smallest to the largest batch ({SWEEPS[sweep]}) the smoothed loss falls "
+        f"{drop['smoothed']:.0f} points less, the raw loss {drop['raw']:.0f}"
     )
 
 
-def draw(data: StudyData, case: tuple[str, str, str]) -> Figure | None:
-    groups = _by_size(data, case)
-    if len(groups) < 2:
+def caption(data: StudyData) -> str:
+    n = sum(len(data.traces(sweep, case)) for sweep, case in panels(data))
+    return (
+        "How far the loss falls from its start, by batch size; solid: raw loss under a running "
+        f"median, dashed: smoothed. Points: medians of the runs, bars: all of them (n = {n})."
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    found = panels(data)
+    if not found:
         return None
-    figure, grid = style.axes(1, 2, (8.6, 3.6), sharex=True, sharey=True)
-    starts = [trace.loss[0] for traces in groups.values() for trace in traces]
-    top = style.loss_axis(grid[0, 0], starts, 1.4)
-    rows = data.suggested(case[0], case[1:])
-    shades = style.SCALE(np.linspace(0, 1, len(groups)))
-    for level, ((size, traces), shade) in enumerate(zip(groups.items(), shades, strict=True)):
-        for ax, views in zip(grid[0], zip(*map(_views, traces), strict=True), strict=True):
-            median = column_quantiles(np.stack(views), [0.5])[0]
-            ax.plot(
-                traces[0].lr,
-                style.below(median, top),
-                color=shade,
-                label=f"{size}",
-                gid=style.tip(f"batch {size}, median of {len(traces)} runs"),
-            )
-        own = rows[(rows["batch_size"] == size) & rows["max_lr"].notna()]
-        tips = [
-            f"batch {size}, weights seed {run.weights_seed}: max LR {wording.number(run.max_lr, 3)}"
-            for run in own.itertuples()
-        ]
-        heights = np.full(len(own), top * (0.03 + 0.035 * level))
-        style.dots(grid[0, 1], own["max_lr"].to_numpy(float), heights, tips, color=shade)
-    for ax, words in zip(grid[0], ("raw (running median)", "smoothed (EMA)"), strict=True):
-        style.log_axis(ax)
-        ax.set_title(words)
-    lrs = next(iter(groups.values()))[0].lr
-    grid[0, 0].set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
-    grid[0, 0].legend(
-        title="batch size",
-        loc="lower left",
-        ncols=1 + (len(groups) > 4),
-        framealpha=0.9,
-        bbox_to_anchor=(0, 0.02),
-    )
+    sweeps = list(dict.fromkeys(sweep for sweep, _ in found))
+    figure, grid = style.axes(1, len(sweeps), (style.WIDTH, 2.9), sharey=True)
+    for ax, sweep in zip(grid[0], sweeps, strict=True):
+        for case in (case for name, case in found if name == sweep):
+            rows = falls(data, sweep, case)
+            for kind, dashes in (("raw", "-"), ("smoothed", "--")):
+                sns.pointplot(
+                    rows[rows["kind"] == kind],
+                    x="batch size",
+                    y="fall",
+                    estimator="median",
+                    errorbar=("pi", 100),
+                    color=style.colour(*case),
+                    linestyle=dashes,
+                    linewidth=1.4,
+                    markersize=3,
+                    label=f"{wording.name(case[0])}, {kind}",
+                    ax=ax,
+                )
+        ax.set_title(SWEEPS[sweep])
+        ax.set_ylabel("fall of the loss")
+        ax.get_legend().remove()
+        ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value))
+    handles, labels = grid[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2)
     return figure

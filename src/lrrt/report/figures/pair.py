@@ -4,28 +4,24 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
 from lrrt.report import style, wording
+from lrrt.report.figures import APPENDIX
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
 
-ORDER = 70
-SECTION = "A's range on B's weights"
-TITLE = "Two initialisations, two ranges"
-NEEDS = "a pair of runs with suggestions, chosen by the divergence stage from a weights sweep"
+ORDER = 260
+SECTION = APPENDIX
 SWEEP = "weights"
+DASHES = {"A": "-", "B": "--"}
 
 
-def cases(data: StudyData) -> list[Case]:
-    return [case for case in data.cases(SWEEP) if _complete(data.pairs.get("-".join(case)))]
-
-
-def _complete(pair: dict | None) -> bool:
-    return bool(pair) and all(
-        pair.get(letter) and pair[letter].get("max_lr") is not None for letter in "AB"
-    )
-
-
-def title(case: Case) -> str:
-    return f"{TITLE}: {wording.case(*case)}"
+def chosen(data: StudyData) -> Case | None:
+    """The home case whose two ranges lie furthest apart."""
+    complete = {
+        case: pair["gap_decades"]
+        for case in data.home_cases(SWEEP)
+        if (pair := data.pairs.get("-".join(case))) and pair["gap_decades"] is not None
+    }
+    return max(complete, key=complete.get, default=None)
 
 
 def _runs(data: StudyData, case: Case) -> dict[str, Trace]:
@@ -34,75 +30,68 @@ def _runs(data: StudyData, case: Case) -> dict[str, Trace]:
     return {letter: traces[pair[letter]["run"]] for letter in "AB" if pair[letter]["run"] in traces}
 
 
-def verdict(pair: dict) -> str:
-    """Whether A's and B's ranges are disjoint, in words."""
-    gap = pair["gap_decades"]
-    if pair["disjoint"]:
-        return f"disjoint, {number(gap)} decades apart"
-    return f"not disjoint: they share {number(-gap)} decades"
-
-
-def caption(data: StudyData, case: Case) -> str:
-    pair = data.pairs["-".join(case)]
-    ranges = "; ".join(
-        f"{letter} (weights seed {pair[letter]['weights_seed']}): {number(pair[letter]['min_lr'])} "
-        f"to {number(pair[letter]['max_lr'])}"
-        for letter in "AB"
+def title(data: StudyData) -> str:
+    pair = data.pairs["-".join(chosen(data))]
+    apart = (
+        f"{wording.times(10 ** pair['gap_decades'])} apart" if pair["disjoint"] else "overlapping"
     )
-    no_range = f" {pair['abstained']} more runs have no range." if pair["abstained"] else ""
     return (
-        f"The two of n = {pair['n']} runs whose suggested ranges lie furthest apart. {ranges}: "
-        f"{verdict(pair)}. Of all {pair['pairs']} pairs of runs, {pair['disjoint_pairs']} are "
-        f"disjoint.{no_range} Thick: smoothed training loss; thin: raw, as the finder records it. "
-        "Loss axis cut."
+        f"The two most different of {pair['n']} runs suggest ranges that are {apart}; "
+        f"{pair['disjoint_pairs']} of {pair['pairs']} pairs of runs are disjoint"
     )
 
 
-def draw(data: StudyData, case: Case) -> Figure | None:
-    traces = _runs(data, case)
+def caption(data: StudyData) -> str:
+    case = chosen(data)
+    pair = data.pairs["-".join(case)]
+    rows = data.suggested(SWEEP, case).set_index("run")["fallback"].astype(bool)
+    fell = [letter for letter in "AB" if rows.get(pair[letter]["run"], False)]
+    fallback = (
+        f" The minimum of {wording.listed(fell)} is the rule's fallback, a tenth of the maximum."
+        if fell
+        else ""
+    )
+    return (
+        f"{wording.case(*case)}: run A has the higher range, run B the lower. Thick: smoothed "
+        f"training loss; thin: raw; bars: the suggested ranges; loss axis cut.{fallback}"
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    case = chosen(data)
+    traces = {} if case is None else _runs(data, case)
     if len(traces) < 2:
         return None
-    pair = data.pairs["-".join(case)]
-    figure, grid = style.axes(2, 1, (6.4, 4.4), sharex=True, height_ratios=[3.4, 1])
+    pair, shade = data.pairs["-".join(case)], style.colour(*case)
+    figure, grid = style.axes(2, 1, (style.WIDTH, 3.8), sharex=True, height_ratios=[3.4, 1])
     upper, lower = grid[:, 0]
     top = style.loss_axis(upper, [trace.loss[0] for trace in traces.values()])
-    for position, (letter, trace) in enumerate(reversed(traces.items())):
-        shade, run = style.WEIGHTS_COLOURS[letter], pair[letter]
+    for place, (letter, trace) in enumerate(reversed(traces.items())):
         words = f"{letter}: weights seed {trace.weights_seed}, order seed {trace.order_seed}"
-        upper.plot(
-            trace.lr,
-            style.below(trace.loss, top),
-            color=shade,
-            alpha=0.4,
-            linewidth=0.8,
-        )
+        looks = {"color": shade if letter == "A" else style.INK, "linestyle": DASHES[letter]}
+        upper.plot(trace.lr, style.below(trace.loss, top), alpha=0.35, linewidth=0.8, **looks)
         upper.plot(
             trace.lr,
             style.below(trace.smoothed, top),
-            color=shade,
             gid=style.tip(words),
-            label=f"{letter} (weights seed {trace.weights_seed})",
+            label=f"run {letter}",
+            **looks,
         )
-        span = f"{number(run['min_lr'])} to {number(run['max_lr'])}"
+        low, high = pair[letter]["min_lr"], pair[letter]["max_lr"]
+        span = f"{number(low)} to {number(high)}"
         lower.plot(
-            [run["min_lr"], run["max_lr"]],
-            [position] * 2,
-            color=shade,
-            linewidth=9,
+            [low, high],
+            [place] * 2,
+            color=looks["color"],
+            linewidth=8,
             solid_capstyle="butt",
             gid=style.tip(f"{words}: {span}"),
         )
         lower.annotate(
-            span,
-            (run["max_lr"], position),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
+            span, (low, place), (-6, 0), textcoords="offset points", va="center", ha="right"
         )
     upper.set_ylabel("training loss (nats)")
-    handles, labels = upper.get_legend_handles_labels()
-    upper.legend(handles[::-1], labels[::-1], loc="lower left")
+    upper.legend(loc="lower left")
     lower.set(yticks=[0, 1], yticklabels=["B's range", "A's range"], ylim=(-0.7, 1.7))
     lower.grid(False, axis="y")
     style.log_axis(lower)

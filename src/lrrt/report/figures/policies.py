@@ -1,88 +1,106 @@
-"""Learning-rate policies at the same maximum: do they lessen the dependence on it?"""
+"""Learning-rate policies at the same maximum: which forgives one that is too high?"""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from lrrt.report import style, wording
-from lrrt.report.figures import _cells
-from lrrt.report.study import StudyData, of_case
+from lrrt.report.figures import TRAINED, _cells
+from lrrt.report.study import StudyData
 
-ORDER = 97
-SECTION = "A's range on B's weights"
-TITLE = "Policies at the same maximum learning rate"
-NEEDS = "trainings by a policy beside constant (divergence.policies)"
+ORDER = 50
+SECTION = TRAINED
+SIDES = {"B": ("lower maximum", "|"), "A": ("higher maximum", "D")}
+WHAT = {
+    "one_cycle": "one cycle: up to the maximum, then down to nothing",
+    "triangular": "triangular: from a quarter of it up and down, three times",
+    "warm_restarts": "warm restarts: down from it to nothing, three times",
+}
 
 
 def trainings(data: StudyData) -> pd.DataFrame:
     """Outcome rows at a max LR, own framework, all policies; of those pairs that were trained by
-    several, at A's and at B's."""
+    several, at A's and at B's. With ``accuracy``: the best one, 0 of a training that stopped in its
+    first epoch."""
     rows = data.outcomes
     rows = rows[(rows["lr_kind"] == "max") & (rows["weights_from"] == "")]
     rows = rows[rows.groupby(["pair", "policy"])["lr_of"].transform("nunique") == 2]
-    return rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
+    rows = rows[rows.groupby("pair")["policy"].transform("nunique") > 1]
+    return rows.assign(accuracy=rows["best_val_accuracy"].fillna(0.0))
 
 
-def headline(data: StudyData) -> str:
+def medians(data: StudyData) -> pd.DataFrame:
+    """Median accuracy by policy (the index) at the lower maximum, ``B``, and the higher, ``A``."""
     rows = trainings(data)
-    best = rows["best_val_accuracy"].fillna(0)  # 0: it stopped in its first epoch
-    medians = best.groupby([rows["policy"], rows["lr_of"]], sort=False).median()
-    parts = [
-        f"{policy.replace('_', ' ')} {medians[policy, 'A']:.0%} and {medians[policy, 'B']:.0%}"
-        for policy in rows["policy"].unique()
-    ]
+    return rows.groupby(["policy", "lr_of"], sort=False)["accuracy"].median().unstack()
+
+
+def title(data: StudyData) -> str:
+    at_higher = medians(data)["A"]
+    best, constant = at_higher.drop("constant").idxmax(), at_higher["constant"]
+    if at_higher[best] <= constant:
+        return "No policy does better than a constant learning rate at the higher maximum"
     return (
-        ""
-        if len(parts) < 2
-        else (
-            "Trained at the max LR suggested for A, the higher, and at the one for B, weights A "
-            "and B reach, in the median of best validation accuracies "
-            f"(n = {rows['pair'].nunique()} pairs), by policy: {', '.join(parts)}."
-        )
+        f"{wording.name(best).capitalize()} forgives a maximum that is too high: "
+        f"{wording.percent(at_higher[best])} instead of {wording.percent(constant)}"
     )
 
 
 def caption(data: StudyData) -> str:
     rows = trainings(data)
-    parts = []
-    for policy, group in rows.groupby("policy", sort=False):
-        at_a, at_b = (
-            wording.outcomes(group.loc[group["lr_of"] == lr_of, "outcome"]) for lr_of in "AB"
-        )
-        parts.append(f"{policy}: {at_a} at A's, {at_b} at B's")
+    what = "; ".join(words for policy, words in WHAT.items() if policy in set(rows["policy"]))
     return (
-        f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs: weights A and B, each at "
-        "A's max LR, the higher, and at B's, the LR being the policy's maximum. Best validation "
-        "accuracy; a training that stopped in its first epoch is at zero. "
-        "One cycle: up to the maximum, then down to nothing; triangular: from a quarter of it up "
-        "and down, three times; warm restarts: down from it to nothing, three times. "
-        f"{'; '.join(parts)}."
+        f"n = {len(rows)} trainings of {rows['pair'].nunique()} pairs of runs: both weights at the "
+        "lower and at the higher of the two maxima that the pair suggests. Large marks: medians of "
+        "the best validation accuracy, joined by a line; small marks: trainings, higher maximum "
+        f"above, lower below. {what[0].upper()}{what[1:]}."
     )
 
 
 def draw(data: StudyData) -> Figure | None:
     rows = trainings(data)
     policies = list(dict.fromkeys(rows["policy"]))
-    if len(policies) < 2:
+    if len(policies) < 2 or "constant" not in policies:
         return None
-    cases = _cells.cases(data, rows)
-    figure, grid = style.axes(1, len(cases), (1.6 + 3.6 * len(cases), 4), sharey=True)
-    places = [place + side for place in range(len(policies)) for side in (-0.22, 0.22)]
-    for ax, case in zip(grid[0], cases, strict=True):
-        mine = of_case(rows, case)
-        pairs = mine["pair"].unique()
-        aside = dict(zip(pairs, style.jitter(len(pairs), 0.08), strict=True))
-        for row in mine.itertuples():
-            place = places[2 * policies.index(row.policy) + (row.lr_of == "B")]
-            place += aside[row.pair] + (0.06 if row.weights == "B" else -0.06)
-            best = 0.0 if np.isnan(row.best_val_accuracy) else row.best_val_accuracy
-            _cells.dot(ax, row, place, best)
-        words = [f"{lr_of}'s" for lr_of in "AB"] * len(policies)
-        ax.set_xticks(places, words, minor=True)
-        ax.set_xticks(range(len(policies)), ["\n" + p.replace("_", "\n") for p in policies])
-        ax.tick_params("x", which="both", length=0)
-        ax.set(xlim=(-0.5, len(policies) - 0.5), ylim=(-0.03, 1.03))
-        ax.set_title(wording.case(*case))
-    grid[0, 0].set_ylabel("best validation accuracy")
-    _cells.weights_legend(figure, grid[0, 0])
+    middle = medians(data)
+    figure, grid = style.axes(1, 1, (style.WIDTH, 1.2 + 0.75 * len(policies)))
+    ax = grid[0, 0]
+    for row in rows.itertuples():
+        side = -0.2 if row.lr_of == "A" else 0.2
+        aside = 0.06 * (1 if row.weights == "A" else -1)
+        _cells.dot(ax, row, row.accuracy, policies.index(row.policy) + side + aside, markersize=5)
+    for place, policy in enumerate(policies):
+        low, high = middle.loc[policy, ["A", "B"]]
+        ax.plot([low, high], [place] * 2, color=style.INK, linewidth=1.2, zorder=3)
+        for lr_of, (_, marker) in SIDES.items():
+            value = middle.loc[policy, lr_of]
+            ax.plot(
+                [value], [place], marker, color=style.INK, markersize=9, markeredgewidth=2, zorder=4
+            )
+        ax.annotate(
+            wording.percent(low),
+            (low, place),
+            (-8, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            weight="bold",
+            path_effects=[withStroke(linewidth=3, foreground=style.PLATE)],
+        )
+    for words, marker in SIDES.values():
+        ax.plot([], [], marker, color=style.INK, linestyle="none", label=f"median, {words}")
+    for case in _cells.cases(data, rows):
+        ax.plot(
+            [], [], "o", color=style.colour(*case), linestyle="none", label=wording.case(*case)
+        )
+    figure.legend(fontsize=8, ncols=2)
+    ax.set(
+        yticks=range(len(policies)),
+        yticklabels=[wording.name(policy) for policy in policies],
+        ylim=(len(policies) - 0.5, -0.5),
+        xlim=(-0.03, 1.0),
+        xlabel="best validation accuracy",
+    )
+    ax.grid(False, axis="y")
+    _cells.guess(ax, data, "x")
     return figure

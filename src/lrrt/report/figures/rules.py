@@ -1,93 +1,123 @@
-"""All rules on the same curves: how much of a suggestion is the rule's?"""
+"""All rules on the same curves: how far does each scatter, and where?"""
+
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.statistics import log_quantiles
+from lrrt.analysis.evidence import Case
+from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, usable
 from lrrt.report import style, wording
+from lrrt.report.figures import RULE
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.wording import number
 
-ORDER = 130
-SECTION = "Rules"
-TITLE = "Rules compared on the same curves"
-NEEDS = "suggestions for a weights sweep"
+ORDER = 60
+SECTION = RULE
 SWEEP = "weights"
 
 
-def caption(data: StudyData) -> str:
-    rows = data.suggestions[data.suggestions["sweep"] == SWEEP]
-    medians = []
-    for case in data.cases(SWEEP):
-        group = of_case(rows, case)
-        by_rule = group.groupby("rule")["max_lr"].apply(lambda v: log_quantiles(v, [0.5])[0])
-        by_rule = by_rule.dropna()
-        if len(by_rule) > 1:
-            medians.append(
-                f"{wording.case(*case)}: {number(by_rule.min())} to {number(by_rule.max())}"
+class Bar(NamedTuple):
+    """The suggestions of one rule and quantity: 10 %, median, 90 % quantile, and of how many."""
+
+    name: str
+    low: float
+    median: float
+    high: float
+    n: int
+    runs: int
+
+    @property
+    def ratio(self) -> float:
+        return self.high / self.low
+
+
+def bars(data: StudyData, case: Case) -> list[Bar]:
+    """One for each rule, and quantity where it suggests two; the steadiest first."""
+    rows = of_case(data.suggestions[data.suggestions["sweep"] == SWEEP], case)
+    rows = rows[rows["batch_size"] == data.config.sweep.batch_size]
+    found = []
+    for rule, mine in rows.groupby("rule"):
+        both = [q for q in ("min_lr", "max_lr") if len(usable(mine[q]))]
+        for quantity in both:
+            values = usable(mine[quantity])
+            low, high = data.config.report.loss_quantiles
+            part = f", {wording.name(quantity)}" if len(both) > 1 else ""
+            found.append(
+                Bar(
+                    f"{rule}{part}", *log_quantiles(values, [low, 0.5, high]), len(values), len(mine)
+                )
             )
-    runs = rows[["backend", "protocol", "run"]].drop_duplicates()
+    return sorted(found, key=lambda bar: (bar.ratio, bar.name))
+
+
+def title(data: StudyData) -> str:
+    if max(bar.n for case in data.home_cases(SWEEP) for bar in bars(data, case)) < MINIMUM_RUNS:
+        return "What every finder's rule suggests on the same curves"
+    found = {case: bars(data, case) for case in data.home_cases(SWEEP)}
+    steadiest = [
+        f"{rows[0].name} ({wording.name(case[0])}, {wording.fold(rows[0].ratio)})"
+        for case, rows in found.items()
+    ]
+    worst = max((rows[-1] for rows in found.values()), key=lambda bar: bar.ratio)
     return (
-        f"{rows['rule'].nunique()} rules, each on the n = {len(runs)} curves of the weights sweep "
-        "as that case's protocol records them. Hollow: min LR; filled: max LR; black ticks: "
-        "medians (log10); every dot is a run, none where a rule abstains. An arrow marks the rule "
-        f"of the case's protocol. Medians of max LR by rule: {'; '.join(medians)}."
+        f"Steadiest rule: {wording.listed(steadiest)}; {worst.name} scatters "
+        f"{wording.fold(worst.ratio)}"
+    )
+
+
+def caption(data: StudyData) -> str:
+    counts = sorted({bar.runs for case in data.home_cases(SWEEP) for bar in bars(data, case)})
+    return (
+        f"Each rule on the same range tests (n = {wording.listed(map(str, counts))} a panel), as "
+        "the protocol records them: median and 10 to 90 % of the suggestions, their ratio to the "
+        "right; the steadiest rule on top. A steady rule need not be a good one: some suggest "
+        "a safe minimum, others a maximum."
     )
 
 
 def draw(data: StudyData) -> Figure | None:
-    rows = data.suggestions[data.suggestions["sweep"] == SWEEP]
-    cases = data.cases(SWEEP)
-    rules = sorted(rows["rule"].unique(), reverse=True)
-    if not rules or not cases:
+    found = {case: bars(data, case) for case in data.home_cases(SWEEP)}
+    found = {case: rows for case, rows in found.items() if rows}
+    if not found:
         return None
-    columns = min(2, len(cases))
-    lines = -(-len(cases) // columns)
+    counts = [len(rows) for rows in found.values()]
     figure, grid = style.axes(
-        lines, columns, (8.6, 0.8 + lines * (0.5 + 0.23 * len(rules))), sharex=True, sharey=True
+        len(found),
+        1,
+        (style.WIDTH, 0.8 + 0.45 * len(found) + 0.2 * sum(counts)),
+        sharex=True,
+        height_ratios=counts,
     )
-    for ax in grid.flat[len(cases) :]:
-        ax.set_visible(False)
-    for ax, case in zip(grid.flat, cases, strict=False):
-        own = data.config.protocols[case[1]].rule
+    for ax, (case, rows) in zip(grid[:, 0], found.items(), strict=True):
         shade = style.colour(*case)
-        for position, rule in enumerate(rules):
-            found = of_case(rows[rows["rule"] == rule], case)
-            for quantity, fill in (("min_lr", "white"), ("max_lr", shade)):
-                used = found[found[quantity] > 0]
-                if not len(used):
-                    continue
-                median = log_quantiles(used[quantity], [0.5])[0]
-                ax.plot(
-                    used[quantity],
-                    position + style.jitter(len(used)),
-                    "o",
-                    markersize=3.6,
-                    color=shade,
-                    markerfacecolor=fill,
-                    markeredgewidth=0.7,
-                    alpha=0.8,
-                    rasterized=len(used) > style.HOVERED,
-                    gid=style.tip(
-                        f"{rule}, {wording.name(quantity)}: median {number(median, 3)}, from "
-                        f"{number(used[quantity].min(), 3)} to "
-                        f"{number(used[quantity].max(), 3)}, {len(used)} of {len(found)} runs"
-                    ),
-                )
-                ax.plot(
-                    [median], [position], "|", color=style.INK, markersize=11, markeredgewidth=1.6
-                )
-            if rule == own:
-                ax.annotate(
-                    "▸",
-                    (0, position),
-                    xycoords=("axes fraction", "data"),
-                    va="center",
-                    ha="left",
-                    color=style.INK,
-                )
-        ax.set(yticks=np.arange(len(rules)), yticklabels=rules, ylim=(-0.7, len(rules) - 0.3))
+        for place, bar in enumerate(rows):
+            words = (
+                f"{bar.name}: median {number(bar.median, 3)}, {number(bar.low, 3)} to "
+                f"{number(bar.high, 3)}, {bar.n} of {bar.runs} runs"
+            )
+            ax.plot(
+                [bar.low, bar.high],
+                [place] * 2,
+                color=shade,
+                alpha=0.45,
+                linewidth=6,
+                gid=style.tip(words),
+            )
+            ax.plot([bar.median], [place], "|", color=style.INK, markersize=9, markeredgewidth=2)
+            ax.annotate(
+                wording.times(bar.ratio),
+                (1, place),
+                (3, 0),
+                xycoords=ax.get_yaxis_transform(),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                annotation_clip=False,
+            )
+        ax.set(yticks=np.arange(len(rows)), yticklabels=[bar.name for bar in rows])
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.grid(False, axis="y")
         ax.set_title(wording.case(*case))
-        style.log_axis(ax)
-        ax.label_outer()
+        style.log_axis(ax, text="suggested learning rate" if ax is grid[-1, 0] else "", ticks=10)
     return figure

@@ -1,18 +1,17 @@
-"""A typical range test: plateau, descent, explosion, and the range suggested."""
+"""A typical range test: plateau, descent, explosion, and where the range is read off."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
-from lrrt.analysis.statistics import log_quantiles, running_median
+from lrrt.analysis.statistics import log_quantiles
 from lrrt.report import style, wording
+from lrrt.report.figures import TEST
 from lrrt.report.study import StudyData
 from lrrt.report.wording import number
 
 ORDER = 20
-SECTION = "The range test"
-TITLE = "A typical range test"
-NEEDS = "a weights sweep with at least one suggestion"
+SECTION = TEST
 PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by this share
 
 
@@ -39,17 +38,28 @@ def regions(trace: Trace) -> tuple[float, float]:
     return float(trace.lr[first]), float(trace.lr[lowest])
 
 
+def raw_turn(trace: Trace) -> float:
+    """LR at which the raw loss, without lag, is lowest."""
+    return float(trace.lr[int(np.argmin(trace.steady))])
+
+
+def title(data: StudyData) -> str:
+    _, trace, low, high = chosen(data)
+    if raw_turn(trace) < high:
+        return (
+            f"A range test suggests {number(low)} to {number(high)}; the raw loss already rises "
+            f"from {number(raw_turn(trace))} on"
+        )
+    return f"A range test suggests learning rates from {number(low)} to {number(high)}"
+
+
 def caption(data: StudyData) -> str:
-    case, trace, low, high = chosen(data)
-    raw = float(trace.lr[int(np.argmin(running_median(trace.loss)))])
+    case, trace, *_ = chosen(data)
     return (
-        f"One range test (n = 1): {wording.case(*case)}, weights seed "
-        f"{trace.weights_seed}, batch {trace.batch_size}; the run whose max LR is nearest the "
-        f"median of its sweep. Raw loss, as the finder records it, and its moving average (EMA, "
-        f"0.98). Suggested range "
-        f"{number(low)} to {number(high)}. The plateau ends where the average has fallen by "
-        f"{PLATEAU_SHARE:.0%}; the explosion begins at its minimum. The average lags: the raw loss "
-        f"(running median of five) is lowest at {number(raw)}. Loss axis cut."
+        "The learning rate rises at every step; the loss stays flat, falls, then explodes. The "
+        "maximum is a tenth of the learning rate at the lowest smoothed loss, which lags behind "
+        f"the raw one. One run (n = 1): {wording.case(*case)}, weights seed {trace.weights_seed}, "
+        f"batch {trace.batch_size}, the nearest to the median of its sweep; loss axis cut."
     )
 
 
@@ -58,47 +68,59 @@ def draw(data: StudyData) -> Figure | None:
     if found is None:
         return None
     case, trace, low, high = found
-    figure, grid = style.axes()
+    figure, grid = style.axes(size=(style.WIDTH, 3.5))
     ax = grid[0, 0]
     top = style.loss_axis(ax, [trace.loss[0]], 1.7)
-    edges = [trace.lr[0], *regions(trace), trace.lr[-1]]
-    for (name, shade), left, right in zip(
-        style.REGIONS.items(), edges[:-1], edges[1:], strict=True
+    flat, lowest = regions(trace)
+    edges = [trace.lr[0], flat, lowest, trace.lr[-1]]
+    for name, left, right in zip(
+        ("plateau", "descent", "explosion"), edges[:-1], edges[1:], strict=True
     ):
-        ax.axvspan(left, right, color=shade, alpha=0.12, linewidth=0)
-        narrow = right < 15 * left  # too narrow for its name, which then stands upright
+        ax.axvline(right, color=style.LINE, linewidth=1)
         ax.text(
             np.sqrt(left * right),
-            0.97,
+            0.98,
             name,
             transform=ax.get_xaxis_transform(),
             ha="center",
             va="top",
-            color=style.INK,
-            rotation=90 if narrow else 0,
+            rotation=90 if right < 15 * left else 0,  # too narrow for its name
         )
     shade = style.colour(*case)
-    ax.plot(
-        trace.lr,
-        style.below(trace.loss, top),
-        color=shade,
-        alpha=0.4,
-        linewidth=1,
-        label="raw loss",
-    )
-    ax.plot(trace.lr, style.below(trace.smoothed, top), color=shade, label="smoothed loss")
+    ax.plot(trace.lr, style.below(trace.loss, top), color=shade, alpha=0.4, linewidth=1)
+    ax.plot(trace.lr, style.below(trace.smoothed, top), color=shade)
     ax.axvspan(
         low,
         high,
-        ymax=0.05,
-        color=style.INK,
-        alpha=0.85,
+        color=shade,
+        alpha=0.15,
         linewidth=0,
-        label=f"suggested range, {number(low)} to {number(high)}",
         gid=style.tip(f"suggested range {number(low, 3)} to {number(high, 3)}"),
     )
+    bottom = float(np.nanmin(trace.smoothed))
+    ax.plot([lowest], [bottom], "o", color=style.INK, markersize=5)
+    ax.annotate(
+        "",
+        (high, bottom),
+        (lowest, bottom),
+        arrowprops={"arrowstyle": "->", "color": style.INK, "shrinkA": 4, "shrinkB": 0},
+    )
+    ax.annotate(
+        "÷ 10", (np.sqrt(lowest * high), bottom), (0, 4), textcoords="offset points", ha="center"
+    )
+    for lr, text, side in ((low, f"min LR {number(low)}", "right"), (high, "max LR", "left")):
+        words = text if side == "right" else f"max LR {number(high)}"
+        ax.annotate(
+            words,
+            (lr, 0.03),
+            (-4 if side == "right" else 4, 0),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            ha=side,
+        )
     style.log_axis(ax)
     ax.set_xlim(trace.lr[0], trace.lr[-1])
     ax.set(ylabel="training loss (nats)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+    start = trace.lr[len(trace.lr) // 12]
+    ax.annotate("raw (thin) and smoothed loss", (start, trace.loss[0] * 1.12), color=shade)
     return figure

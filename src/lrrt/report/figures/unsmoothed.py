@@ -1,111 +1,101 @@
 """Training and validation loss at every step, not smoothed, beside the smoothed curve."""
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.evidence import Case, Trace
 from lrrt.report import style, wording
+from lrrt.report.figures import WHY
 from lrrt.report.study import StudyData
-from lrrt.report.wording import number
 
-ORDER = 100
-SECTION = "Losses without smoothing"
-TITLE = "Training and validation loss without smoothing"
-NEEDS = "a validation or validation_batch sweep"
-SWEEPS = {  # sweep: what batch norm normalised with, colour of the validation loss
-    "validation": ("running statistics", style.VALIDATION_COLOUR),
-    "validation_batch": ("batch statistics", style.BATCH_VALIDATION_COLOUR),
+ORDER = 80
+SECTION = WHY
+SWEEPS = {  # the first that there is: what batch norm normalised with
+    "validation_batch": "batch statistics",
+    "validation": "running statistics",
 }
 
 
-def cases(data: StudyData) -> list[Case]:
-    return list(dict.fromkeys(case for sweep in SWEEPS for case in data.cases(sweep)))
+def run(data: StudyData, case: Case) -> tuple[str, Trace, float] | None:
+    """The sweep, its first run with a validation loss, and the max LR suggested for that."""
+    for sweep in SWEEPS:
+        rows = data.suggested(sweep, case).set_index("run")["max_lr"].dropna()
+        for trace in data.traces(sweep, case):
+            if trace.val_loss is not None and trace.run in rows.index:
+                return sweep, trace, float(rows[trace.run])
+    return None
 
 
-def title(case: Case) -> str:
-    return f"{TITLE}: {wording.case(*case)}"
+def runs(data: StudyData) -> dict[Case, tuple[str, Trace, float]]:
+    """Of the home cases that have one."""
+    cases = {case for sweep in SWEEPS for case in data.home_cases(sweep)}
+    return {case: found for case in sorted(cases) if (found := run(data, case))}
 
 
-def _runs(data: StudyData, case: Case) -> dict[str, list[Trace]]:
-    """By sweep, the runs with a validation loss."""
-    runs = {
-        sweep: [t for t in data.traces(sweep, case) if t.val_loss is not None] for sweep in SWEEPS
-    }
-    return {sweep: traces for sweep, traces in runs.items() if traces}
+def rise(trace: Trace, maximum: float) -> float:
+    """By what share the raw loss, without lag, has risen at ``maximum`` from its lowest before."""
+    before = trace.steady[trace.trained_lr <= maximum * (1 + 1e-9)]
+    before = np.where(np.isfinite(before), before, np.inf)
+    return float(before[-1] / before.min() - 1)
 
 
-def caption(data: StudyData, case: Case) -> str:
-    runs = _runs(data, case)
-    counts = " and ".join(
-        f"n = {len(traces)} with batch norm's {SWEEPS[sweep][0]}" for sweep, traces in runs.items()
-    )
+def title(data: StudyData) -> str:
+    parts = [
+        f"{wording.percent(rise(trace, maximum))} ({wording.name(case[0])})"
+        for case, (_, trace, maximum) in runs(data).items()
+    ]
+    return f"At the suggested maximum the raw loss has risen by {wording.listed(parts)}"
+
+
+def caption(data: StudyData) -> str:
+    sweep, trace, _ = next(iter(runs(data).values()))
     images = data.config.data.test_images
-    warming = (
-        " At the smallest LRs nothing is learnt yet: what the validation loss does there is batch "
-        "norm's running statistics on their way from 0 and 1 to those of the data."
-    ) * ("validation" in runs)
     return (
-        f"Left: raw training loss of each batch, without penalty, and loss on all {images:,} test "
-        f"images after each step ({counts}). Right: what the finder records of the same training, "
-        "smoothed (EMA, 0.98). Dotted: the suggested max LR. Every run is drawn; loss axes "
-        f"cut.{warming}"
+        "Thin: raw training loss; thick: what the finder reads, the smoothed one; dashed: loss on "
+        f"all {images:,} test images after each step (batch norm with {SWEEPS[sweep]}). Upright "
+        "line: the suggested maximum; n = 1 run a panel; loss axes cut. Validating at every step "
+        f"takes {len(trace.lr)} passes over the test images."
     )
 
 
-def draw(data: StudyData, case: Case) -> Figure | None:
-    runs = _runs(data, case)
-    if not runs:
+def draw(data: StudyData) -> Figure | None:
+    found = runs(data)
+    if not found:
         return None
-    first_sweep, first = next(iter(runs.items()))
-    figure, grid = style.axes(1, 2, (8.6, 3.6), sharex=True, sharey=True)
-    left, right = grid[0]
-    top = style.loss_axis(left, [trace.loss[0] for trace in first], 2.0)
-    for i, trace in enumerate(first):
-        words = f"weights seed {trace.weights_seed}, order seed {trace.order_seed}"
-        for ax, lr, loss, alpha in (
-            (left, trace.trained_lr, trace.raw_loss, 1.0),
-            (right, trace.lr, trace.loss, 0.3),
-        ):
-            ax.plot(
-                lr,
-                style.below(loss, top),
-                color=style.TRAIN_COLOUR,
-                alpha=alpha,
-                linewidth=1,
-                gid=style.tip(f"training, raw: {words}"),
-                label=None if i else "training, raw",
-            )
-        right.plot(
-            trace.lr,
-            style.below(trace.smoothed, top),
-            color=style.TRAIN_COLOUR,
-            linewidth=2.2,
-            gid=style.tip(f"training, smoothed: {words}"),
-            label=None if i else "training, smoothed",
-        )
-    for sweep, traces in runs.items():
-        statistics, shade = SWEEPS[sweep]
-        for i, trace in enumerate(traces):
-            left.plot(
-                trace.trained_lr,
-                style.below(trace.val_loss, top),
-                color=shade,
-                linewidth=1.2,
-                gid=style.tip(f"validation, {statistics}: weights seed {trace.weights_seed}"),
-                label=None if i else f"validation, {statistics}",
-            )
-    for value in data.suggested(first_sweep, case)["max_lr"].dropna():
-        for ax in (left, right):
-            ax.axvline(
-                value,
-                color=style.INK,
-                linestyle=":",
-                linewidth=1.2,
-                gid=style.tip(f"suggested max LR {number(value, 3)}"),
-            )
-    for ax, words in ((left, "not smoothed"), (right, "smoothed")):
-        style.log_axis(ax)
-        ax.set_title(words)
-        ax.set_xlim(first[0].lr[0], first[0].lr[-1])
-        ax.legend(loc="lower left")
-    left.set_ylabel("loss (nats)")
+    figure, grid = style.axes(1, len(found), (style.WIDTH, 3.0))
+    for ax, (case, (_, trace, maximum)) in zip(grid[0], found.items(), strict=True):
+        _panel(ax, case, trace, maximum)
+    grid[0, 0].set_ylabel("loss (nats)")
     return figure
+
+
+def _panel(ax: Axes, case: Case, trace: Trace, maximum: float) -> None:
+    shade = style.colour(*case)
+    top = style.loss_axis(ax, [trace.raw_loss[0]], 1.9)
+    for lr, loss, words, looks in (
+        (trace.trained_lr, trace.raw_loss, "training, raw", {"linewidth": 0.9, "alpha": 0.7}),
+        (trace.lr, trace.smoothed, "training, smoothed", {"linewidth": 2.4}),
+        (
+            trace.trained_lr,
+            trace.val_loss,
+            "validation",
+            {"color": style.INK, "linestyle": "--", "linewidth": 1.2},
+        ),
+    ):
+        looks = {"color": shade, **looks}
+        ax.plot(lr, style.below(loss, top), gid=style.tip(words), **looks)
+    ax.axvline(maximum, color=style.INK, linewidth=1)
+    ax.annotate(
+        f"max LR {wording.number(maximum)}",
+        (maximum, 0.97),
+        (-3, 0),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
+    style.log_axis(ax, ticks=6)
+    ax.set_xlim(trace.lr[0], trace.lr[-1])
+    ax.set_title(wording.case(*case))
