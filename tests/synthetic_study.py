@@ -30,6 +30,8 @@ from lrrt.runs.store import Result
 
 CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
+EVIL = "<script>alert('$x$ & \"y\"')</script>"  # for what no page may run
+EVIL_PROTOCOL = '<b>"$x$&'
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
 SMALL = (
     "sweep.runs=6",

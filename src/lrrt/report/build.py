@@ -29,31 +29,33 @@ def build(data: StudyData) -> dict[str, bytes]:
     with np.errstate(all="ignore"):  # an exploded loss overflows here and there; it is drawn cut
         claims = judge(data)
         with style.applied():
-            drawn, encoded = zip(*_drawn(data), strict=True)
-    images = {d.name: files for d, files in zip(drawn, encoded, strict=True) if files}
+            made = [found for found in _drawn(data) if found is not None]
+    drawn = [drawing for drawing, _ in made]
+    images = {drawing.name: encoded for drawing, encoded in made}
     files = {
         f"figures/{name}.{kind}": content
         for name, kinds in images.items()
         for kind, content in kinds.items()
     }
-    made = tables.tables(data, claims)
+    shown = tables.tables(data, claims)
     origin = tables.source(data)
-    for table in made:
+    for table in shown:
         for kind, content in tables.encode(table, origin).items():
             files[f"tables/{table.name}.{kind}"] = content
     params = params_yaml(data.config)
-    html = page(data, drawn, images, made, claims, summary.brief(data, claims), params)
+    html = page(data, drawn, images, shown, claims, summary.brief(data, claims), params)
     return files | {
         "plots/loss.json": _json(summary.loss_points(data)),
         "plots/ranges.json": _json(summary.range_points(data)),
         "metrics.json": _json(summary.metrics(data, claims)),
+        "numbers.json": _json(summary.numbers(data, claims)),
         "claims.json": _json(claims),
         "params.yaml": params.encode(),
         "report.html": html.encode(),
     }
 
 
-def _drawn(data: StudyData) -> list[tuple[Drawing, dict[str, bytes]]]:
+def _drawn(data: StudyData) -> list[tuple[Drawing, dict[str, bytes]] | None]:
     """Every drawing without its figure, and the files of that, drawn on all cores."""
     each, cores = figures.planned(data), usable_cores()
     if cores == 1 or sys.platform != "linux":  # where a fork does not take what has been imported
@@ -69,13 +71,15 @@ def _share(data: StudyData) -> None:
     die_with_parent()
 
 
-def _encode_shared(each: tuple[str, tuple | None]) -> tuple[Drawing, dict[str, bytes]]:
+def _encode_shared(each: tuple[str, tuple]) -> tuple[Drawing, dict[str, bytes]] | None:
     return _encode(_shared, *each)
 
 
-def _encode(data: StudyData, name: str, case: tuple | None) -> tuple[Drawing, dict[str, bytes]]:
+def _encode(data: StudyData, name: str, case: tuple) -> tuple[Drawing, dict[str, bytes]] | None:
     drawing = figures.drawing(data, name, case)
-    files = style.encode(drawing.figure, data.config.report.dpi) if drawing.figure else {}
+    if drawing is None:
+        return None
+    files = style.encode(drawing.figure, data.config.report.dpi)
     return drawing._replace(figure=None), files
 
 

@@ -8,7 +8,10 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
+from lrrt.report.style import DARK
 from lrrt.report.wording import number
+
+_DARK = {light.lower(): dark for light, dark in DARK.items()}
 
 
 def inline(svg: bytes, prefix: str) -> Markup:
@@ -22,9 +25,22 @@ def inline(svg: bytes, prefix: str) -> Markup:
     rest = re.sub(r'\bid="', f'id="{prefix}-', rest)
     rest = rest.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
     rest = re.sub(r"\n\s*", "\n", rest)
-    size = f"min-width: {width:.0f}px; max-width: {1.4 * width:.0f}px"
+    rest = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _themed, rest)
+    size = f"max-width: {1.6 * width:.0f}px"
     # Safe: matplotlib escapes what it writes, and names in it are text or drawn as shapes.
     return Markup(f'{root} style="{size}" aria-hidden="true">{rest}')
+
+
+def _themed(match: re.Match) -> str:
+    """A colour that a dark page shows otherwise, as a variable of the page; it is itself where the
+    page knows none."""
+    kind, colour = match.groups()
+    return f"{kind}: var(--{colour[1:]}, {colour})" if colour in _DARK else match[0]
+
+
+def dark_colours() -> str:
+    """The variables of :func:`inline` as a dark page sets them, CSS."""
+    return " ".join(f"--{light[1:]}: {dark};" for light, dark in _DARK.items())
 
 
 def data_uri(png: bytes) -> str:

@@ -6,8 +6,9 @@ from markupsafe import Markup
 
 from lrrt.analysis.claims import decision_rules
 from lrrt.experiments.transfer.tables import OUTCOMES
-from lrrt.report.figures import Drawing
-from lrrt.report.html import data_uri, environment, hover_script, inline
+from lrrt.report import summary
+from lrrt.report.figures import ANSWER, APPENDIX, SECTIONS, Drawing
+from lrrt.report.html import dark_colours, data_uri, environment, hover_script, inline
 from lrrt.report.study import StudyData
 from lrrt.report.tables import Table, cells
 
@@ -33,12 +34,12 @@ def page(
         The study's configuration, YAML.
     """
     script, digest = hover_script()
-    sections: dict[str, list[dict]] = {}
+    sections: dict[str, list[dict]] = {name: [] for name in SECTIONS}
     for index, drawing in enumerate(drawings):
-        found = images.get(drawing.name)
-        sections.setdefault(drawing.section, []).append(
-            {"drawing": drawing, "svg": inline(found["svg"], f"f{index}") if found else None}
-        )
+        svg = inline(images[drawing.name]["svg"], f"f{index}")
+        sections[drawing.section].append({"drawing": drawing, "svg": svg})
+    hero, appendix = sections.pop(ANSWER), sections.pop(APPENDIX)
+    shown = {*images, "claims"}  # what can be led to
     rules = decision_rules()
     return (
         environment("lrrt.report")
@@ -46,8 +47,14 @@ def page(
         .render(
             config=data.config,
             data=data,
-            brief=brief,
-            sections=sections,
+            toy=data.config.data.name == "digits",
+            brief=[(words, anchor if anchor in shown else "") for words, anchor in brief],
+            limits=summary.limits(data),
+            numbers=summary.key_numbers(data),
+            hero=hero,
+            sections={name: entries for name, entries in sections.items() if entries},
+            appendix=appendix,
+            dark=Markup(dark_colours()),
             tables=[(table, cells(table)) for table in tables if table.shown],
             claims=[claim | {"rule": rules.get(claim["claim"], "")} for claim in claims],
             outcomes=OUTCOMES,

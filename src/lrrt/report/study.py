@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from lrrt import plugins
-from lrrt.analysis.evidence import STEEPEST, Case, Study, network_name
+from lrrt.analysis.evidence import STEEPEST, Case, Study
 from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
 from lrrt.config import Config, Scaled

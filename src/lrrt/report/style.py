@@ -184,8 +184,10 @@ def encode(figure: Figure, dpi: int) -> dict[str, bytes]:
     pixels = png(figure, dpi)
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    # What matplotlib has escaped as an attribute is also sound as text.
-    titled = re.sub(
-        rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', buffer.getvalue().decode()
+    # A reader without matplotlib's font has one of the same widths, not any other. What matplotlib
+    # has escaped as an attribute is also sound as text.
+    drawn = (
+        buffer.getvalue().decode().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     )
+    titled = re.sub(rf'<g id="{_TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', drawn)
     return {"png": pixels, "svg": titled.encode()}

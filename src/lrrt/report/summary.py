@@ -1,6 +1,7 @@
 """The study in numbers: ``metrics.json``, the data of ``dvc plots``, and the answer in brief."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,18 +9,164 @@ import pandas as pd
 from lrrt.analysis.claims import owed_to_fallbacks
 from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
+from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
 from lrrt.experiments.transfer.tables import LAGGING
 from lrrt.report import wording
-from lrrt.report.figures import headlines
+from lrrt.report.figures import attribution_framework, instrument, runs, variance
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.wording import number
 
 SWEEPS = ("weights", "order")
+UNDECIDED_WORDS = (UNDECIDED,)
+
+
+class KeyNumber(NamedTuple):
+    """A row of the table of five numbers; ``anchor``: the figure that shows it."""
+
+    question: str
+    answer: str
+    origin: str
+    anchor: str
 
 
 def metrics(data: StudyData, claims: list[dict]) -> dict:
-    """Nested numbers for ``dvc metrics show``; a quantity that the study lacks is left out."""
+    """The few plainly named numbers of ``dvc metrics show``, of cases as the post ran them; a
+    quantity that the study lacks is left out. All others: :func:`numbers`."""
+    found: dict[str, float] = {
+        "range_tests": int(data.curves["run"].nunique()),
+        "trainings": int(data.trainings["run"].nunique()),
+    }
+    for case in data.home_cases():
+        found[f"max_lr_median_{case[0]}"] = log_quantiles(
+            data.suggested("weights", case)["max_lr"], [0.5]
+        )[0]
+        found[f"max_lr_90_over_10_percent_{case[0]}"] = runs.ratio(data, "weights", case)
+    if len(data.swapped):
+        higher, lower = data.swapped[["AA", "BA"]], data.swapped[["AB", "BB"]]
+        found["accuracy_at_higher_max_lr"] = higher.to_numpy().mean()
+        found["accuracy_at_lower_max_lr"] = lower.to_numpy().mean()
+    if (known := data.published["inside"].dropna().astype(bool)).size:
+        found["published_medians_confirmed"] = int(known.sum())
+    found["claims_decided"] = sum(claim["verdict"] not in UNDECIDED_WORDS for claim in claims)
+    found["claims_undecided"] = len(claims) - found["claims_decided"]
+    return {
+        name: value if isinstance(value, int) else _rounded(value)
+        for name, value in found.items()
+        if math.isfinite(value)
+    }
+
+
+def key_numbers(data: StudyData) -> list[KeyNumber]:
+    """The five numbers that sum a study up; one that it lacks is left out."""
+    return [row for row in (f(data) for f in (_varies, _same, _higher, _moves, _lags)) if row]
+
+
+def _varies(data: StudyData) -> KeyNumber | None:
+    ratios = {case: runs.ratio(data, "weights", case) for case in data.home_cases()}
+    ratios = {case: ratio for case, ratio in ratios.items() if math.isfinite(ratio)}
+    parts = [f"{wording.fold(ratio)} ({wording.name(case[0])})" for case, ratio in ratios.items()]
+    n = sorted({len(data.suggested("weights", case)) for case in ratios})
+    return (
+        KeyNumber(
+            "How much does the suggested maximum vary from run to run?",
+            wording.listed(parts),
+            f"10 to 90 % of {wording.listed(map(str, n))} runs with new weights and batch order",
+            "runs",
+        )
+        if parts
+        else None
+    )
+
+
+def _same(data: StudyData) -> KeyNumber | None:
+    rows = variance.left(data).query("fixed == 'weights' and quantity == 'max_lr'")
+    parts = [
+        f"{wording.percent(row.ratio)} [{100 * row.low:.0f}, {100 * row.high:.0f}] "
+        f"({wording.name(row.protocol)})"
+        for row in rows.itertuples()
+    ]
+    return (
+        KeyNumber(
+            "How much of that is left with the same initial weights?",
+            wording.listed(parts),
+            f"standard deviation of log max LR, {rows['n'].max()} runs a protocol, "
+            f"{data.scale_of(data.config.variance)}",
+            "variance",
+        )
+        if parts
+        else None
+    )
+
+
+def _higher(data: StudyData) -> KeyNumber | None:
+    swapped = data.swapped
+    return (
+        KeyNumber(
+            "What does the lower of two suggested maxima gain?",
+            wording.gain(swapped["lower"]),
+            f"accuracy, {len(swapped)} pairs of very different runs, both weights at both maxima",
+            "swaps",
+        )
+        if len(swapped)
+        else None
+    )
+
+
+def _moves(data: StudyData) -> KeyNumber | None:
+    effects = attribution_framework.main_effects(data)
+    kinds = {"protocol": "the protocol", BACKEND: "the framework"}
+    rows = {words: effects.get((kind, "min_lr")) for kind, words in kinds.items()}
+    if not all(rows.values()):
+        return None
+    parts = [
+        f"{words} {wording.fold(10 ** abs(row['effect']))}"
+        if not row["low"] <= 0 <= row["high"]
+        else f"{words} makes no clear difference"
+        for words, row in rows.items()
+    ]
+    n = max(row["n"] for row in rows.values())
+    return KeyNumber(
+        "What moves the suggested minimum: protocol or framework?",
+        "; ".join(parts),
+        f"{n} runs with the same weights and batches",
+        "attribution_framework",
+    )
+
+
+def _lags(data: StudyData) -> KeyNumber | None:
+    rows = instrument.lags(data).query("value == 'two-sided' and quantity == 'max_lr'")
+    parts = [
+        f"{wording.fold(row.ratio)} ({wording.name(row.protocol)})"
+        if not row.low <= 1 <= row.high
+        else f"no clear shift ({wording.name(row.protocol)})"
+        for row in rows.itertuples()
+    ]
+    return (
+        KeyNumber(
+            "How far too high does smoothing put the lowest loss?",
+            "; ".join(parts),
+            f"against a two-sided average of the same {rows['n'].max()} curves",
+            "instrument",
+        )
+        if parts
+        else None
+    )
+
+
+def limits(data: StudyData) -> str:
+    """What the answer does not reach, in a line."""
+    rows = data.cells(lr_kind="max")
+    parts = ["One data set, one network"]
+    if len(rows):
+        apart = max((pair["pairs"] for pair in data.pairs.values()), default=0)
+        parts.append(f"trainings of {rows['compared_epochs'].iloc[0]} epochs")
+        parts.append(f"pairs of runs that are the most different of {apart}, not typical ones")
+    return f"{', '.join(parts)}."
+
+
+def numbers(data: StudyData, claims: list[dict]) -> dict:
+    """Nested numbers of all cases, for whoever compares studies by program."""
     return {
         "runs": {
             "range_tests": int(data.curves["run"].nunique()),
@@ -126,9 +273,8 @@ def range_points(data: StudyData) -> list[dict]:
 def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     """The answer in a few sentences, each made from this study's numbers, and the name of the
     figure that shows it (or nothing)."""
-    found = [(_spread(data, case), "-".join(("runs", *case))) for case in data.home_cases()]
-    found += headlines(data)
-    found += [(_disjoint(data), ""), (_transferred(data), "crossing"), (_judged(claims), "claims")]
+    found = [(_spread(data, case), "runs") for case in data.home_cases()]
+    found += [(_disjoint(data), ""), (_transferred(data), "swaps"), (_judged(claims), "claims")]
     return [(sentence, name) for sentence, name in found if sentence]
 
 

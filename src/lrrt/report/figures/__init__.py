@@ -53,9 +53,7 @@ def planned(data: "StudyData") -> list[tuple[str, tuple]]:
     return [
         (module.__name__.rsplit(".", 1)[1], case)
         for module in _modules()
-        for case in (
-            [(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()]
-        )
+        for case in ([(case,) for case in module.cases(data)] if hasattr(module, "cases") else [()])
     ]
 
 

@@ -1,55 +1,61 @@
 """Accuracy over learning rate, and below it what the finder suggests."""
 
+from typing import NamedTuple
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_rate
 from lrrt.analysis.evidence import Case
-from lrrt.analysis.statistics import log_quantiles, usable
 from lrrt.report import style, wording
 from lrrt.report.figures import ANSWER, _cells
 from lrrt.report.study import StudyData, of_case
+from lrrt.report.wording import number, percent
 
 ORDER = 10
 SECTION = ANSWER
-SWEEP = "weights"
 FEWEST = 4  # learning rates that make a line of accuracy over them
-OTHER_RULE = "fastai_valley"
+OTHER_RULES = ("fastai_valley",)  # shown beside the protocol's own
+KINDS = {"min": "min LR", "middle": "middle of the range", "max": "max LR"}
 
 
-def chosen(data: StudyData) -> tuple[Case, pd.DataFrame] | None:
-    """The case trained at most learning rates, its trainings at a constant one (columns ``lr``,
-    ``lr_kind``, ``outcome``, ``accuracy``: the best of the validation accuracies)."""
+class Hero(NamedTuple):
+    """The case trained at most learning rates; its constant-rate outcomes; what they say."""
+
+    case: Case
+    rows: pd.DataFrame
+    found: AccuracyOverRate
+
+
+def chosen(data: StudyData) -> Hero | None:
     rows = data.cells()
-    rows = rows.assign(accuracy=rows["best_val_accuracy"].fillna(0.0))
     counts = {
         case: mine["lr"].nunique()
         for case in _cells.cases(data, rows)
         if (mine := of_case(rows, case))["lr_kind"].nunique() > 1
     }
     case = max(counts, key=counts.get, default=None)
-    return None if case is None or counts[case] < FEWEST else (case, of_case(rows, case))
+    if case is None or counts[case] < FEWEST:
+        return None
+    resamples = data.config.report.bootstrap_resamples
+    found = accuracy_over_rate(data.outcomes, data.suggestions, *case, resamples)
+    return Hero(case, of_case(rows, case), found)
 
 
-def suggestions(data: StudyData, case: Case) -> dict[str, pd.Series]:
-    """By what it is, the usable suggestions of the weights sweep: the protocol's minimum and
-    maximum, and between them another finder's."""
-    rows = of_case(data.suggestions[data.suggestions["sweep"] == SWEEP], case)
-    rows = rows[rows["batch_size"] == data.config.sweep.batch_size]
-    own = rows[rows["rule"] == data.config.protocols[case[1]].rule]
-    other = rows[rows["rule"] == OTHER_RULE]
-    found = {
-        wording.name("min_lr"): own["min_lr"],
-        OTHER_RULE.replace("_", " "): other["max_lr"],
-        wording.name("max_lr"): own["max_lr"],
-    }
-    return {name: values for name, values in found.items() if len(usable(values))}
+def suggestions(data: StudyData, hero: Hero) -> pd.DataFrame:
+    """The rows of ``hero.found.suggested`` that are drawn, the lowest rate first; ``name``."""
+    own = data.config.protocols[hero.case[1]].rule
+    rows = hero.found.suggested.dropna(subset=["median_lr"])
+    rows = rows[rows["rule"].eq(own) | rows["rule"].isin(OTHER_RULES)]
+    names = rows["kind"].map(KINDS).fillna(rows["rule"])
+    return rows.assign(name=names).sort_values("median_lr")
 
 
 def title(data: StudyData) -> str:
-    _, rows = chosen(data)
+    rows = chosen(data).rows
     failed, at_max = rows["outcome"] != "trains", rows["lr_kind"] == "max"
-    below = rows.loc[rows["lr"] < rows.loc[at_max, "lr"].min()]
+    below = rows[rows["lr"] < rows.loc[at_max, "lr"].min()]
     lower = int((below["outcome"] != "trains").sum())
     return (
         f"At suggested maxima {int((failed & at_max).sum())} of {int(at_max.sum())} trainings "
@@ -58,53 +64,62 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    case, rows = chosen(data)
+    case, rows, found = chosen(data)
+    good = f"{number(found.best['good_from'])} to {number(found.best['good_to'])}"
     return (
-        f"Each mark is a training of {rows['epochs'].max()} epochs at a constant learning rate "
+        f"Marks: trainings of {rows['epochs'].max()} epochs at a constant learning rate "
         f"(n = {len(rows)}, {rows['weights_seed'].nunique()} initial weights, "
-        f"{wording.case(*case)}); failed: diverged, stalled or lagging. Below: what "
-        "the finder suggests, median and 10 to 90 % of its runs, with their ratio."
+        f"{wording.case(*case)}); line: their local mean with a 95 % bootstrap band; shaded: "
+        f"within five points of the best, {good}. Below: the median suggestion, 10 to 90 % of the "
+        "range tests, and the points of accuracy lost by training there."
     )
 
 
 def draw(data: StudyData) -> Figure | None:
-    found = chosen(data)
-    if found is None:
+    hero = chosen(data)
+    if hero is None:
         return None
-    case, rows = found
-    bars = suggestions(data, case)
+    bars = suggestions(data, hero)
     figure, grid = style.axes(
-        2, 1, (style.WIDTH, 4.6), sharex=True, height_ratios=[3, 0.25 + 0.3 * len(bars)]
+        2, 1, (style.WIDTH, 4.7), sharex=True, height_ratios=[3, 0.25 + 0.28 * len(bars)]
     )
     upper, lower = grid[:, 0]
-    for row in rows.itertuples():
-        _cells.dot(upper, row, row.lr, row.accuracy)
+    shade, curve, best = style.colour(*hero.case), hero.found.curve, hero.found.best
+    for ax in (upper, lower):
+        ax.axvspan(best["good_from"], best["good_to"], color=style.LINE, alpha=0.6, linewidth=0)
+    upper.fill_between(curve["lr"], curve["low"], curve["high"], color=shade, alpha=0.18, lw=0)
+    upper.plot(curve["lr"], curve["accuracy"], color=shade, linewidth=1.4)
+    for row in hero.rows.itertuples():
+        accuracy = row.final_val_accuracy if pd.notna(row.final_val_accuracy) else 0.0
+        _cells.dot(upper, row, row.lr, accuracy)
     _cells.guess(upper, data)
-    upper.set(ylabel="best validation accuracy")
-    style.outcome_legend(upper, rows["outcome"], loc="lower left", bbox_to_anchor=(0, 0.2))
-    low, high = data.config.report.loss_quantiles
-    for place, (name, values) in enumerate(reversed(bars.items())):
-        suggestion_bar(lower, place, name, log_quantiles(values, [low, 0.5, high]), case)
-    lower.set(yticks=range(len(bars)), yticklabels=reversed(bars), ylim=(-0.6, len(bars) - 0.4))
+    upper.set(ylabel="validation accuracy")
+    style.outcome_legend(upper, hero.rows["outcome"], loc="lower left", bbox_to_anchor=(0, 0.2))
+    for place, row in enumerate(reversed(list(bars.itertuples()))):
+        _bar(lower, place, row, shade)
+    lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1], ylim=(-0.6, len(bars) - 0.4))
     lower.grid(False, axis="y")
     style.log_axis(lower)
     left, right = lower.get_xlim()
-    lower.set_xlim(left, right * 6)  # room for what is written at the bars
+    lower.set_xlim(left, right * 60)  # room for what is written at the bars
     return figure
 
 
-def suggestion_bar(ax: Axes, place: float, name: str, quantiles, case: Case) -> None:
-    """The bar of 10 to 90 % of the runs, the median, and how many times the one end is the
-    other."""
-    low, median, high = quantiles
-    words = f"{wording.number(median)}, {wording.times(high / low)}"
+def _bar(ax: Axes, place: float, row, shade: str) -> None:
+    loss = f"loses {100 * row.regret:.0f} points"
+    words = f"{number(row.median_lr)} ({wording.times(row.high_lr / row.low_lr)}): {loss}"
     ax.plot(
-        [low, high],
+        [row.low_lr, row.high_lr],
         [place] * 2,
-        color=style.colour(*case),
+        color=shade,
         linewidth=7,
         alpha=0.45,
-        gid=style.tip(f"{name}: {wording.number(low)} to {wording.number(high)}, median {words}"),
+        gid=style.tip(
+            f"{row.name}: {words} [{percent(row.regret_low)}, {percent(row.regret_high)}], "
+            f"n = {row.n}"
+        ),
     )
-    ax.plot([median], [place], "|", color=style.INK, markersize=13, markeredgewidth=2)
-    ax.annotate(words, (high, place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+    ax.plot([row.median_lr], [place], "|", color=style.INK, markersize=13, markeredgewidth=2)
+    ax.annotate(
+        words, (row.high_lr, place), (8, 0), textcoords="offset points", va="center", fontsize=8
+    )

@@ -2,11 +2,11 @@
 
 from matplotlib.figure import Figure
 
+from lrrt.experiments.attribution.design import SCREEN
 from lrrt.report import wording
 from lrrt.report.figures import APPENDIX
 from lrrt.report.figures.attribution_confirmed import effects, interval_words, lollipops
 from lrrt.report.study import StudyData
-from lrrt.experiments.attribution.design import SCREEN
 
 ORDER = 210
 SECTION = APPENDIX

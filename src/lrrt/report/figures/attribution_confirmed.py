@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.experiments.attribution.tables import AVERAGED, oriented
 from lrrt.analysis.ranges import QUANTITIES
+from lrrt.experiments.attribution.design import ALL, STUDY
+from lrrt.experiments.attribution.tables import AVERAGED, oriented
 from lrrt.report import style, wording
 from lrrt.report.figures import WHY
 from lrrt.report.study import StudyData
-from lrrt.experiments.attribution.design import ALL, STUDY
 
 ORDER = 75
 SECTION = WHY
@@ -36,8 +36,8 @@ def title(data: StudyData) -> str:
         return "No single factor clearly makes the gap between the protocols"
     row = clear.loc[clear["effect"].abs().idxmax()]
     return (
-        f"{row['factor'].capitalize()} makes the gap in min LR: {wording.times(10 ** row['effect'])} "
-        f"of {wording.times(10 ** whole['effect'].iloc[0])}"
+        f"{row['factor'].capitalize()} makes the gap in min LR: "
+        f"{wording.times(10 ** row['effect'])} of {wording.times(10 ** whole['effect'].iloc[0])}"
     )
 
 

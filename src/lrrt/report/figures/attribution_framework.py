@@ -5,14 +5,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.analysis.evidence import Case
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import are_usable, log_quantiles
-from lrrt.report import style, wording
-from lrrt.report.figures import WHY, runs
-from lrrt.report.study import StudyData
+from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.tables import curves_file
+from lrrt.report import style, wording
+from lrrt.report.figures import WHY
+from lrrt.report.study import StudyData
 
 ORDER = 70
 SECTION = WHY
@@ -41,7 +41,11 @@ def title(data: StudyData) -> str:
     clear = {kind: not row["low"] <= 0 <= row["high"] for kind, row in found.items()}
     words = [
         f"changing the {name} "
-        + (f"moves min LR {wording.fold(ratio[kind])}" if clear[kind] else "makes no clear difference")
+        + (
+            f"moves min LR {wording.fold(ratio[kind])}"
+            if clear[kind]
+            else "makes no clear difference"
+        )
         for kind, name in (("protocol", "protocol"), (BACKEND, "framework"))
     ]
     return f"{'; '.join(words)}".capitalize().replace("lr", "LR")
@@ -110,9 +114,7 @@ def draw(data: StudyData) -> Figure | None:
             values = rows.loc[rows["case"] == name, quantity]
             if len(values):
                 median = log_quantiles(values, [0.5])[0]
-                ax.plot(
-                    [median], [place], "|", color=style.INK, markersize=16, markeredgewidth=2
-                )
+                ax.plot([median], [place], "|", color=style.INK, markersize=16, markeredgewidth=2)
                 ax.annotate(
                     wording.number(median),
                     (median, place),

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.experiments.sensitivity.tables import LAG, LAST
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _cells
 from lrrt.report.study import StudyData, of_case

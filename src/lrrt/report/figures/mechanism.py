@@ -40,12 +40,14 @@ def gaps(data: StudyData) -> dict[str, pd.Series]:
 
 def title(data: StudyData) -> str:
     parts = [
-        f"{wording.number(ratios.min())} to {wording.number(ratios.max())} ({wording.name(protocol)})"
+        f"{number(ratios.min())} to {number(ratios.max())} ({wording.name(protocol)})"
         for protocol, ratios in gaps(data).items()
     ]
     if not parts:
         return "No measured step passes the bound at which a quadratic becomes unstable"
-    return f"The loss turns at {wording.listed(parts)} times the rate that passes the stability bound"
+    return (
+        f"The loss turns at {wording.listed(parts)} times the rate that passes the stability bound"
+    )
 
 
 def caption(data: StudyData) -> str:

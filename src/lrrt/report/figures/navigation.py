@@ -50,7 +50,13 @@ def draw(data: StudyData) -> Figure:
     levels = np.geomspace(0.5, 300, 9)
     for ax, (name, lr) in zip(grid[0], LRS.items(), strict=True):
         ax.contour(x, y, surface, levels=levels, colors=style.MUTED, linewidths=0.7)
-        ax.plot(*descend(lr).T, color=style.colour("torch", "blog_fastai"), marker="o", markersize=3.5, linewidth=1.2)
+        ax.plot(
+            *descend(lr).T,
+            color=style.colour("torch", "blog_fastai"),
+            marker="o",
+            markersize=3.5,
+            linewidth=1.2,
+        )
         ax.plot(0, 0, marker="*", color=style.INK, markersize=12, linestyle="none")
         ax.set(title=f"{lr:g}, {name}", xlabel="x", xlim=(-10.5, 5), ylim=(-6, 6))
         ax.grid(False)

@@ -90,9 +90,7 @@ def draw(data: StudyData) -> Figure | None:
     for words, marker in SIDES.values():
         ax.plot([], [], marker, color=style.INK, linestyle="none", label=f"median, {words}")
     for case in _cells.cases(data, rows):
-        ax.plot(
-            [], [], "o", color=style.colour(*case), linestyle="none", label=wording.case(*case)
-        )
+        ax.plot([], [], "o", color=style.colour(*case), linestyle="none", label=wording.case(*case))
     figure.legend(fontsize=8, ncols=2)
     ax.set(
         yticks=range(len(policies)),

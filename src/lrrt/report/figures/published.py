@@ -53,10 +53,19 @@ def draw(data: StudyData) -> Figure | None:
 
 def _row(ax: Axes, place: int, row) -> None:
     for offset, who, tint, q10, median, q90 in (
-        (-0.17, "published", style.MUTED, row.published_q10, row.published_median, row.published_q90),
+        (
+            -0.17,
+            "published",
+            style.MUTED,
+            row.published_q10,
+            row.published_median,
+            row.published_q90,
+        ),
         (0.17, "here", style.colour(row.backend, row.protocol), row.q10, row.median, row.q90),
     ):
-        hover = f"{who}: median {number(median, 3)}, 10 to 90 % {number(q10, 3)} to {number(q90, 3)}"
+        hover = (
+            f"{who}: median {number(median, 3)}, 10 to 90 % {number(q10, 3)} to {number(q90, 3)}"
+        )
         ax.plot([q10, q90], [place + offset] * 2, color=tint, linewidth=6, alpha=0.4)
         ax.plot([median], [place + offset], "o", color=tint, markersize=6, gid=style.tip(hover))
     if np.isfinite([row.median_low, row.median_high]).all():

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.experiments.sweep.rounding import REPEATED
 from lrrt.analysis.statistics import are_usable
+from lrrt.experiments.sweep.rounding import REPEATED
+from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _cells
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.wording import number
-from lrrt.experiments.sweep.tables import curves_file
 
 ORDER = 250
 SECTION = APPENDIX
@@ -64,7 +64,8 @@ def draw(data: StudyData) -> Figure | None:
                 markerfacecolor=shade if row.sweep == "weights" else style.PLATE,
                 gid=style.tip(
                     f"{wording.case(*case)}, weights seed {row.weights_seed}, order seed "
-                    f"{row.order_seed}: {number(row.max_lr, 3)}, again {number(row.max_lr_rounded, 3)}"
+                    f"{row.order_seed}: {number(row.max_lr, 3)}, again "
+                    f"{number(row.max_lr_rounded, 3)}"
                 ),
             )
         ax.plot([], [], "o", color=shade, linestyle="none", label=wording.case(*case))

@@ -45,7 +45,10 @@ def bars(data: StudyData, case: Case) -> list[Bar]:
             part = f", {wording.name(quantity)}" if len(both) > 1 else ""
             found.append(
                 Bar(
-                    f"{rule}{part}", *log_quantiles(values, [low, 0.5, high]), len(values), len(mine)
+                    f"{rule}{part}",
+                    *log_quantiles(values, [low, 0.5, high]),
+                    len(values),
+                    len(mine),
                 )
             )
     return sorted(found, key=lambda bar: (bar.ratio, bar.name))

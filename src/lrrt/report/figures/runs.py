@@ -54,9 +54,7 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    counts = {
-        len(_rows(data, sweep, case)) for row in panels(data) for sweep, case in row
-    } - {0}
+    counts = {len(_rows(data, sweep, case)) for row in panels(data) for sweep, case in row} - {0}
     n = wording.listed(map(str, sorted(counts)))
     fallen = [
         f"{int(rows['fallback'].astype(bool).sum())} of {len(rows)} ({wording.name(case[0])})"
@@ -96,9 +94,7 @@ def draw(data: StudyData) -> Figure | None:
 
 
 def _panel(ax: Axes, data: StudyData, sweep: str, case: Case) -> None:
-    traces = [
-        t for t in data.traces(sweep, case) if t.batch_size == data.config.sweep.batch_size
-    ]
+    traces = [t for t in data.traces(sweep, case) if t.batch_size == data.config.sweep.batch_size]
     if not traces:
         ax.set_axis_off()
         return

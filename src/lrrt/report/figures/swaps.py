@@ -27,7 +27,9 @@ def title(data: StudyData) -> str:
     points = round(100 * data.swapped["lower"].mean())
     if points < 0:
         return f"At the lower of two suggested maxima accuracy was {-points} points lower"
-    return f"At the higher of two suggested maxima accuracy was {points} points lower, on both weights"
+    return (
+        f"At the higher of two suggested maxima accuracy was {points} points lower, on both weights"
+    )
 
 
 def caption(data: StudyData) -> str:

@@ -1,0 +1,61 @@
+"""A study made from formulas, read as a report reads it; shared by the tests of the report."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import synthetic_study
+from omegaconf import OmegaConf
+
+from lrrt.config import Config
+from lrrt.report import study
+
+
+@pytest.fixture(scope="session")
+def report_config() -> Config:
+    """All sweeps, two policies."""
+    return synthetic_study.config(
+        "study.sweeps=[weights,order,batch_size,validation,validation_batch]",
+        "sweeps.order.crossed_runs=0",
+        "sweeps.validation.crossed_runs=0",
+        "sweeps.batch_size.crossed_runs=0",
+        "divergence.policies=[one_cycle]",
+        "report.dpi=50",
+        "report.bootstrap_resamples=100",
+        "attribution.factors=[gradient_clip,rule,weight_decay]",
+        "attribution.orders=2",
+        "attribution.confirmed=[gradient_clip,weight_decay]",
+        "attribution.confirmed_runs=3",
+        "variance.protocols=[blog_keras,blog_fastai]",
+        "variance.augmentations=2",
+    )
+
+
+@pytest.fixture(scope="session")
+def hostile_config(report_config) -> Config:
+    """The same with a title and a protocol that no validation would let pass."""
+    hostile = copy.deepcopy(report_config)
+    hostile.report.title = synthetic_study.EVIL
+    hostile.protocols[synthetic_study.EVIL_PROTOCOL] = copy.deepcopy(
+        report_config.protocols["blog_fastai"]
+    )
+    hostile.study.protocols.append(synthetic_study.EVIL_PROTOCOL)
+    return hostile
+
+
+@pytest.fixture(scope="session")
+def report_root(report_config, hostile_config, tmp_path_factory) -> Path:
+    """A folder with the hostile study, whose params.yaml is sound."""
+    root = tmp_path_factory.mktemp("study")
+    synthetic_study.write(root, hostile_config)
+    (root / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(report_config)))
+    description = root / "data" / "synthetic" / "dataset.json"
+    described = json.loads(description.read_text()) | {"description": synthetic_study.EVIL}
+    description.write_text(json.dumps(described))
+    return root
+
+
+@pytest.fixture(scope="session")
+def report_data(report_root, hostile_config) -> study.StudyData:
+    return study.load(hostile_config, report_root)
