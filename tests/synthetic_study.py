@@ -139,7 +139,7 @@ def frames(config: Config) -> dict:
     chosen, asked = planned(config, DIGEST, suggestions)
     trainings = training_table(asked, Formulas(training_queue(asked)))
     ladder = rungs(config, DIGEST)
-    attribution = effects(readings(ladder, Formulas(specs_of(ladder))))
+    paired = readings(ladder, Formulas(specs_of(ladder)))
     crossed = cells(config, DIGEST)
     runs = run_table(crossed, Formulas([cell.spec for cell in crossed]))
     ramps, flat, probed = (f(config, DIGEST) for f in (variants, restarts, probes))
@@ -155,7 +155,8 @@ def frames(config: Config) -> dict:
         "instrument": pd.concat(sensitivity, ignore_index=True),
         "instrument_restarts": beside,
         "mechanism": mechanism(probed, Formulas([probe.spec for probe in probed])),
-        "attribution": attribution,
+        "attribution": effects(paired),
+        "attribution_runs": paired,
         "variance": component_table(runs),
         "variance_runs": runs,
         "variance_spread": spread_table(runs),

@@ -21,7 +21,7 @@ from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.experiments.stability.design import Probe, measured_steps, probes
 from lrrt.experiments.stability.tables import MECHANISM_TYPES, crossing, mechanism, turns
-from lrrt.report import style
+from lrrt.report import style, wording
 from lrrt.report.figures import mechanism as figure
 from lrrt.report.study import StudyData
 from lrrt.runs.execute import _curvature, execute
@@ -356,32 +356,25 @@ def data(config) -> StudyData:
     )
 
 
-def test_the_figure_shows_every_measured_point(config, data):
+def test_the_figure_shows_the_step_beside_the_bound_of_one_run_a_protocol(data):
     with style.applied():
         drawn = figure.draw(data)
-    top, middle, bottom = np.reshape(drawn.axes, (3, 4)).tolist()
-    measured = data.mechanism[data.mechanism["eigenvalue"].notna()]
-    for row, count in ((middle, 2), (bottom, 1)):
-        points = [line for ax in row for line in ax.lines if line.get_marker() in ("o", "v", "D")]
-        assert sum(len(line.get_xdata()) for line in points) == count * len(measured)
-    turned = [line.get_xdata()[0] for ax in top for line in ax.lines if len(line.get_xdata()) == 2]
-    np.testing.assert_allclose(sorted(turned), sorted(turns(data.mechanism)["turn"]))
-    caption = figure.caption(data)
-    assert "n = 2 seeds each" in caption and caption.endswith(" ".join(figure.findings(data)))
+    found = turns(data.mechanism).set_index("run")
+    for ax in drawn.axes:
+        (points,) = [line for line in ax.lines if line.get_marker() == "o"]
+        (turn,) = [line for line in ax.lines if len(line.get_xdata()) == 2]
+        run = found.index[np.isclose(found["turn"], turn.get_xdata()[0])][0]
+        measured = data.mechanism[data.mechanism["run"] == run].dropna(subset=["momentum_bound"])
+        np.testing.assert_allclose(points.get_ydata(), measured["momentum_bound"])
+    assert len(drawn.axes) == 2
 
 
-def test_findings_say_where_the_bound_is_crossed(data):
+def test_the_title_says_where_the_loss_turns(data):
     found = turns(data.mechanism)
-    sentences = figure.findings(data)
-    assert len(sentences) == 4
-    for (_, clipped), runs in found.groupby(["protocol", "clipped"], sort=False):
-        gap = np.log10(runs["turn"] / runs["crossing"]).mean()
-        text = f"the loss turns {abs(gap):.2f} decades {'later' if gap >= 0 else 'earlier'}"
-        if clipped:  # the formulas' loss turns before
-            assert runs["crossing"].isna().all()
-            text = "no measured step exceeds the stability bound"
-        assert any(text in s and ("with clipping" in s) == clipped for s in sentences)
-    assert all(("takes" in sentence) == ("with clipping" in sentence) for sentence in sentences)
+    runs = found[(found["protocol"] == "blog_fastai") & ~found["clipped"]]
+    ratios = (runs["turn"] / runs["crossing"]).dropna()
+    ends = f"{wording.number(ratios.min())} to {wording.number(ratios.max())} (fastai protocol)"
+    assert ends in figure.title(data)
 
 
 def test_without_runs_there_is_no_figure(data):

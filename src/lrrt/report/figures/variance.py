@@ -36,7 +36,7 @@ def caption(data: StudyData) -> str:
     settings = data.config.variance
     return (
         f"All combinations of {settings.weights} initial weights and {settings.orders} orders of "
-        "the batches were run; bars: standard deviation of log10 LR that is left where what is named is the "
+        "the batches; bars: standard deviation of log10 LR that is left where what is named is the "
         "same in all runs, of that with all new (100 %). Lines: 95 % intervals for normal effects, "
         "wide because few levels tell little about a variance and too narrow where suggestions "
         "fall in two clusters."
