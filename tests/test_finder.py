@@ -190,7 +190,7 @@ def test_a_missing_loss_is_noted(tmp_path, capsys):
 
 
 def test_bad_curves_and_names(tmp_path):
-    with pytest.raises(InputError, match="rule: expected .*fastai_valley.*got 'steepest'"):
+    with pytest.raises(InputError, match="rule: .*fastai_valley.*got 'steepest'"):
         curve().suggest("steepest")
     with pytest.raises(InputError, match="path.*json or .csv"):
         curve().save(tmp_path / "curve.pkl")
@@ -297,7 +297,7 @@ def test_a_loss_below_zero_ends_when_it_has_risen_as_far():
     ],
 )
 def test_what_other_finders_call_a_parameter_is_answered_with_ours(name, nearest):
-    words = f"option: expected a parameter of .*, got '{name}'; the nearest is {nearest}$"
+    words = f"option: .* a parameter of lrrt.range_test.*, got '{name}'; the nearest is {nearest}$"
     with pytest.raises(InputError, match=words):
         lrrt.range_test(None, **{name: 1})
     with pytest.raises(InputError, match=words):
@@ -322,7 +322,7 @@ def test_arrays_to_validate_on_are_read_to_the_end_in_their_order():
         batches = ArrayBatches((x, x), size, shuffle=False)
         assert [len(a) for a, _ in batches] == lengths and len(batches) == len(lengths)
         assert np.array_equal(np.concatenate([a for a, _ in batches]), x)
-    with pytest.raises(InputError, match="batch_size: expected .*got 16"):
+    with pytest.raises(InputError, match="batch_size: .*got 16"):
         ArrayBatches((x, x), 16)
 
 
@@ -416,17 +416,17 @@ def test_exports_are_read_by_their_usual_names(tmp_path):
     [
         ("", "header"),
         ("lr,loss\n", "header"),
-        ("lr,loss\n1\n", "2 values in row 1"),
+        ("lr,loss\n1\n", "2 values in each row.*got 1 in row 1"),
         ("a,b\n1,2\n", "lr column.*one of: a, b"),
         ("lr,b\n1,2\n", "loss column"),
         ("a,b\n1,2\n", "--lr COLUMN"),
-        ("lr,loss\n1,2\n1,2\n", "stays at 1"),
+        ("lr,loss\n1,2\n1,2\n", "got 1.0; it stays"),
         ("lr,loss\nx,2\n", "numbers in the column lr"),
-        ("lr,loss,loss\n1,2,3\n", "'loss' is there twice"),
-        ("lr,loss\n1,2\n2,abc\n", "column loss, got .*; row 2 has 'abc'"),
-        ("lr,loss\n1,2\n-2,1\n", "row 2 has -2"),
+        ("lr,loss,loss\n1,2,3\n", "got \\['loss'\\]; this one is there twice"),
+        ("lr,loss\n1,2\n2,abc\n", "column loss, got 'abc' in row 2"),
+        ("lr,loss\n1,2\n-2,1\n", "got -2.* in row 2"),
         ("lr,loss\n0,2\n", "positive"),
-        ("lr,loss\n2,2\n1,2\n", "rises, got .*; it falls at row 2"),
+        ("lr,loss\n2,2\n1,2\n", "rises, got a fall in row 2"),
         ("lr,loss\n,2\n", "positive"),
     ],
 )
@@ -440,7 +440,7 @@ def test_bad_files(tmp_path, content, words):
 def test_more_bad_files(tmp_path):
     with pytest.raises(InputError, match="file.*No such file"):
         load(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="from: expected .*fastai.*got 'caffe'"):
+    with pytest.raises(InputError, match="from: .*fastai.*got 'caffe'"):
         load(tmp_path / "none.csv", "caffe")
     path = tmp_path / "bad.JSON"
     for text, words in (
@@ -449,7 +449,7 @@ def test_more_bad_files(tmp_path):
         ('{"lr": 1, "loss": [2]}', "list"),
         ("[" * 100_000, r"JSON \(maximum recursion"),
         ("[" + "9" * 5000 + "]", r"JSON \(Exceeds"),
-        ('{"lr": [1, 2], "loss": [1, 1' + "0" * 400 + "]}", "column loss, got .*; row 2 has 1000"),
+        ('{"lr": [1, 2], "loss": [1, 1' + "0" * 400 + "]}", "column loss, got 1000"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=words):
@@ -458,7 +458,7 @@ def test_more_bad_files(tmp_path):
     with pytest.raises(InputError, match="not text"):
         load(path)
     short = write(tmp_path / "short.csv", ["lr", "loss"], [LR[:9], losses()[:9]])
-    with pytest.raises(InputError, match="steps: expected .*got 5"):
+    with pytest.raises(InputError, match="steps: .*got 5"):
         load(short, steps=5)
 
 
@@ -668,13 +668,12 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ({"planned_lr": [1.0] * STEPS}, "planned_lr: expected .*got 'another ramp'"),
-        ({"lr": None}, "lr: expected .*got None"),
+        ({"planned_lr": [1.0] * STEPS}, "planned_lr: .*got 'another ramp'"),
+        ({"lr": None}, "lr: .*got None"),
         ({"planned_lr": None, "lr": LR[::-1].tolist()}, "never fall"),
         ({"planned_lr": None, "lr": ["nan", *LR[1:].tolist()]}, "finite"),
-        ({"planned_lr": [*LR[:-1].tolist(), "nan"]}, "planned_lr: expected .*got 'another ramp'"),
+        ({"planned_lr": [*LR[:-1].tolist(), "nan"]}, "planned_lr: .*got 'another ramp'"),
         ({"planned_lr": [*LR.tolist(), "inf"]}, "finite"),
-        ({"penalty": None}, "penalty: expected .*got None"),
         ({"loss": [10**400] * STEPS}, "curve: .*too large"),
         ({"about": None}, "curve"),
         ({"notes": 3}, "curve"),
@@ -693,13 +692,13 @@ def test_a_damaged_audit_is_refused(tmp_path):
     whole["about"]["train_steps"] = 20
     assert Audit.from_dict(whole).trials
     for damage, words in (
-        ({"runs": []}, r"audit.runs: expected .*got \[\]"),
-        ({"vary": "data"}, "audit.vary: expected .*both.*got 'data'"),
+        ({"runs": []}, r"audit.runs: .*got \[\]"),
+        ({"vary": "data"}, "audit.vary: .*both.*got 'data'"),
         ({"vary": []}, "audit.vary"),
         ({"about": None}, "audit"),
-        ({"rule": "x"}, "rule: expected .*got 'x'"),
+        ({"rule": "x"}, "rule: .*got 'x'"),
         ({"about": {}}, "audit.trials"),
-        ({"trials": whole["trials"][:-1]}, "audit.trials: expected .*got '14 "),
+        ({"trials": whole["trials"][:-1]}, "audit.trials: .*got '14 "),
         ({"trials": [t | {"lr": None} for t in whole["trials"]]}, "audit"),
     ):
         with pytest.raises(InputError, match=words):
@@ -852,9 +851,9 @@ def test_runs_that_do_not_vary_are_told(user):
     ):
         found = lrrt.audit(model, data, runs=5, vary=vary)
         assert found.verdict[0].startswith("Do not trust it: all 5 runs have the very same losses")
-    with pytest.raises(InputError, match="make_model: expected .*got 'the same model again'"):
+    with pytest.raises(InputError, match="make_model: .*got 'the same model again'"):
         lrrt.audit(lambda: made, make_data, runs=5)
-    with pytest.raises(InputError, match="train_steps: expected .*0, or at least 10.*got 9"):
+    with pytest.raises(InputError, match="train_steps: .*0, or at least 10, got 9"):
         lrrt.audit(make_model, make_data, train_steps=9)
 
 
@@ -920,7 +919,7 @@ def test_what_can_be_repeated_is_in_about(user):
 
 
 def test_a_rule_of_the_accuracy_is_refused_without_validation(user, capsys):
-    words = "validation: expected .*smith reads the accuracy.*got None"
+    words = "validation: .*smith reads the accuracy.*got None"
     assert re.search(words, fails(capsys, "audit", "user_module:make_model", "--rule", "smith"))
 
 
@@ -950,27 +949,26 @@ def test_audit_leaves_random_states_and_trains_shortly(user):
 
 def test_errors_of_audit_are_one_line(user, capsys):
     model = "user_module:make_model"
-    assert "got None" in fails(capsys, "audit")
+    assert re.search(r"make_model: .*got None", fails(capsys, "audit"))
     assert "module:function" in fails(capsys, "audit", "user_module")
     assert "can be imported" in fails(capsys, "audit", "no_such_module:f")
     assert "a function of user_module" in fails(capsys, "audit", "user_module:f")
     assert "a function" in fails(capsys, "audit", "user_module:np")
-    assert "got 'no batch'" in fails(capsys, "audit", model, "user_module:empty")
+    assert re.search(r"data: .*got 'no\ batch'", fails(capsys, "audit", model, "user_module:empty"))
     for name in ("./user_module:make_model", ".user_module:make_model", "a..b:c"):
         assert "package.module:function" in fails(capsys, "audit", name)
     for function, words in (
-        (
-            "needs",
-            r"make_model: expected .*missing a required argument: 'width'.*got 'of \(width\)'",
-        ),
-        ("swapped", "model: expected .*torch.nn.Module.*got 'SGD'"),
+        ("needs", r"make_model: .*missing a required argument: 'width'.*got 'of \(width\)'"),
+        ("swapped", "model: .*torch.nn.Module.*got 'SGD'"),
     ):
         told = fails(capsys, "audit", f"user_module:{function}", "user_module:make_data")
         assert re.search(words, told)
-    assert "got 99999999999999999999" in fails(capsys, "audit", model, "--seed", "9" * 20)
-    assert "got 'best'" in fails(capsys, "audit", model, "--rule", "best")
-    assert "got 0" in fails(capsys, "audit", model, "--runs", "0")
-    assert "got 'data'" in fails(capsys, "audit", model, "--vary", "data")
+    assert re.search(
+        r"seed: .*got 99999999999999999999", fails(capsys, "audit", model, "--seed", "9" * 20)
+    )
+    assert re.search(r"rule: .*got 'best'", fails(capsys, "audit", model, "--rule", "best"))
+    assert re.search(r"runs: .*got 0", fails(capsys, "audit", model, "--runs", "0"))
+    assert re.search(r"vary: .*got 'data'", fails(capsys, "audit", model, "--vary", "data"))
     assert "--report" in fails(capsys, "audit", model, "--report", "a.pdf")
     (user / "d.html").mkdir()
     for path in ("d.html", "user_module.py/a.html", "user_module.py/b/a.html"):
@@ -984,7 +982,7 @@ def test_errors_of_audit_are_one_line(user, capsys):
         ("a: [", "YAML"),
         ("3", "YAML"),
         ("[3]", "mapping"),
-        ("data: 3", "model: expected .*got None"),
+        ("data: 3", "model: .*got None"),
         (
             "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
             "speed: 3",
@@ -993,7 +991,7 @@ def test_errors_of_audit_are_one_line(user, capsys):
         (
             "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
             "run: 3",
-            "option: expected .*got 'run'; the nearest is runs",
+            "option: .*got 'run'; the nearest is runs",
         ),
         (
             "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
@@ -1144,8 +1142,8 @@ def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + path.read_text()))
         assert run(capsys, "suggest", "-") == run(capsys, "suggest", str(path))
     assert "No such file" in fails(capsys, "suggest", str(tmp_path / "none.csv"))
-    assert "got 'x'" in fails(capsys, "suggest", str(one), "--rule", "x")
-    assert "got 'x'" in fails(capsys, "compare", str(one), "--from", "x")
+    assert re.search(r"rule: .*got 'x'", fails(capsys, "suggest", str(one), "--rule", "x"))
+    assert re.search(r"from: .*got 'x'", fails(capsys, "compare", str(one), "--from", "x"))
 
 
 def test_compared_files_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
@@ -1171,7 +1169,7 @@ def test_a_reader_that_has_gone_is_no_error():
 
 
 def test_compose_needs_hydra_and_names(capsys, monkeypatch):
-    assert "got '=3'" in fails(capsys, "compose", "=3", "--show")
+    assert re.search(r"overrides: .*got '=3'", fails(capsys, "compose", "=3", "--show"))
     monkeypatch.delitem(sys.modules, "lrrt.compose", raising=False)
     monkeypatch.setitem(sys.modules, "hydra", None)
     assert "pip install hydra-core" in fails(capsys, "compose", "--show")

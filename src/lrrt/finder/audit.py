@@ -32,6 +32,7 @@ def audit(
     vary: str = "both",
     seed: int = 0,
     train_steps: int = 0,
+    offset: float = 0.0,
     progress: bool | None = None,
     save: str | Path | None = None,
     **options: Any,
@@ -50,16 +51,19 @@ def audit(
         seed; or a mapping with ``data`` and, say, ``validation`` and ``batch_size``. Arrays are
         shuffled by the order's seed.
     runs : int
-        A verdict needs at least 5.
+        How many range tests; a verdict needs at least 5.
     rule : str
         One of ``lrrt rules``.
     vary : str
-        ``both``, or only ``weights`` or ``order``: the other then keeps the first seed.
+        What differs from run to run: ``both``, or only ``weights`` or ``order``. The other then
+        keeps the first seed.
     seed : int
         Run i has the seeds ``seed + i``.
     train_steps : int
         If not 0 (then at least 10), each run also trains for so many steps at the audit's
         suggestion, at a tenth of it and at ten times it, at a constant learning rate.
+    offset : float
+        Added to the losses before the rule reads them, for losses of zero or below.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
     save : path, optional
@@ -97,7 +101,9 @@ def audit(
         keep_all_random(stack.callback)
         seeds = list(zip(weights_seeds, order_seeds, strict=True))
         try:
-            for found in _growing(make_model, make_data, seeds, rule, vary, train_steps, options):
+            for found in _growing(
+                make_model, make_data, seeds, rule, vary, train_steps, offset, options
+            ):
                 if save is not None:
                     found.save(save)
                     saved = found
@@ -118,6 +124,7 @@ def _growing(
     rule: str,
     vary: str,
     train_steps: int,
+    offset: float,
     options: Mapping,
 ) -> Iterator[Audit]:
     """The audit so far: after each run, then after the short trainings of each."""
@@ -130,7 +137,14 @@ def _growing(
         check_validated(rule, made.get("validation"))
         curves.append(range_test(**made))
         about = {"lrrt": __version__} | _common([curve.about for curve in curves])
-        found = Audit(tuple(curves), *zip(*seeds[: run + 1], strict=True), rule, vary, about=about)
+        found = Audit(
+            tuple(curves),
+            *zip(*seeds[: run + 1], strict=True),
+            rule,
+            vary,
+            about=about,
+            offset=offset,
+        )
         yield found
     if not train_steps or found.lr is None:
         return

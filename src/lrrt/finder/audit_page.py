@@ -117,7 +117,7 @@ def rules_figure(audit: Any, rules: list[Summary]):
     ax = axes[0, 0]
     for row, summary in enumerate(rules):
         chosen = summary.rule == audit.rule
-        suggestions = [curve.suggest(summary.rule) for curve in audit.curves]
+        suggestions = [curve.suggest(summary.rule, offset=audit.offset) for curve in audit.curves]
         told = [(s.lr, text) for s, text in zip(suggestions, _tips(audit), strict=True) if s.lr]
         rows = row + style.jitter(len(told), 0.2)
         style.dots(

@@ -36,7 +36,8 @@ class Audit:
     """Range tests of one model over ``runs`` runs, and what they say together.
 
     ``rule`` is the one that the verdict is about; the curves are there for any other
-    (:meth:`by_rule`). Learning rates are compared in log10.
+    (:meth:`by_rule`). ``offset`` is added to the losses before they read them. Learning
+    rates are compared in log10.
     """
 
     curves: tuple[Curve, ...]
@@ -46,11 +47,12 @@ class Audit:
     vary: str = "both"
     trials: tuple[Trial, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    offset: float = 0.0
 
     @cached_property
     def suggestions(self) -> tuple[Suggestion, ...]:
         """The rule's suggestion of each run."""
-        return tuple(curve.suggest(self.rule) for curve in self.curves)
+        return tuple(curve.suggest(self.rule, offset=self.offset) for curve in self.curves)
 
     @cached_property
     def summary(self) -> "Summary":
@@ -58,7 +60,7 @@ class Audit:
 
     def by_rule(self) -> list["Summary"]:
         """The same for every rule, those of the least spread first."""
-        compared = [curve.compare() for curve in self.curves]
+        compared = [curve.compare(offset=self.offset) for curve in self.curves]
         found = [summarise(rule, [c[rule] for c in compared]) for rule in compared[0]]
         worst = math.inf
         return sorted(
@@ -78,7 +80,7 @@ class Audit:
         # Noise that hides a fall in each of a few short runs does not hide it in all together.
         shortest = min(map(len, losses))
         flaw = flaw_of(
-            np.mean([loss[:shortest] for loss in losses], axis=0),
+            np.median([loss[:shortest] for loss in losses], axis=0),
             len(self.curves[0].recorded()[0]),
         )
         unvaried = [UNVARIED[what][1] for what in self.unvaried]
@@ -104,6 +106,7 @@ class Audit:
             "verdict": list(self.verdict),
             "rule": self.rule,
             "vary": self.vary,
+            "offset": self.offset,
             "summary": self.summary.to_dict(),
             "rules": [summary.to_dict() for summary in self.by_rule()],
             "trials": [{**vars(t), "loss": plain(t.loss)} for t in self.trials],
@@ -139,6 +142,7 @@ class Audit:
                 order_seeds=tuple(run["order_seed"] for run in values["runs"]),
                 rule=values["rule"],
                 vary=values["vary"],
+                offset=float(values.get("offset", 0)),
                 trials=tuple(
                     Trial(**{**t, "lr": float(t["lr"]), "loss": float(t["loss"])})
                     for t in values["trials"]

@@ -1,22 +1,24 @@
 """``lrrt audit``, ``suggest``, ``rules`` and ``compare``.
 
-Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is quick.
+Only ``argparse`` is imported until one of them runs, so that ``lrrt --help`` is quick: the options
+of a command are made from the functions that it calls, when its own arguments are parsed.
 """
 
 import argparse
 import inspect
 import json
+import re
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lrrt.errors import InputError
 
-COLUMNS_HELP = "default: the usual names (lr, lrs, learning_rate; loss, losses, train_loss)"
 AUDIT_DESCRIPTION = """\
-Repeat the range test on a model of yours over weights and orders of the data, and say how far to
-trust the suggested learning rate.
+Repeat the range test on a model of yours over weights and orders of the data: what to train at, and
+how far to trust it.
 
   lrrt audit my_package.my_module:make_model my_package.my_module:make_data
   lrrt audit --config audit.yaml
@@ -29,92 +31,114 @@ configuration is Hydra's (any key is a parameter of lrrt.audit or lrrt.range_tes
   data: {_target_: my_package.my_module.make_data}
   runs: 10
 """
+OF_AUDIT = ("runs", "rule", "vary", "seed", "train_steps", "offset", "save")
+OF_TEST = ("start", "end", "steps")
+OF_SUGGESTION = ("offset", "skip_begin", "skip_end")
 
 
 def add(commands: Any) -> None:
     """Add the commands to ``commands``, the subparsers of ``lrrt``."""
-    plain = argparse.RawDescriptionHelpFormatter
-    auditing = commands.add_parser(
-        "audit",
-        help="how far to trust the finder on your own model",
-        description=AUDIT_DESCRIPTION,
-        formatter_class=plain,
-    )
-    auditing.add_argument("make_model", nargs="?", metavar="module:make_model")
-    auditing.add_argument(
-        "make_data",
-        nargs="?",
-        metavar="module:make_data",
-        help="default: make_data of the same module",
-    )
-    auditing.add_argument("--config", metavar="FILE", help="YAML instead, see above")
-    auditing.add_argument("--runs", type=int, help="range tests; default 10")
-    auditing.add_argument("--rule", help="one of `lrrt rules`; default fastai_valley")
-    auditing.add_argument(
-        "--vary", help="what differs from run to run: both (default), weights or order"
-    )
-    auditing.add_argument("--seed", type=int, help="of the first run; default 0")
-    auditing.add_argument("--start", type=float, help="first learning rate; default 1e-7")
-    auditing.add_argument("--end", type=float, help="last learning rate; default 10")
-    auditing.add_argument(
-        "--steps", type=int, help="steps of a range test, at least 10; default 100"
-    )
-    auditing.add_argument(
-        "--train-steps",
-        type=int,
-        dest="train_steps",
-        metavar="N",
-        help="also train for N steps at the suggestion, a tenth of it and ten times it",
-    )
-    auditing.add_argument("--report", metavar="FILE", help="write a page, FILE.html")
-    auditing.add_argument(
-        "--save", metavar="FILE", help="write everything, FILE.json; after each run what there is"
-    )
-    suggesting = commands.add_parser(
-        "suggest",
-        help="what a rule says about curves recorded elsewhere",
-        description="Apply a rule to recorded curves: CSV, TSV or JSON with a learning rate and a "
-        "loss for each step, as fastai, torch-lr-finder, Lightning, Keras and this package give "
-        "them.",
-    )
-    comparing = commands.add_parser(
-        "compare",
-        help="what all rules say about curves",
-        description="Apply every rule to one or more recorded curves.",
-    )
-    for parser in (suggesting, comparing):
-        parser.add_argument("files", nargs="+", metavar="FILE", help="- for standard input")
-        parser.add_argument(
-            "--from",
-            dest="source",
-            default="raw",
-            metavar="TOOL",
-            help="who recorded it, to undo its smoothing: fastai, torch_lr_finder, ignite, "
-            "lightning, ktrain, keras_lr_finder, keras; default raw: not smoothed",
+    for name, (fill, _, help_, description) in COMMANDS.items():
+        parser = commands.add_parser(
+            name,
+            help=help_,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        parser.add_argument("--lr", metavar="COLUMN", help=COLUMNS_HELP)
-        parser.add_argument("--loss", metavar="COLUMN", help="likewise")
-        parser.add_argument(
-            "--steps", type=int, help="steps that the test was to have, if it ended early"
-        )
-    suggesting.add_argument(
-        "--rule",
-        action="append",
-        help="one of `lrrt rules`, may be repeated; default fastai_valley",
-    )
-    listing = commands.add_parser("rules", help="the rules, a line each")
-    for parser in (auditing, suggesting, comparing, listing):
-        parser.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+        parser.parse_known_args = _filled_first(parser, fill)
+
+
+def _filled_first(parser: argparse.ArgumentParser, fill: Callable) -> Callable:
+    """``parser.parse_known_args``, the options added when it is first called: once the command is
+    chosen."""
+    parse = parser.parse_known_args
+
+    def filled(*args: Any, **more: Any) -> Any:
+        fill(parser)
+        parser.parse_known_args = parse
+        return parse(*args, **more)
+
+    return filled
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry out the command that ``options`` name."""
-    {"audit": _audit, "suggest": _suggest, "rules": _rules, "compare": _compare}[options.command](
-        options
+    COMMANDS[options.command][1](options)
+
+
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    from lrrt.finder.audit import audit
+    from lrrt.finder.range_test import range_test
+
+    parser.add_argument("make_model", nargs="?", metavar="module:make_model")
+    parser.add_argument(
+        "make_data", nargs="?", metavar="module:make_data", help="Default: of the same module."
     )
+    parser.add_argument("--config", metavar="FILE", help="YAML instead, see above.")
+    _add_options(parser, audit, *OF_AUDIT)
+    _add_options(parser, range_test, *OF_TEST)
+    parser.add_argument("--report", metavar="FILE", help="Write a page, FILE.html.")
+    _json_option(parser)
 
 
-COMMANDS = ("audit", "suggest", "rules", "compare")
+def _suggest_options(parser: argparse.ArgumentParser) -> None:
+    from lrrt.finder.curve import Curve
+
+    _curve_options(parser)
+    parser.add_argument("--rule", action="append", help="One of `lrrt rules`, may be repeated.")
+    _add_options(parser, Curve.suggest, *OF_SUGGESTION)
+    _json_option(parser)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    from lrrt.finder.curve import Curve
+
+    _curve_options(parser)
+    _add_options(parser, Curve.suggest, "offset")
+    _json_option(parser)
+
+
+def _curve_options(parser: argparse.ArgumentParser) -> None:
+    from lrrt.finder.recorded_curves import TOOLS, load
+
+    parser.add_argument("files", nargs="+", metavar="FILE", help="- for standard input")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="TOOL",
+        help=f"Who recorded it, to undo its smoothing: {', '.join(TOOLS)}. Default: raw, unless it "
+        "is seen to be ignite's.",
+    )
+    _add_options(parser, load, "lr", "loss", "steps")
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Machine-readable, on stdout.")
+
+
+def _add_options(parser: argparse.ArgumentParser, function: Callable, *names: str) -> None:
+    """Options for parameters of a function: type and default from its signature, help from the
+    first sentence of its docstring. An option that is not given is None."""
+    parameters, documented = inspect.signature(function).parameters, _documented(function)
+    for name in names:
+        default, kind = parameters[name].default, str(parameters[name].annotation)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=next((of for of in (int, float) if of.__name__ in kind), str),
+            metavar="FILE" if "Path" in kind else "COLUMN" if name in ("lr", "loss") else None,
+            help=documented[name] + (f" Default: {default}." if default else ""),
+        )
+
+
+def _documented(function: Callable) -> dict[str, str]:
+    """The first sentence on each parameter in a docstring; those named together share it."""
+    found = {}
+    text = inspect.cleandoc(function.__doc__ or "").partition("\nParameters\n")[2]
+    for names, words in re.findall(r"^(\w[\w, ]*?)(?: :.*)?\n((?: {4}.*\n?)+)", text, re.M):
+        sentence = re.match(r".*?(?:\.(?= |$)|$)", " ".join(words.split()))[0]
+        plain = re.sub(r":\w+:`~?([^`]+)`", r"\1", sentence).replace("``", "").replace("%", "%%")
+        found |= dict.fromkeys(names.split(", "), plain)
+    return found
 
 
 def _print_json(value: Any) -> None:
@@ -153,20 +177,25 @@ def _curves(options: argparse.Namespace) -> dict[str, Any]:
 def _suggest(options: argparse.Namespace) -> None:
     from lrrt.finder.rules import DEFAULT_RULE
 
-    rules = options.rule or [DEFAULT_RULE]
+    rules, given = options.rule or [DEFAULT_RULE], _given(options, OF_SUGGESTION)
     curves = _curves(options)
-    told = {file: {rule: curve.suggest(rule) for rule in rules} for file, curve in curves.items()}
+    told = {
+        file: {rule: curve.suggest(rule, **given) for rule in rules}
+        for file, curve in curves.items()
+    }
     if options.json:
         _print_json(_as_json(told))
         return
     for file, suggestions in told.items():
         for suggestion in suggestions.values():
             print(f"{file}: {suggestion}" if len(told) > 1 else suggestion)
+    _tell_offsets(curves, told)
 
 
 def _compare(options: argparse.Namespace) -> None:
     curves = _curves(options)
-    told = {file: curve.compare() for file, curve in curves.items()}
+    given = _given(options, ("offset",))
+    told = {file: curve.compare(**given) for file, curve in curves.items()}
     if options.json:
         _print_json(_as_json(told))
         return
@@ -190,6 +219,22 @@ def _compare(options: argparse.Namespace) -> None:
     for file, curve in curves.items():
         if curve.flaw:
             print(f"{file}: {curve.flaw}")
+    _tell_offsets(curves, told)
+
+
+def _tell_offsets(curves: dict[str, Any], told: dict[str, dict[str, Any]]) -> None:
+    """An offset that would serve, for each curve whose loss needs one."""
+    from lrrt.finder.curve import SIGNED
+
+    for file, suggestions in told.items():
+        said = [s for s in suggestions.values() if SIGNED in s.cautions or SIGNED in s.reason]
+        if said:
+            print(f"{file}: try --offset {curves[file].needed_offset:.2g}")
+
+
+def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Those of the options that were given."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _as_json(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -235,9 +280,6 @@ def _audit(options: argparse.Namespace) -> None:
             print(f"report: {options.report}")
 
 
-GIVEN = ("runs", "rule", "vary", "seed", "start", "end", "steps", "train_steps", "save")
-
-
 def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:
     # As `python -m` would: the user's module lies in the working directory.
     sys.path.insert(0, "")
@@ -251,13 +293,19 @@ def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:
     else:
         module = options.make_model.partition(":")[0]
         arguments["make_model"] = _found("make_model", options.make_model)
-        arguments["make_data"] = _found("make_data", options.make_data or f"{module}:make_data")
-    given = {name: getattr(options, name) for name in GIVEN}
-    return arguments | {name: value for name, value in given.items() if value is not None}
+        data = options.make_data or f"{module}:make_data"
+        arguments["make_data"] = _found("make_data", data, options.make_model)
+    return arguments | _given(options, (*OF_AUDIT, *OF_TEST))
 
 
-def _found(key: str, name: str) -> Any:
-    """The function ``package.module:function``."""
+HOW_TO_WRITE = {
+    "make_model": "def make_model(): return model, optimizer, loss (or a compiled Keras model)",
+    "make_data": 'def make_data(): return {"data": (x, y), "batch_size": 32} (or a DataLoader)',
+}
+
+
+def _found(key: str, name: str, model: str = "module:make_model") -> Any:
+    """The function ``package.module:function``; ``model`` is what the command line named first."""
     import importlib
 
     module_name, colon, function = name.partition(":")
@@ -273,7 +321,13 @@ def _found(key: str, name: str) -> Any:
     value = module
     for part in function.split("."):
         if not hasattr(value, part):
-            raise InputError(key, name, f"a function of {module_name}")
+            called = f"lrrt audit {model if key == 'make_data' else ''} other_module:{key}"
+            raise InputError(
+                key,
+                name,
+                f"a function of {module_name}; it has none of that name. Write it there: "
+                f"{HOW_TO_WRITE[key]}; or name another: {called}",
+            )
         value = getattr(value, part)
     if not callable(value):
         raise InputError(key, name, "a function")
@@ -333,3 +387,29 @@ def _innermost(error: BaseException) -> str:
         cause = cause.__context__  # a name that a module lacks, then sought as a module within
     line = " ".join(str(cause).split())
     return line if cause is error else f"{type(cause).__name__}: {line}"
+
+
+#: Each command's options, function, help and description.
+COMMANDS = {
+    "audit": (
+        _audit_options,
+        _audit,
+        "what to train your own model at, and how sure that is",
+        AUDIT_DESCRIPTION,
+    ),
+    "suggest": (
+        _suggest_options,
+        _suggest,
+        "what a rule says about curves recorded elsewhere",
+        "Apply a rule to recorded curves: CSV, TSV, JSON or JSON lines with a learning rate and a\n"
+        "loss for each step, as fastai, torch-lr-finder, ignite, Lightning, the Hugging Face\n"
+        "Trainer, Keras and this package give them.",
+    ),
+    "rules": (_json_option, _rules, "the rules, a line each", None),
+    "compare": (
+        _compare_options,
+        _compare,
+        "what all rules say about curves",
+        "Apply every rule to one or more recorded curves.",
+    ),
+}

@@ -1,6 +1,7 @@
 """The curve of a range test on a live model: suggest, compare, plot, save, load."""
 
 import csv
+import inspect
 import io
 import json
 import math
@@ -9,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lrrt.core import curve as core_curve
 from lrrt.core import rules as core_rules
@@ -19,6 +22,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
+from lrrt.finder.checks import check_count
 
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
@@ -34,11 +38,23 @@ FLAWS = (NEVER_FELL, STILL_FALLING, CUT)
 FALLBACK = "the rule failed half-way and answered something else"
 SIGNED = (
     "a loss was zero or below before the rule's stop, which is a multiple of the best loss: add a "
-    "constant to the loss"
+    "constant to the loss (offset)"
 )
 CROSSED = "the minimum lies above the maximum"
 SMOOTHED = "smoothed (EMA 0.98)"
-OF_NOISE = 4.0  # standard errors that a fall is more than
+# A fall is more than so many standard errors, and counts from so many steps on. How often that errs
+# reliability/flaws.py measures.
+OF_NOISE = 5.0
+LEAST_BEFORE = 3
+#: What would help a rule that abstains, by how its reason begins.
+HELP = {
+    "too few": "more steps would help, and a lower start where the test ended early",
+    "no loss it looks at is finite": "a lower start would help",
+    "no finite loss": "a lower start would help, if the data and the model are right",
+    "no minimum": "a lower start or more steps would help, if anything trains",
+    "the lowest loss is at the first": "a lower start or more steps would help, if anything trains",
+    "the accuracy rises": "more steps would help",
+}
 
 
 @dataclass(frozen=True)
@@ -71,20 +87,26 @@ class Suggestion(core_rules.Suggestion):
 class Curve(core_curve.Curve):
     """A range test's raw record, one value per step (:class:`lrrt.core.curve.Curve`).
 
-    Values that were not measured are NaN (``grad_norm`` of Keras, ``val_loss`` between two
-    validations).
+    ``Curve(lr=..., loss=...)`` makes one in memory. Values that were not measured are NaN
+    (``grad_norm`` of Keras, ``val_loss`` between two validations); a ``penalty`` that is left out
+    is 0.
 
     ``planned_lr``: the whole ramp, (planned steps,), of which ``lr`` is the beginning; None where
     unknown. ``stopped``: why the test ended before the ramp did, empty if it did not. ``notes``:
     what a reader must know, a sentence each. ``about``: how it was made.
     """
 
+    penalty: np.ndarray | None = None
+    grad_norm: np.ndarray | None = None
     planned_lr: np.ndarray | None = None
     stopped: str = ""
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, value in (("penalty", 0.0), ("grad_norm", math.nan)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(np.shape(self.lr), value))
         checked = core_curve.Curve(**{name: getattr(self, name) for name in COLUMNS})
         for name in COLUMNS:
             object.__setattr__(self, name, getattr(checked, name))
@@ -121,22 +143,47 @@ class Curve(core_curve.Curve):
         lr = np.concatenate([self.lr, self.planned_lr[len(loss) :]])
         return lr, np.concatenate([loss, rest])
 
-    def suggest(self, rule: str = rules.DEFAULT_RULE, *, penalty: bool = False) -> Suggestion:
-        """What ``rule`` (one of ``lrrt rules``) says; see :meth:`recorded` for ``penalty``.
+    def suggest(
+        self,
+        rule: str = rules.DEFAULT_RULE,
+        *,
+        penalty: bool = False,
+        offset: float = 0.0,
+        skip_begin: int | None = None,
+        skip_end: int | None = None,
+    ) -> Suggestion:
+        """What ``rule`` says about the curve.
+
+        Parameters
+        ----------
+        rule : str
+            One of ``lrrt rules``.
+        penalty : bool
+            Whether it reads the loss with the L2 penalty.
+        offset : float
+            Added to the loss first, for a loss of zero or below (a log-likelihood): most rules end
+            where the loss exceeds a multiple of its best. :attr:`needed_offset` is one that serves.
+        skip_begin, skip_end : int, optional
+            Steps to leave out at either end, instead of the rule's own (fastai 1's, the Lightning,
+            torch-lr-finder and keras_lr_finder rules, and the blog's have some).
 
         Raises
         ------
         InputError
-            If there is no such rule.
+            If there is no such rule, or it has no such skips.
         """
         module = rules.find(rule)
+        skips = _skips(rule, module, skip_begin, skip_end)
+        if not (isinstance(offset, int | float | np.number) and math.isfinite(offset)):
+            raise InputError("offset", offset, "a finite number")
         if not np.isfinite(self.loss).any():
             reason = f"no finite loss: {self.stopped}" if self.stopped else "no finite loss"
-            return Suggestion(None, None, reason=reason, rule=rule)
+            return Suggestion(None, None, reason=_helped(reason), rule=rule)
         cautions = []
         if not rules.reads_accuracy(rule):
             lr, loss = self.recorded(penalty)
-            found = asdict(module.suggest(lr, loss))
+            loss += offset
+            found = asdict(module.suggest(lr, loss, **skips))
             cautions += [self.flaw] if self.flaw else []
             if found["stop_step"] is not None and loss[: found["stop_step"] + 1].min() <= 0:
                 cautions.append(SIGNED)
@@ -150,6 +197,7 @@ class Curve(core_curve.Curve):
                     "in PyTorch no batch_loss, in Keras metrics=['accuracy']"
                 )
             return Suggestion(None, None, reason=reason, rule=rule)
+        found["reason"] = _helped(found["reason"])
         if found["min_lr"] is None and found["max_lr"] is None:
             if self.stopped:
                 found["reason"] += f" (the test ended early: {self.stopped})"
@@ -182,9 +230,19 @@ class Curve(core_curve.Curve):
         step = int(np.isfinite(self.loss).argmin())
         return f"the loss was {self.loss[step]} at step {step}, LR {self.lr[step]:.2g}{BEFORE}"
 
-    def compare(self, *, penalty: bool = False) -> dict[str, Suggestion]:
+    @property
+    def needed_offset(self) -> float:
+        """An offset for :meth:`suggest` by which the lowest smoothed loss becomes as large as the
+        fall from the first; 0 for a loss that is positive throughout."""
+        finite = self.smoothed()[np.isfinite(self.smoothed())]
+        if not len(finite) or self.loss[np.isfinite(self.loss)].min() > 0:
+            return 0.0
+        lowest = float(finite.min())
+        return max(float(finite[0]) - lowest, 1e-12) - lowest
+
+    def compare(self, *, penalty: bool = False, offset: float = 0.0) -> dict[str, Suggestion]:
         """What each rule says, by its name."""
-        return {name: self.suggest(name, penalty=penalty) for name in rules.names()}
+        return {name: self.suggest(name, penalty=penalty, offset=offset) for name in rules.names()}
 
     def smoothed(self) -> np.ndarray:
         """The loss under fastai's smoothing (EMA, 0.98, bias corrected), (steps,)."""
@@ -294,29 +352,48 @@ def general(caution: str) -> str:
     return CUT if caution.endswith(BEFORE) else caution
 
 
+def _helped(reason: str) -> str:
+    """A reason for an abstention, and what would help."""
+    return reason + next((f"; {HELP[begin]}" for begin in HELP if reason.startswith(begin)), "")
+
+
+def _skips(rule: str, module: ModuleType, begin: int | None, end: int | None) -> dict[str, int]:
+    """Keyword arguments of a rule that leaves steps out at either end."""
+    skips = {}
+    parameters = inspect.signature(module.suggest).parameters
+    for key, name, value in (("skip_begin", "skip_start", begin), ("skip_end", "skip_end", end)):
+        if value is None:
+            continue
+        if name not in parameters:
+            raise InputError(key, value, f"None for {rule}, which has its own way to trim")
+        skips[name] = check_count(key, value, low=0)
+    return skips
+
+
 def flaw_of(loss: np.ndarray, planned: int) -> str:
     """Why the losses of a test of ``planned`` steps say nothing of learning rates, one of
     ``FLAWS``; empty if they do.
 
-    The lowest mean over a tenth of the planned steps, before any loss that is not finite, is
-    compared with the mean of all steps before it; the noise is that from step to step.
+    The lowest median over a tenth of the planned steps, before any loss that is not finite, is
+    compared with the median of all steps before it; the noise is that from step to step. Medians,
+    so that no single spike counts as a fall or hides one.
     """
-    width = max(3, planned // 10)
+    width = max(5, planned // 10)
     finite = int(np.append(np.isfinite(loss), False).argmin())
     unfallen = NEVER_FELL if finite == len(loss) else CUT
     if finite <= width:
         return unfallen
-    means = np.convolve(loss[:finite], np.full(width, 1 / width), "valid")
-    lowest = int(means.argmin())
-    if lowest == 0:
+    medians = np.median(sliding_window_view(loss[:finite], width), axis=1)
+    lowest = int(medians.argmin())
+    if lowest < LEAST_BEFORE:
         return unfallen
     changes = np.abs(np.diff(loss[: lowest + width]))
-    noise = np.median(changes) / 0.6745 / math.sqrt(2)  # robust: of a normal distribution
-    before = loss[:lowest].mean()
+    noise = np.median(changes) / 0.6745 / math.sqrt(2)  # of a normal distribution
+    before = np.median(loss[:lowest])
     chance = OF_NOISE * noise * math.sqrt(1 / width + 1 / lowest)
-    if before - means[lowest] <= max(chance, 1e-6 * abs(before)):
+    if before - medians[lowest] <= max(chance, 1e-6 * abs(before)):
         return unfallen
-    return STILL_FALLING if finite == planned and lowest == len(means) - 1 else ""
+    return STILL_FALLING if finite == planned and lowest == len(medians) - 1 else ""
 
 
 def draw(ax, curve: Curve, suggestion: Suggestion | None = None) -> None:

@@ -23,8 +23,8 @@ class RangeTestCallback(keras.callbacks.Callback):
         Before which epochs to test, from 0.
     rule : str
     set_lr : bool
-        Train on at what the rule suggests, if it suggests something and the curve has no
-        :attr:`flaw <lrrt.Curve.flaw>`; standard error is told what was done.
+        Train on at what the rule suggests, if it suggests something and nothing speaks against it
+        (:attr:`lrrt.Suggestion.cautions`); standard error is told what was done.
 
     After ``fit``, ``curves`` and ``suggestions`` hold the results by epoch.
     """

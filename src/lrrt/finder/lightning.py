@@ -37,8 +37,8 @@ class RangeTestCallback(Callback):
         Before which epochs to test, from 0.
     rule : str
     set_lr : bool
-        Train on at what the rule suggests, if it suggests something and the curve has no
-        :attr:`flaw <lrrt.Curve.flaw>`; standard error is told what was done. Groups keep their
+        Train on at what the rule suggests, if it suggests something and nothing speaks against it
+        (:attr:`lrrt.Suggestion.cautions`); standard error is told what was done. Groups keep their
         ratios.
     **options
         As of :func:`lrrt.range_test`.

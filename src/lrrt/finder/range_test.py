@@ -212,10 +212,11 @@ def check_validated(rule: str, validation: Any) -> None:
 
 
 def lr_to_train_at(curve: Curve, suggestion: Suggestion, epoch: int) -> float | None:
-    """What a callback is to train on at, None to leave the rate; standard error is told which."""
-    flawed = curve.flaw and not rules.reads_accuracy(suggestion.rule)
-    lr = None if flawed else suggestion.lr
-    told = f"kept; {curve.flaw if flawed else suggestion.reason}" if lr is None else f"{lr:.2g}"
+    """What a callback is to train on at; None, to leave the rate, where the rule abstained or
+    anything speaks against its suggestion. Standard error is told which."""
+    lr = None if suggestion.cautions else suggestion.lr
+    against = "; ".join(suggestion.cautions) or suggestion.reason
+    told = f"kept; {against}" if lr is None else f"{lr:.2g}"
     print(f"epoch {epoch}: LR {told} ({suggestion.rule})", file=sys.stderr)
     return lr
 

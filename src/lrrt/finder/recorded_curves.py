@@ -18,8 +18,20 @@ from lrrt.errors import InputError
 from lrrt.finder.checks import check_count
 from lrrt.finder.curve import COLUMNS, Curve
 
-LR_NAMES = ("lr", "lrs", "learning_rate", "learning_rates", "lr_history")
-LOSS_NAMES = ("loss", "losses", "train_loss", "batch_loss")
+#: Usual names, the first found counts; Lightning's LearningRateMonitor adds the optimiser's
+#: (``lr-SGD``).
+LR_NAMES = ("lr", "lrs", "learning_rate", "learning_rates", "lr_history", r"lr-[^/]+(/pg\d+)?")
+LOSS_NAMES = (
+    "loss",
+    "losses",
+    "train_loss",
+    "batch_loss",
+    "train_loss_step",
+    "loss_step",
+    "train/loss",
+    "training_loss",
+)
+EMPTY = ("", "NA", None)  # the last but one is Keras's CSVLogger's
 
 
 def unsmooth_ema(smoothed: np.ndarray, beta: float = 0.98, offset: int = 0) -> np.ndarray:
@@ -38,19 +50,32 @@ def unsmooth_seeded(smoothed: np.ndarray, share: float = 0.05) -> np.ndarray:
     return raw
 
 
+def unshift_rates(lrs: np.ndarray) -> np.ndarray:
+    """Rates (steps,) that were recorded one step too early: each the next step's, the first left
+    out. It is what comes before by the ramp, which rises by a constant factor or amount."""
+    if len(lrs) < 3:
+        raise InputError(
+            "lr", f"{len(lrs)} steps", "at least 3, to find the first rate by the ramp"
+        )
+    first = 2 * lrs[0] - lrs[1]
+    by_amount = first > 0 and math.isclose(lrs[1] - lrs[0], lrs[2] - lrs[1], rel_tol=1e-4)
+    return np.concatenate([[first if by_amount else lrs[0] ** 2 / lrs[1]], lrs[:-1]])
+
+
 @dataclass(frozen=True)
 class Tool:
-    """Another finder: what its record is called, and how to get the raw losses back."""
+    """Another finder: what its record is called, and how to get raw losses and their rates back."""
 
     record: str
     raw: Callable[[np.ndarray], np.ndarray]
+    rates: Callable[[np.ndarray], np.ndarray] = np.asarray
 
 
 TOOLS = {
     "raw": Tool("losses of single batches, not smoothed", np.asarray),
     "fastai": Tool("learn.recorder.lrs and .losses", unsmooth_ema),
     "torch_lr_finder": Tool("LRFinder.history", unsmooth_seeded),
-    "ignite": Tool("FastaiLRFinder.get_results()", unsmooth_seeded),
+    "ignite": Tool("FastaiLRFinder.get_results()", unsmooth_seeded, unshift_rates),
     "lightning": Tool("lr_finder.results", lambda s: unsmooth_ema(s, offset=1)),
     "ktrain": Tool("learner.lr_finder.lrs and .losses", unsmooth_ema),
     "keras_lr_finder": Tool("LRFinder.lrs and .losses", np.asarray),
@@ -60,23 +85,28 @@ TOOLS = {
 
 def load(
     path: str | Path,
-    source: str = "raw",
+    source: str | None = None,
     lr: str | None = None,
     loss: str | None = None,
     steps: int | None = None,
 ) -> Curve:
-    """Read a curve from ``.csv``, ``.tsv`` or ``.json``, or such text from standard input (``-``).
+    """Read a curve from ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, or such text from standard
+    input (``-``).
 
     A JSON file that :meth:`Curve.save` wrote comes back whole; so do the columns of a CSV, which
     has no more: if the test ended early, give ``steps``. Otherwise the columns are found by their
-    usual names (``lr``, ``lrs``, ``learning_rate``; ``loss``, ``losses``, ``train_loss``), or
-    given. JSON is a mapping of columns, or a list of rows.
+    usual names (``lr``, ``lrs``, ``learning_rate``, Lightning's ``lr-SGD``; ``loss``, ``losses``,
+    ``train_loss``), or given. JSON is a mapping of columns, a list of rows, a row a line, or the
+    ``trainer_state.json`` of a Hugging Face Trainer. Numbers may have decimal commas where another
+    character parts the columns. Rows without a learning rate (evaluations) are left out; rates and
+    losses of one step in rows of their own (Lightning's ``metrics.csv``) are put together.
 
     Parameters
     ----------
-    source : str
+    source : str, optional
         Which finder recorded it (``TOOLS``): its smoothing is undone, exactly but for rounding,
-        so that every rule starts from raw losses.
+        so that every rule starts from raw losses. Default: ``raw``, unless it is seen to be
+        ignite's.
     lr, loss : str, optional
         The columns' names.
     steps : int, optional
@@ -87,7 +117,7 @@ def load(
     InputError
         If there is no such file, or it is no curve.
     """
-    if source not in TOOLS:
+    if source is not None and source not in TOOLS:
         raise InputError("from", source, f"one of: {', '.join(TOOLS)}")
     path = Path(path)
     try:
@@ -96,25 +126,43 @@ def load(
         reason = getattr(error, "strerror", None) or "not text"
         raise InputError("file", str(path), f"a readable file ({reason})") from None
     text = text.removeprefix("\ufeff")
-    is_json = path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "["))
+    is_json = ".json" in path.suffix.lower() or text.lstrip().startswith(("{", "["))
     table = _json(path, text) if is_json else _csv(path, text)
     if is_json and "planned_lr" in table and "about" in table:
         return Curve.from_dict(table)
     if "verdict" in table and "runs" in table:
         raise InputError("file", str(path), "one curve; it is an audit: lrrt.Audit.load reads it")
-    lrs = _column(path, table, "lr", lr, LR_NAMES)
-    losses = _column(path, table, "loss", loss, LOSS_NAMES)
-    rest = {name: _own(path, table, name) for name in COLUMNS if name in table}
-    values = _checked(path, lrs, losses, rest)
-    raw = TOOLS[source].raw(values["loss"])
-    notes, names = [], {str(name).lower() for name in table}
-    if source == "keras" or (source == "raw" and "epoch" in names and "step" not in names):
+    names = {str(name).lower() for name in table}
+    of_trainer = "log_history" in table
+    table = _rows(path, table["log_history"]) if of_trainer else table
+    lr, loss = (
+        _named(path, table, "lr", lr, LR_NAMES),
+        _named(path, table, "loss", loss, LOSS_NAMES),
+    )
+    table, notes = _training_rows(path, table, lr, loss)
+    values = {name: _numbers(path, table, name) for name in COLUMNS if name in table}
+    values |= {"lr": _numbers(path, table, lr), "loss": _numbers(path, table, loss)}
+    _check(path, values["lr"], values["loss"])
+    if of_trainer:
+        notes.append(
+            "The Trainer logs the mean loss since its last log: with logging_steps=1 that is each "
+            "step's; versions before 4.47 log it beside the next step's rate."
+        )
+    elif source == "keras" or (source is None and "epoch" in names and "step" not in names):
         notes.append("Keras logs an epoch's mean loss, with penalties: each row is an epoch.")
-    elif source == "raw" and names <= {*LR_NAMES, *LOSS_NAMES, ""}:
+    elif source is None and _is_of_ignite(**values):
+        source = "ignite"
+        notes.append(
+            "Read as ignite's: the losses are smoothed, and the rates are the next steps'. Both "
+            "are undone; name another source (raw, say) if it is not."
+        )
+    elif source is None and (set(values) == {"lr", "loss"} or _looks_smooth(values["loss"])):
         notes.append(
             "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
             "them, they are smoothed: name it as the source."
         )
+    tool = TOOLS[source or "raw"]
+    raw, lrs = tool.raw(values["loss"]), tool.rates(values["lr"])
     missing = np.isnan(values["loss"])
     if missing.any():
         notes.append(f"Row {missing.argmax() + 1} has no loss; rules see what is before it.")
@@ -123,14 +171,39 @@ def load(
             f"Without the smoothing of {source} some losses are below zero: the record is rounded, "
             "or another tool's."
         )
-    planned = None if steps is None else _planned(values["lr"], check_count("steps", steps))
+    planned = None if steps is None else _planned(lrs, check_count("steps", steps))
     return Curve(
-        **(values | {"loss": raw}),
+        **(values | {"lr": lrs, "loss": raw}),
         planned_lr=planned,
         stopped="" if planned is None or len(planned) == len(raw) else "as recorded",
         notes=tuple(notes),
         about={"file": path.name},
     )
+
+
+def _is_of_ignite(lr: np.ndarray, loss: np.ndarray, **more: np.ndarray) -> bool:
+    """Smoothed losses, not in Lightning's way, beside rates that begin one step after a round one:
+    people start at 1e-5 or 3e-4, not at 1.148e-5."""
+    if more or len(lr) < 20 or not _looks_smooth(loss):
+        return False
+    if loss[0] < 0.75 * np.median(loss[5:15]):  # Lightning's begins at half the loss
+        return False
+    return not _is_round(lr[0]) and _is_round(unshift_rates(lr)[0])
+
+
+def _is_round(value: float) -> bool:
+    return math.isclose(value, float(f"{value:.1e}"), rel_tol=1e-6)
+
+
+def _looks_smooth(loss: np.ndarray) -> bool:
+    """Whether losses eight steps apart differ by over twice as much as neighbours: those of raw
+    losses that only scatter differ as much, those of ignite's average 2.6 times as much."""
+    loss = loss[: int(np.append(np.isfinite(loss), False).argmin())]
+    loss = loss[: max(20, len(loss) // 2)]
+    if len(loss) < 20:
+        return False
+    near, far = (float(np.median(np.abs(loss[k:] - loss[:-k]))) for k in (1, 8))
+    return far > 2 * near > 0
 
 
 def _planned(lrs: np.ndarray, steps: int) -> np.ndarray:
@@ -144,27 +217,37 @@ def _planned(lrs: np.ndarray, steps: int) -> np.ndarray:
     return np.concatenate([lrs, lrs[-1] * factors])
 
 
-def _checked(path: Path, lrs: np.ndarray, losses: np.ndarray, rest: dict) -> dict[str, Any]:
+def _check(path: Path, lrs: np.ndarray, losses: np.ndarray) -> None:
+    """Raise :class:`InputError`, with the row, for what is no curve."""
     if len(lrs) != len(losses):
         raise InputError(
-            "file", str(path), f"as many losses ({len(losses)}) as learning rates ({len(lrs)})"
+            _file(path), f"{len(lrs)} and {len(losses)}", "as many learning rates as losses"
         )
     if not len(lrs):
-        raise InputError("file", str(path), "a curve of at least one step; it is empty")
+        raise InputError(_file(path), "none", "a curve of at least one step")
     bad = ~(np.isfinite(lrs) & (lrs > 0))
     if bad.any():
         row = int(bad.argmax())
-        raise InputError(
-            "file", str(path), f"positive, finite learning rates; row {row + 1} has {lrs[row]:g}"
-        )
+        raise _bad(path, "positive, finite learning rates", f"{lrs[row]:g}", row)
     if (np.diff(lrs) < 0).any():
-        row = int((np.diff(lrs) < 0).argmax()) + 2
-        raise InputError("file", str(path), f"a learning rate that rises; it falls at row {row}")
+        row = int((np.diff(lrs) < 0).argmax()) + 1
+        raise _bad(path, "a learning rate that rises", "a fall", row)
     if len(lrs) > 1 and lrs[-1] == lrs[0]:
-        raise InputError("file", str(path), f"a learning rate that rises; it stays at {lrs[0]:g}")
-    zeros, unknown = np.zeros(len(lrs)), np.full(len(lrs), math.nan)
-    defaults = {"penalty": zeros, "grad_norm": unknown}
-    return defaults | rest | {"lr": lrs, "loss": losses}
+        raise InputError(_file(path), float(lrs[0]), "a learning rate that rises; it stays there")
+
+
+def _file(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+class _Shown(str):
+    """Words that a message shows without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _bad(path: Path, expected: str, found: str, row: int) -> InputError:
+    return InputError(_file(path), _Shown(f"{found} in row {row + 1}"), expected)
 
 
 def _csv(path: Path, text: str) -> dict[str, list]:
@@ -180,58 +263,111 @@ def _csv(path: Path, text: str) -> dict[str, list]:
     names = [name.strip() for name in rows[0]]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(
-            "file", str(path), f"column names that differ; {twice[0]!r} is there twice"
-        )
-    uneven = [i for i, row in enumerate(rows) if len(row) != len(names)]
-    if uneven:
-        raise InputError("file", str(path), f"{len(names)} values in row {uneven[0]}, as named")
-    return {name: [row[i] for row in rows[1:]] for i, name in enumerate(names)}
+        raise InputError(_file(path), twice, "column names that differ; this one is there twice")
+    for row, cells in enumerate(rows[1:]):
+        if len(cells) != len(names):
+            raise _bad(path, f"{len(names)} values in each row, as named", str(len(cells)), row)
+    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(names)}
+    if delimiter == ",":
+        return columns
+    return {name: [_with_point(cell) for cell in cells] for name, cells in columns.items()}
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal comma, as spreadsheets of many countries write it, with a point."""
+    return (
+        cell.replace(",", ".") if re.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*", cell) else cell
+    )
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of 5000 digits; too deep
+    except RecursionError as error:
         raise InputError("file", str(path), f"JSON ({error})") from None
-    if isinstance(found, list) and found and all(isinstance(row, Mapping) for row in found):
-        found = {name: [row.get(name) for row in found] for name in found[0]}
+    except ValueError as error:  # or a number of 5000 digits
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            found = [json.loads(line) for line in lines] if len(lines) > 1 else None
+        except (ValueError, RecursionError):
+            found = None
+        if found is None:
+            raise InputError("file", str(path), f"JSON ({error})") from None
+    if isinstance(found, list):
+        return _rows(path, found)
     if not isinstance(found, Mapping):
         raise InputError("file", str(path), "a mapping of columns, or a list of rows")
     return dict(found)
 
 
-def _column(
-    path: Path, table: Mapping, key: str, given: str | None, usual: tuple[str, ...]
-) -> np.ndarray:
-    by_name = {name.lower(): name for name in table}
-    names = [given] if given is not None else [by_name[n] for n in usual if n in by_name]
-    if not names or names[0] not in table:
-        raise InputError(
-            f"{key} column",
-            given or "none found",
-            f"named by --{key} COLUMN ({key}= in Python), one of: {', '.join(map(str, table))}",
-        )
-    return _own(path, table, names[0])
+def _rows(path: Path, rows: Any) -> dict[str, list]:
+    """Columns of all that any row has; None where one has not."""
+    if not (isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows)):
+        raise InputError("file", str(path), "a mapping of columns, or a list of rows")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _own(path: Path, table: Mapping, name: str) -> np.ndarray:
+def _named(path: Path, table: Mapping, key: str, given: str | None, usual: tuple[str, ...]) -> str:
+    """The name of a column: as given, else by the usual names."""
+    if given is not None and given in table:
+        return given
+    found = [name for n in usual for name in table if re.fullmatch(n, str(name).lower())]
+    several = [name for name in found if re.match("lr-", str(name).lower())]
+    if given is None and found and (found[0] not in several or len(several) == 1):
+        return found[0]
+    raise InputError(
+        f"{key} column",
+        given or several or "none found",
+        f"named by --{key} COLUMN ({key}= in Python), one of: {', '.join(map(str, table))}",
+    )
+
+
+def _training_rows(path: Path, table: dict, lr: str, loss: str) -> tuple[dict, list[str]]:
+    """The table without rows that have no learning rate, and a note of how many they were; rate
+    and loss of one ``step`` in two rows are put together first."""
+    columns = [values for values in table.values() if isinstance(values, list)]
+    if not isinstance(table[lr], list) or len({len(values) for values in columns}) != 1:
+        return table, []
+    lacking = [value in EMPTY for value in table[lr]]
+    if not any(lacking) or all(lacking):
+        return table, []
+    steps = table.get("step")
+    if isinstance(steps, list) and steps is not table[lr]:
+        merged: dict[Any, dict] = {}
+        for i, step in enumerate(steps):
+            row = merged.setdefault(step if step not in EMPTY else f"row {i}", {})
+            for name, values in table.items():
+                row.setdefault(name, values[i])
+                row[name] = values[i] if row[name] in EMPTY else row[name]
+        table = _rows(path, list(merged.values()))
+    whole = [a not in EMPTY and b not in EMPTY for a, b in zip(table[lr], table[loss], strict=True)]
+    left_out = len(whole) - sum(whole)
+    rows = f"{left_out} row{'s' * (left_out > 1)}"
+    notes = [f"Left out: {rows} without a learning rate and a loss."] * bool(left_out)
+    kept = {
+        name: [value for value, is_whole in zip(values, whole, strict=True) if is_whole]
+        for name, values in table.items()
+    }
+    return kept, notes
+
+
+def _numbers(path: Path, table: Mapping, name: str) -> np.ndarray:
     if not isinstance(table[name], list):
         raise InputError("file", str(path), f"a list of numbers as {name}")
     values = np.empty(len(table[name]))
     for row, value in enumerate(table[name]):
         try:
-            # Keras's CSVLogger writes NA for what an epoch has not.
-            values[row] = math.nan if value in ("", "NA", None) else _number(value)
+            values[row] = math.nan if value in EMPTY else _number(value)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(
-                "file", str(path), f"numbers in the column {name}; row {row + 1} has {value!r:.40}"
-            ) from None
+            shown = repr(value)[:40]
+            raise _bad(path, f"numbers in the column {name}", shown, row) from None
     return values
 
 
 def _number(value: Any) -> float:
-    """Also of a tensor's text, which fastai's losses become in a CSV file: ``TensorBase(2.31)``."""
+    """Also of a tensor's text, which fastai's losses become in a CSV file: ``TensorBase(2.31)``;
+    of several groups' rates the largest."""
     if isinstance(value, str):
         value = re.sub(r"^\w*tensor\w*\((.*?)(,.*)?\)$", r"\1", value.strip(), flags=re.IGNORECASE)
-    return float(value)
+    return max(map(float, value)) if isinstance(value, list) and value else float(value)

@@ -20,12 +20,14 @@ def smoothed_losses(loss: np.ndarray) -> np.ndarray:
     return ema(loss, BETA) * (1 - BETA**seen) / (1 - BETA ** (seen + 1))
 
 
-def kept(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, int | None]:
+def kept(
+    lr: np.ndarray, loss: np.ndarray, skip_start: int = SKIP_START, skip_end: int = SKIP_END
+) -> tuple[np.ndarray, np.ndarray, int | None]:
     """LR and smoothed loss of the recorded steps [10:-1], the latter in float32, and the stop."""
     smoothed = smoothed_losses(loss)
     stopped = stop_step(smoothed, 4, before_update=True)
     lr, smoothed = until(stopped, lr, smoothed)
-    part = slice(SKIP_START, -SKIP_END)
+    part = slice(skip_start, max(len(lr) - skip_end, 0))
     return lr[part], smoothed[part].astype(np.float32), stopped
 
 

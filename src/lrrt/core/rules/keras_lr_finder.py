@@ -14,12 +14,18 @@ SKIP_START, SKIP_END = 10, 5
 
 
 @quiet
-def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
+def suggest(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    *,
+    skip_start: int = SKIP_START,
+    skip_end: int = SKIP_END,
+) -> Suggestion:
     stopped = stop_step(loss, 4, before_update=True, at_nan=True)
     lr, loss = until(stopped, lr, loss)
-    if len(lr) < SKIP_START + SKIP_END + 1:
-        return abstain(too_few(len(lr), SKIP_START + SKIP_END + 1), stopped)
-    part = slice(SKIP_START, -SKIP_END)
+    if len(lr) < skip_start + skip_end + 1:
+        return abstain(too_few(len(lr), skip_start + skip_end + 1), stopped)
+    part = slice(skip_start, len(lr) - skip_end)
     if not np.isfinite(loss[part]).any():
         return abstain(NO_FINITE_LOSS, stopped)
     change = np.diff(loss, prepend=loss[0])

@@ -9,13 +9,19 @@ rates it is counted along.
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._lightning import kept
+from lrrt.core.rules._lightning import SKIP_END, SKIP_START, kept
 from lrrt.core.rules._parts import quiet
 
 
 @quiet
-def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
-    lr, smoothed, stopped = kept(lr, loss)
+def suggest(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    *,
+    skip_start: int = SKIP_START,
+    skip_end: int = SKIP_END,
+) -> Suggestion:
+    lr, smoothed, stopped = kept(lr, loss, skip_start, skip_end)
     smoothed = smoothed[np.isfinite(smoothed)]
     if len(smoothed) < 2:
         return abstain(f"too few finite steps after trimming: {len(smoothed)}, it needs 2", stopped)

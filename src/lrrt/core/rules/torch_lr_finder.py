@@ -15,13 +15,20 @@ SKIP_START, SKIP_END = 10, 5
 
 
 @quiet
-def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
+def suggest(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    *,
+    skip_start: int = SKIP_START,
+    skip_end: int = SKIP_END,
+) -> Suggestion:
     smoothed = seeded_average(loss)
     stopped = stop_step(smoothed, 5)
     lr, smoothed = until(stopped, lr, smoothed)
-    if len(lr) < SKIP_START + SKIP_END + 2:
-        return abstain(too_few(len(lr), SKIP_START + SKIP_END + 2), stopped)
-    lr, smoothed = lr[SKIP_START:-SKIP_END], smoothed[SKIP_START:-SKIP_END]
+    if len(lr) < skip_start + skip_end + 2:
+        return abstain(too_few(len(lr), skip_start + skip_end + 2), stopped)
+    part = slice(skip_start, len(lr) - skip_end)
+    lr, smoothed = lr[part], smoothed[part]
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
     return Suggestion(float(lr[np.gradient(smoothed).argmin()]), None, stop_step=stopped)
