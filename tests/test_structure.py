@@ -30,6 +30,7 @@ PLUGINS = {
     "lrrt.runs.study": ["lrrt.runs.launchers"],
     "lrrt.core.rules": ["lrrt.core.rules"],
     "lrrt.report.study": ["lrrt.experiments"],
+    "lrrt.claims": ["lrrt.claims"],
     "lrrt.stages.suggest": ["lrrt.core.accuracy_rules", "lrrt.core.rules"],
     "lrrt.stages.data": ["lrrt.datasets"],
 }
@@ -45,8 +46,6 @@ def graph():
 
 
 def layer(module: str) -> str | None:
-    if module in ("lrrt.analysis.claims", "lrrt.analysis.evidence"):
-        return "claims"
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in LAYERS else None
 

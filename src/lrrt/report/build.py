@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from omegaconf import OmegaConf
 
-from lrrt.analysis.claims import claims as judge
+from lrrt.claims import judge
 from lrrt.config import Config
-from lrrt.report import figures, style, summary, tables
+from lrrt.report import figures, style, summary, tables, verdicts
 from lrrt.report.figures import Drawing
 from lrrt.report.page import page
 from lrrt.report.study import StudyData
@@ -27,7 +27,7 @@ from lrrt.runs.processes import die_with_parent, usable_cores
 def build(data: StudyData) -> dict[str, bytes]:
     """Every file of the report by its path in ``reports/<study>/``; equal data, equal bytes."""
     with np.errstate(all="ignore"):  # an exploded loss overflows here and there; it is drawn cut
-        claims = judge(data)
+        claims = verdicts.records(judge([data]))
         with style.applied():
             made = [found for found in _drawn(data) if found is not None]
     drawn = [drawing for drawing, _ in made]

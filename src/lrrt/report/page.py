@@ -4,9 +4,8 @@ import json
 
 from markupsafe import Markup
 
-from lrrt.analysis.claims import decision_rules
 from lrrt.experiments.transfer.tables import OUTCOMES
-from lrrt.report import summary
+from lrrt.report import summary, verdicts
 from lrrt.report.figures import ANSWER, APPENDIX, SECTIONS, Drawing
 from lrrt.report.html import dark_colours, data_uri, environment, hover_script, inline
 from lrrt.report.study import StudyData
@@ -40,7 +39,6 @@ def page(
         sections[drawing.section].append({"drawing": drawing, "svg": svg})
     hero, appendix = sections.pop(ANSWER), sections.pop(APPENDIX)
     shown = {*images, "claims"}  # what can be led to
-    rules = decision_rules()
     return (
         environment("lrrt.report")
         .get_template("report.html.j2")
@@ -56,7 +54,8 @@ def page(
             appendix=appendix,
             dark=Markup(dark_colours()),
             tables=[(table, cells(table)) for table in tables if table.shown],
-            claims=[claim | {"rule": rules.get(claim["claim"], "")} for claim in claims],
+            claims=claims,
+            holm=verdicts.holm_line(claims),
             outcomes=OUTCOMES,
             runs=data.runs(),
             described=json.dumps(data.dataset, indent=2, ensure_ascii=False),

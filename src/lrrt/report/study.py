@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from lrrt import plugins
-from lrrt.analysis.evidence import STEEPEST, Case, Study
 from lrrt.analysis.published import published
 from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
+from lrrt.claims.study import STEEPEST, Case, Study
+from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Scaled
 from lrrt.config.schema import SECTIONS
 from lrrt.core.curve import COLUMNS
@@ -31,7 +32,8 @@ from lrrt.experiments.stability.tables import MECHANISM_TYPES, turns
 from lrrt.experiments.sweep.dispersion import loss_bands, published_comparison
 from lrrt.experiments.sweep.rounding import pairs, spreads
 from lrrt.experiments.sweep.tables import curves_file
-from lrrt.experiments.variance.tables import COMPONENT_TYPES, RUN_TYPES, by_weights
+from lrrt.experiments.variance.tables import COMPONENT_TYPES, SPREAD_TYPES, by_weights
+from lrrt.report import wording
 from lrrt.runs import paths
 from lrrt.runs.collect import empty_table
 
@@ -41,7 +43,7 @@ class StudyData(Study):
     """A study's frames and what they came from.
 
     ``attribution``: of :func:`lrrt.experiments.attribution.tables.effects`, ``variance`` and
-    ``variance_runs``: of :mod:`lrrt.experiments.variance.tables`, ``instrument`` and
+    ``variance_spread``: of :mod:`lrrt.experiments.variance.tables`, ``instrument`` and
     ``instrument_restarts``: of :mod:`lrrt.experiments.sensitivity.tables`, ``mechanism``: of
     :func:`lrrt.experiments.stability.tables.mechanism`; empty without runs of their own.
     ``tables``: those of every experiment by the name of its file (``oracle``: oracle.parquet).
@@ -52,7 +54,7 @@ class StudyData(Study):
 
     attribution: pd.DataFrame = field(default_factory=lambda: empty_table(EFFECT_TYPES))
     variance: pd.DataFrame = field(default_factory=lambda: empty_table(COMPONENT_TYPES))
-    variance_runs: pd.DataFrame = field(default_factory=lambda: empty_table(RUN_TYPES))
+    variance_spread: pd.DataFrame = field(default_factory=lambda: empty_table(SPREAD_TYPES))
     instrument: pd.DataFrame = field(default_factory=lambda: empty_table(SENSITIVITY_TYPES))
     instrument_restarts: pd.DataFrame = field(default_factory=lambda: empty_table(RESTART_TYPES))
     mechanism: pd.DataFrame = field(default_factory=lambda: empty_table(MECHANISM_TYPES))
@@ -71,6 +73,19 @@ class StudyData(Study):
         data = re.match(r"[^(:]*(\([^,)]*)?", described)[0].strip()
         closed = ")" if "(" in data else ""
         return f"Study {self.config.study.name}: {self.scale_of(settings)}, {data}{closed}."
+
+    @property
+    def setting(self) -> str:
+        """Network, data and batch size in words."""
+        model, data = self.config.model, wording.name(self.config.data.name)
+        network = wording.network(model.name, model.depth)
+        return f"{network} on {data} at batch size {self.config.sweep.batch_size}"
+
+    def scale_of(self, settings: Scaled | None = None) -> str:
+        """Network and batch size in words of the runs that a section asks for; of the study's."""
+        depth = settings and settings.depth or self.scale.depth
+        batch_size = settings and settings.batch_size or self.scale.batch_size
+        return wording.scale(Scale(self.scale.network, depth, batch_size))
 
     @cached_property
     def bands(self) -> pd.DataFrame:

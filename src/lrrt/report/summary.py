@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.claims import owed_to_fallbacks
-from lrrt.analysis.evidence import DOES_NOT_HOLD, HOLDS, UNDECIDED, Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
+from lrrt.claims.study import Case
+from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
 from lrrt.experiments.transfer.tables import LAGGING
@@ -18,7 +18,6 @@ from lrrt.report.study import StudyData, of_case
 from lrrt.report.wording import number
 
 SWEEPS = ("weights", "order")
-UNDECIDED_WORDS = (UNDECIDED,)
 
 
 class KeyNumber(NamedTuple):
@@ -48,7 +47,7 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
         found["accuracy_at_lower_max_lr"] = lower.to_numpy().mean()
     if (known := data.published["inside"].dropna().astype(bool)).size:
         found["published_medians_confirmed"] = int(known.sum())
-    found["claims_decided"] = sum(claim["verdict"] not in UNDECIDED_WORDS for claim in claims)
+    found["claims_decided"] = sum(claim["verdict"] not in UNDECIDED for claim in claims)
     found["claims_undecided"] = len(claims) - found["claims_decided"]
     return {
         name: value if isinstance(value, int) else _rounded(value)
@@ -274,26 +273,8 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     """The answer in a few sentences, each made from this study's numbers, and the name of the
     figure that shows it (or nothing)."""
     found = [(_spread(data, case), "runs") for case in data.home_cases()]
-    found += [(_disjoint(data), ""), (_transferred(data), "swaps"), (_judged(claims), "claims")]
+    found += [(_transferred(data), "swaps"), (_judged(claims), "claims")]
     return [(sentence, name) for sentence, name in found if sentence]
-
-
-def _disjoint(data: StudyData) -> str:
-    parts, fallbacks = [], []
-    for case in data.home_cases():
-        apart = data.disjoint(case)
-        fallbacks += owed_to_fallbacks(data, case, apart)
-        if len(apart) > 1:
-            pairs = math.comb(len(apart), 2)
-            parts.append(f"{apart.sum() // 2} of {pairs} ({wording.case(*case)})")
-    return (
-        ""
-        if not parts
-        else (
-            "Of the pairs of runs that differ only in their seeds, so many have suggested ranges "
-            f"that do not overlap at all: {', '.join(parts)}.{''.join(fallbacks)}"
-        )
-    )
 
 
 def _transferred(data: StudyData) -> str:
@@ -345,8 +326,7 @@ def _cells(data: StudyData, rows: pd.DataFrame) -> str:
 
 def _judged(claims: list[dict]) -> str:
     verdicts = _counts(claim["verdict"] for claim in claims)
-    words = {HOLDS: "hold", DOES_NOT_HOLD: "do not hold", UNDECIDED: "undecided"}
-    listed = ", ".join(f"{words[name]}: {verdicts[name]}" for name in words if name in verdicts)
+    listed = ", ".join(f"{verdicts[grade]} {grade}" for grade in Grade if grade in verdicts)
     return listed and f"The post's {len(claims)} claims, judged on these runs: {listed}."
 
 

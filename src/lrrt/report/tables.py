@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.evidence import STEEPEST
+from lrrt.claims.study import STEEPEST
 from lrrt.experiments.sweep.dispersion import batch_size_slopes, range_summary
-from lrrt.report import wording
+from lrrt.report import verdicts, wording
 from lrrt.report.study import StudyData
 
 
@@ -57,10 +57,6 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
     rules = {name: protocol.rule for name, protocol in data.config.protocols.items()}
     own = summary[summary["rule"] == summary["protocol"].map(rules)]
     every = summary[summary["sweep"] == "weights"]
-    judged = pd.DataFrame(claims)
-    if len(judged):
-        ends = judged.pop("interval").map(lambda interval: interval or [np.nan, np.nan])
-        judged["low"], judged["high"] = ends.str[0].astype(float), ends.str[1].astype(float)
     case = columns("backend", "protocol", "sweep")
     made = [
         Table(
@@ -293,7 +289,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
                 "at_turn",
             ),
         ),
-        Table("claims", "Claims", "", judged, {}),
+        Table("claims", "Claims", "", verdicts.table(claims), {}),
     ]
     return [table for table in made if len(table.frame)]
 

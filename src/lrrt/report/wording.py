@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from lrrt.analysis.statistics import mean_interval
+from lrrt.claims.verdict import Effect, Result, Scale, Verdict
 
 NAMES = {
     "keras": "Keras",
@@ -130,3 +131,91 @@ FACTORS = {"gradient_clip": "gradient clipping", "recorded": "recorded loss"}
 def factor(name: str) -> str:
     """A factor between two protocols as people write it: ``"gradient clipping"``."""
     return FACTORS.get(name, name.replace("_", " "))
+
+
+def scale(at: Scale) -> str:
+    """``"ResNet-56, batch 512"``."""
+    return f"{network(at.network, at.depth)}, batch {at.batch_size}"
+
+
+def estimate(effect: Effect, signed: bool = True) -> str:
+    """An effect in its unit with its interval: ``"+31 points [+21, +41]"``, ``"71 % [34, 88]"``,
+    ``"17 [8.0, 23]"``, ``"+0.34 decades [+0.09, +0.59]"``.
+
+    ``signed`` false: its size, without a sign.
+    """
+    value, low, high = effect.value, effect.low, effect.high
+    if not math.isfinite(value):
+        return NONE
+    if effect.unit == "factor":
+        return f"{number(value)} {interval(low, high) if low < high else ''}".rstrip()
+    if not signed and value < 0:
+        value, low, high = -value, -high, -low
+    places, factor, unit = {
+        "accuracy": (0, 100, " points"),
+        "share": (0, 100, " %"),
+        "change": (0, 100, " %"),
+        "decades": (2, 1, " decades"),
+    }[effect.unit]
+    signed = signed and effect.unit != "share"
+    words = (
+        change(factor * v, places) if signed else f"{round(factor * v, places) + 0:.{places}f}"
+        for v in (value, low, high)
+        if math.isfinite(v)
+    )
+    middle, *ends = words
+    return f"{middle}{unit} [{', '.join(ends)}]" if len(ends) == 2 else f"{middle}{unit}"
+
+
+def finding(template: str, result: Result) -> str:
+    """A sentence of a claim with a result's numbers put in, its first letter a capital."""
+    fields = _Names() | {
+        name: number(value) if isinstance(value, float) else name_of(value)
+        for name, value in result.numbers.items()
+    }
+    if result.effect:
+        fields["effect"] = estimate(result.effect)
+        fields["size"] = estimate(result.effect, signed=False)
+        fields["p"] = p_value(result.effect.p)
+    fields |= {"part": part(result.part), "units": result.units, "runs": result.runs}
+    fields["scale"] = scales(result)
+    text = template.format_map(_Names(fields))
+    return text if text.startswith("fastai") else text[:1].upper() + text[1:]
+
+
+class _Names(dict):
+    """Fields of a sentence; one that is not there is a name: ``{blog_keras}``."""
+
+    def __missing__(self, key: str) -> str:
+        return name(key)
+
+
+def name_of(value: object) -> str:
+    return name(value) if isinstance(value, str) else str(value)
+
+
+def scales(result: Result) -> str:
+    """``"ResNet-56, batch 512"``; of several joined by "and"."""
+    return listed(scale(at) for at in result.scales)
+
+
+def part(words: str) -> str:
+    """A result's part with the names of protocols, quantities and policies put in."""
+    return ", ".join(name(word) for word in words.split(", "))
+
+
+def about(verdict: Verdict) -> str:
+    """What of a claim its grade names: ``"reason: supported; factor ten: contradicted"``."""
+    return verdict.about.format_map(_Names())
+
+
+def grade(verdict: Verdict) -> str:
+    """``"mixed (reason: supported; factor ten: contradicted)"``."""
+    return f"{verdict.grade} ({about(verdict)})" if verdict.about else str(verdict.grade)
+
+
+def sentence(verdict: Verdict) -> str:
+    """What a claim comes to, in one sentence; the runs that it lacks, where it was not judged."""
+    if verdict.main:
+        return finding(verdict.sentence, verdict.main)
+    return f"This study has no {verdict.missing.removeprefix('a ')}."

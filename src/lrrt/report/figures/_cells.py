@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lrrt.analysis.evidence import Case
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.study import StudyData
 

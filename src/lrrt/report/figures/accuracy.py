@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_rate
-from lrrt.analysis.evidence import Case
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import ANSWER, _cells
 from lrrt.report.study import StudyData, of_case

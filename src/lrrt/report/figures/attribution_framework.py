@@ -5,9 +5,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import are_usable, log_quantiles
+from lrrt.claims.study import Case
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording

@@ -5,8 +5,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
 from lrrt.analysis.statistics import running_median
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX
 from lrrt.report.study import StudyData

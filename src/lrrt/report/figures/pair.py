@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case, Trace
+from lrrt.claims.study import Case, Trace
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX
 from lrrt.report.study import StudyData

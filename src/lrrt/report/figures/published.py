@@ -24,7 +24,7 @@ def title(data: StudyData) -> str:
 def caption(data: StudyData) -> str:
     return (
         f"Medians and 10 to 90 % of the runs. Grey: published (n = {RUNS}, ResNet-56 on CIFAR-10, "
-        f"batch 512; one bar was too short to read); colour: this study ({data.scale}); black "
+        f"batch 512; one bar was too short to read); colour: this study ({data.setting}); black "
         "line: 95 % bootstrap interval of our median (needs six runs or more)."
     )
 

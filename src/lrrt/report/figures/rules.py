@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, usable
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import RULE
 from lrrt.report.study import StudyData, of_case

@@ -6,8 +6,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import SPREAD
 from lrrt.report.study import StudyData

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case
+from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _cells
 from lrrt.report.study import StudyData

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case, Trace
 from lrrt.analysis.statistics import log_quantiles
+from lrrt.claims.study import Case, Trace
 from lrrt.report import style, wording
 from lrrt.report.figures import TEST
 from lrrt.report.study import StudyData

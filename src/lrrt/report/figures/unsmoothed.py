@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lrrt.analysis.evidence import Case, Trace
+from lrrt.claims.study import Case, Trace
 from lrrt.report import style, wording
 from lrrt.report.figures import WHY
 from lrrt.report.study import StudyData

@@ -1,7 +1,7 @@
-"""What the claims are judged on: a study's frames, and the few statistics that decide."""
+"""What the claims are judged on: the frames of one study, and the few views of them that claims
+and figures share."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,29 +10,22 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.ranges import both_lrs, with_range
-from lrrt.analysis.statistics import mean_interval, running_median
+from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
-from lrrt.config import Config, Scaled, SweepConfig
+from lrrt.claims.verdict import Scale
+from lrrt.config import Config, SweepConfig
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.experiments.transfer.design import pairs_of
-from lrrt.experiments.variance.tables import SPREAD_TYPES
+from lrrt.experiments.variance.tables import RUN_TYPES
 from lrrt.runs.collect import empty_table
 from lrrt.runs.specify import ramp_steps
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 POSTS_STEPS = {"blog_keras": 97, "blog_fastai": 100}  # an epoch at batch size 512; fastai's default
-HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
 
 Case = tuple[str, str]  # backend, protocol
-
-
-class Finding(NamedTuple):
-    """``interval``: 95 %, of the quantity that the evidence names; None where there is none."""
-
-    evidence: str
-    verdict: str
-    interval: tuple[float, float] | None = None
+KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 
 
 class Trace(NamedTuple):
@@ -68,8 +61,8 @@ class Trace(NamedTuple):
 class Study:
     """The frames of a study, under the names of its files.
 
-    ``seconds``: wall-clock time by run, where known. ``variance_spread``: of
-    :func:`lrrt.experiments.variance.tables.spread_table`; empty without a crossed design.
+    ``seconds``: wall-clock time by run, where known. ``variance_runs``: of
+    :mod:`lrrt.experiments.variance.tables`; empty without a crossed design.
     """
 
     curves: pd.DataFrame
@@ -79,12 +72,24 @@ class Study:
     pairs: Mapping[str, Any]
     config: Config
     seconds: Mapping[str, float] = field(default_factory=dict)
-    variance_spread: pd.DataFrame = field(default_factory=lambda: empty_table(SPREAD_TYPES))
+    variance_runs: pd.DataFrame = field(default_factory=lambda: empty_table(RUN_TYPES))
 
     @cached_property
     def own(self) -> pd.DataFrame:
         """The suggestions of each protocol's own rule."""
         return by_own_rule(self.suggestions, self.config.protocols)
+
+    @property
+    def scale(self) -> Scale:
+        """Its network and batch size."""
+        model = self.config.model
+        return Scale(model.name, model.depth, self.config.sweep.batch_size)
+
+    @cached_property
+    def steepest(self) -> pd.Series:
+        """LR of the steepest descent of the smoothed curve, by backend, protocol, sweep, run."""
+        rows = self.suggestions[self.suggestions["rule"] == STEEPEST]
+        return rows.set_index(["backend", "protocol", "sweep", "run"])["min_lr"]
 
     def home_cases(self, sweep: str = "weights") -> list[Case]:
         """The cases that the post ran (a protocol on its own backend) and ``sweep`` has."""
@@ -143,13 +148,27 @@ class Study:
             rows = rows[rows[name] == value]
         return rows
 
-    def accuracies(self, trainings: Sequence[str]) -> list[float]:
-        """Validation accuracy of each after as many epochs as all of them were given; 0 of one that
-        had stopped before."""
+    def accuracies(self, trainings: Sequence[str], last: int = 1) -> list[float]:
+        """Validation accuracy of each after as many epochs as all of them were given, as the mean
+        of the ``last`` evaluations; 0 of one that had stopped before."""
+        return self._evaluated("val_accuracy", trainings, last, 0.0)
+
+    def log_losses(self, trainings: Sequence[str]) -> list[float]:
+        """Validation log-loss (nats) of each, likewise; at most the loss before training, since a
+        larger one says how large the weights have become."""
+        rows = self.trainings.drop_duplicates("training").set_index("training")["initial_loss"]
+        found = self._evaluated("val_loss", trainings, 1, np.inf)
+        return [min(*pair) for pair in zip(found, rows.loc[list(trainings)], strict=True)]
+
+    def _evaluated(
+        self, column: str, trainings: Sequence[str], last: int, stopped: float
+    ) -> list[float]:
         rows = self.trainings[self.trainings["training"].isin(trainings)]
         common = rows.groupby("training")["epoch"].max().min()
-        after = rows[rows["epoch"] == common].set_index("training")["val_accuracy"]
-        return [float(value) for value in after.fillna(0.0).loc[list(trainings)]]
+        rows = rows[rows["epoch"].between(common - last + 1, common)]
+        values = rows[column].where(np.isfinite(rows[column]), stopped)
+        means = values.groupby(rows["training"]).mean()
+        return [float(value) for value in means.loc[list(trainings)]]
 
     @cached_property
     def pairs_by_name(self) -> dict[str, dict[str, Any]]:
@@ -180,20 +199,6 @@ class Study:
         return table.assign(lower=(b_at_own - a_at_own) / 2, own=(b_at_own + a_at_own) / 2)
 
     @property
-    def scale(self) -> str:
-        """Network, data and batch size in words."""
-        config = self.config
-        network = network_name(config.model.name, config.model.depth)
-        return f"{network} on {config.data.name} at batch size {config.sweep.batch_size}"
-
-    def scale_of(self, settings: Scaled | None = None) -> str:
-        """Network and batch size in words of the runs that a section asks for; of the study's."""
-        model = self.config.model
-        depth = settings and settings.depth or model.depth
-        batch_size = settings and settings.batch_size or self.config.sweep.batch_size
-        return f"{network_name(model.name, depth)}, batch {batch_size}"
-
-    @property
     def at_the_posts_scale(self) -> bool:
         """Whether network, data, batch size and the steps of each protocol are the post's."""
         model, data, sweep = self.config.model, self.config.data, self.config.sweep
@@ -208,38 +213,3 @@ class Study:
             and sweep.batch_size == 512
             and steps.items() <= POSTS_STEPS.items()
         )
-
-
-def network_name(name: str, depth: int) -> str:
-    """As people write it: ResNet-56."""
-    return f"{ {'resnet': 'ResNet'}.get(name, name) }-{depth}"
-
-
-def number(value: float) -> str:
-    """Two significant digits."""
-    return f"{value:.2g}"
-
-
-def case_name(case: Case) -> str:
-    return f"{case[0]} with {case[1]}"
-
-
-def counted(values: Iterable[str], names: Sequence[str]) -> str:
-    """``"3 trains, 1 stalls"``: how often each of ``names`` that occurs does."""
-    values = list(values)
-    return ", ".join(f"{values.count(name)} {name}" for name in names if name in values) or "none"
-
-
-def gained(values: pd.Series) -> str:
-    """A mean gain of accuracy, and its interval where there is one: ``"+0.31 [+0.21, +0.41]"``."""
-    low, high = mean_interval(values.to_numpy())
-    ends = f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else ""
-    return f"{values.mean():+.2f}{ends}"
-
-
-def beside(interval: tuple[float, float] | None, value: float) -> str:
-    """``holds`` if the interval lies above ``value``, ``does not hold`` if below, or undecided."""
-    if interval is None or not all(map(math.isfinite, interval)) or interval[0] <= value:
-        below = interval is not None and interval[1] < value
-        return DOES_NOT_HOLD if below else UNDECIDED
-    return HOLDS

@@ -1,0 +1,99 @@
+"""The claims as records (``claims.json``) and as a table, with their sentences."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lrrt.claims import Claim
+from lrrt.claims.verdict import Effect, Result, Verdict
+from lrrt.report import wording
+
+NO_EFFECT = {
+    name: None
+    for name in ("quantity", "value", "low", "high", "unit", "smallest", "p", "p_equivalence")
+}
+
+
+def records(claims: Sequence[Claim]) -> list[dict]:
+    """One mapping a claim, JSON values only.
+
+    ``number``, ``claim`` (as the post says it), ``short``, ``verdict`` (a grade), ``about`` (the
+    part that it names), ``evidence`` (one sentence), ``interval`` (of the main result, or None),
+    ``robust``, ``units`` (independent sets of weights), ``missing`` (the runs that would decide),
+    ``after_holm``, ``exploratory``, ``rule`` and ``results``, whose fields are those of
+    :class:`lrrt.claims.verdict.Result` and :class:`lrrt.claims.verdict.Effect`.
+    """
+    return [
+        {
+            "number": claim.number,
+            "claim": claim.text,
+            "short": claim.short,
+            "verdict": str(claim.grade),
+            "about": wording.about(claim.verdict),
+            "evidence": wording.sentence(claim.verdict),
+            "interval": _interval(claim.verdict),
+            "robust": claim.verdict.main.robust if claim.verdict.main else "",
+            "units": claim.verdict.main.units if claim.verdict.main else 0,
+            "missing": claim.verdict.missing,
+            "after_holm": claim.after_holm,
+            "exploratory": claim.exploratory,
+            "rule": claim.rule,
+            "results": [_result(result) for result in claim.verdict.results],
+        }
+        for claim in claims
+    ]
+
+
+def _interval(verdict: Verdict) -> list[float] | None:
+    effect = verdict.main.effect if verdict.main else None
+    known = effect is not None and math.isfinite(effect.low) and math.isfinite(effect.high)
+    return [effect.low, effect.high] if known else None
+
+
+def _result(result: Result) -> dict:
+    return {
+        "part": wording.part(result.part),
+        "scale": wording.scales(result),
+        "grade": str(result.grade),
+        "finding": wording.finding(result.finding, result),
+        **(_effect(result.effect) if result.effect else NO_EFFECT),
+        "units": result.units,
+        "runs": result.runs,
+        "robust": result.robust,
+        "missing": result.missing,
+    }
+
+
+def _effect(effect: Effect) -> dict:
+    values = {name: getattr(effect, name) for name in NO_EFFECT}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def table(found: Sequence[dict]) -> pd.DataFrame:
+    """One row per result of each of :func:`records`; a claim that was not judged has one."""
+    none = {"part": "", "scale": "", "grade": "", "finding": ""} | NO_EFFECT
+    none |= {"units": 0, "runs": 0, "robust": "", "missing": ""}
+    shared = ("number", "claim", "verdict", "about", "after_holm", "exploratory")
+    rows = [
+        {name: record[name] for name in shared} | result
+        for record in found
+        for result in record["results"] or [none | {"missing": record["missing"]}]
+    ]
+    frame = pd.DataFrame(rows, columns=[*shared, *none])
+    numeric = ["value", "low", "high", "smallest", "p", "p_equivalence"]
+    return frame.astype(dict.fromkeys(numeric, "float64") | {"after_holm": "boolean"})
+
+
+def holm_line(found: Sequence[dict]) -> str:
+    """Which claims stand when all are tested together, and whether their rules were fixed before
+    their runs were seen, in a line or two."""
+    stand = [str(record["number"]) for record in found if record["after_holm"]]
+    line = f"All {len(found)} tested together (Holm, 5 %): the main result of "
+    line += f"{wording.listed(stand)} stands." if stand else "none stands."
+    if any(record["exploratory"] for record in found):
+        line += " Exploratory: rules and margins were last changed when these runs had been seen."
+    return line
