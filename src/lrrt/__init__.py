@@ -15,6 +15,7 @@ _HOMES = {
     "Audit": "lrrt.finder.audit_result",
     "Curve": "lrrt.finder.curve",
     "Suggestion": "lrrt.finder.curve",
+    "instability_lr": "lrrt.finder.instability",
     "load": "lrrt.finder.recorded_curves",
     "InputError": "lrrt.errors",
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrrt import __version__, plugins
 from lrrt.backends import Differentiable, Network, Resident, Step
-from lrrt.core import batches, ramp, weights
+from lrrt.core import batches, instability, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -76,6 +76,12 @@ def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -
     kinds = {"range_test": _range_test, "training": training, "curvature": _curvature}
     arrays, record = kinds[spec.kind](spec, dataset, network)
     return Result(arrays, record | {"versions": versions, "seconds": checkpoint.seconds})
+
+
+def instability_lr(spec: RunSpec, dataset: Dataset) -> float | None:
+    """:func:`lrrt.core.instability.of_network` from the initial weights of ``spec``, on the first
+    batch of its plan; a few steps, so nothing is stored."""
+    return instability.of_network(_network(spec, dataset), *_Batches(spec, dataset).train(0))
 
 
 def _nodes(spec: RunSpec, channels: int, classes: int) -> list:
