@@ -53,8 +53,8 @@ class Session(Protocol):
     def model_kept(self) -> AbstractContextManager[None]:
         """On leaving, model and optimiser are as before; within, they can train."""
 
-    def step(self, batches: list[Batch], lr: float) -> Step:
-        """Train one step at ``lr``."""
+    def step(self, batches: list[Batch], lr: float) -> Step | None:
+        """Train one step at ``lr``; None if the batches have no loss."""
 
     def end(self, lr: float) -> Departure | None:
         """Asked after the last step, at ``lr``: how the optimiser departs from the rates that were

@@ -27,6 +27,7 @@ from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Session, Step
 
 STOP_SMOOTHING = 0.98
 LEAST_STEPS = 10
+MOST_SKIPPED = 1000  # batches in a row, by a trainer's step that returns no loss
 #: What other finders call a parameter, where its nearest name here would be another or none.
 OF_OTHERS = {
     "num_iter": "steps",
@@ -48,6 +49,8 @@ OF_OTHERS = {
     "criterion": "loss",
     "bs": "batch_size",
 }
+#: Parameters of :func:`range_test` that a training at one rate has not.
+OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress")
 
 
 def _hinting(test: Callable[..., Curve]) -> Callable[..., Curve]:
@@ -156,27 +159,22 @@ def range_test(
         For a model, optimiser, loss or data that cannot be tested; all has been put back. Other
         errors of the model or the data come through as they are, all put back, too.
     """
+    return tested(open_session, locals())
+
+
+def tested(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Curve:
+    """The range test of the session that ``opening`` makes of ``arguments``, which are those of
+    :func:`range_test`; they are checked first."""
+    known = inspect.signature(range_test).parameters
+    of_test = {name: arguments.get(name, known[name].default) for name in OF_THE_TEST}
+    start, end, steps, shape, stop, validate_every, progress = of_test.values()
+    of_model = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
     ramp = _ramp(start, end, steps, shape)
-    if check_count("validate_every", validate_every) > ramp.steps and validation is not None:
+    validates = of_model.get("validation") is not None
+    if check_count("validate_every", validate_every) > ramp.steps and validates:
         raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
-    session = open_session(
-        model,
-        loss=loss,
-        data=data,
-        optimizer=optimizer,
-        batch_size=batch_size,
-        seed=seed,
-        accumulate=accumulate,
-        validation=validation,
-        keep=keep,
-        batch_loss=batch_loss,
-        autocast=autocast,
-        scaler=scaler,
-        clip_norm=clip_norm,
-        keep_ratios=keep_ratios,
-        create_graph=create_graph,
-    )
+    session = opening(**of_model)
     return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
 
 
@@ -225,10 +223,6 @@ def check_reached(epochs: frozenset[int], total: int) -> None:
     """Raise :class:`InputError` if a training of ``total`` epochs comes to none of ``epochs``."""
     if min(epochs) >= total:
         raise InputError("epochs", sorted(epochs), f"below {total}, where this training ends")
-
-
-#: Parameters of :func:`range_test` that a training at one rate has not.
-OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress")
 
 
 def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarray, float | None]:
@@ -334,7 +328,15 @@ class _Batches(NamedTuple):
 
 
 def _step(session: Session, batches: _Batches, lr: float) -> Step:
-    taken = list(itertools.islice(batches.source, session.accumulate))
+    """One step; batches without a loss (a trainer may skip some) are followed by others."""
+    for _ in range(MOST_SKIPPED):
+        taken = list(itertools.islice(batches.source, session.accumulate))
+        if (step := _taken(session, batches, taken, lr)) is not None:
+            return step
+    raise InputError("data", f"{MOST_SKIPPED} batches without a loss", "batches that have one")
+
+
+def _taken(session: Session, batches: _Batches, taken: list[Batch], lr: float) -> Step | None:
     try:
         return session.step(taken, lr)
     except InputError:

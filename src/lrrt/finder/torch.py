@@ -57,8 +57,10 @@ def open_session(
     clip_norm: float | None = None,
     keep_ratios: bool = True,
     create_graph: bool = False,
+    kind: Callable[..., "TorchSession"] | None = None,
 ) -> "TorchSession":
-    """See :func:`lrrt.range_test` for the parameters.
+    """See :func:`lrrt.range_test` for the parameters; ``kind`` makes the session, if it is to be
+    another than :class:`TorchSession`.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def open_session(
     if closure != Closures.NONE and scaler is not None:
         raise InputError("scaler", type(scaler).__name__, "None for an optimiser with a closure")
     ratios, notes = group_ratios(groups, keep_ratios)
-    return TorchSession(
+    return (kind or TorchSession)(
         model=model,
         loss=loss,
         batch_loss=batch_loss,
@@ -189,7 +191,9 @@ class TorchSession:
     @contextlib.contextmanager
     def model_kept(self) -> Iterator[None]:
         modules = [m for m in (self.model, self.loss) if isinstance(m, nn.Module)]
-        with torch_state.model_kept(modules, self.optimizer) as states, torch.enable_grad():
+        others, without = self.kept_besides()
+        kept = torch_state.model_kept(modules, self.optimizer, *others, without=without)
+        with kept as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
             self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -200,7 +204,11 @@ class TorchSession:
             self.steering.note_estimate()
             yield
 
-    def step(self, batches: list[Batch], lr: float) -> Step:
+    def kept_besides(self) -> tuple[list[Any], list[Any]]:
+        """What of a trainer is to be put back, and what that refers to and is to be left alone."""
+        return [], []
+
+    def step(self, batches: list[Batch], lr: float) -> Step | None:
         self.steering.set(lr)
         if self.closure == Closures.ALONE:
             return self._closure_step(batches)
@@ -276,7 +284,7 @@ class TorchSession:
         for index, batch in enumerate(batches):
             with self._synchronised(index == count - 1):
                 loss = self._loss(batch)[0]
-                total += agreed(loss) if self.together else loss.item()
+                total += self.loss_value(loss)
                 if not math.isfinite(total):
                     break
                 if count > 1:
@@ -285,6 +293,10 @@ class TorchSession:
                     loss = self.scaler.scale(loss)
                 loss.backward(create_graph=self.create_graph)
         return total / count
+
+    def loss_value(self, loss: Tensor) -> float:
+        """Of several ranks their mean, the same for all."""
+        return agreed(loss) if self.together else loss.item()
 
     def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
         """Gradients of several ranks are averaged with those of the last batch of a step."""

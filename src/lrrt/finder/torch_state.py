@@ -89,9 +89,11 @@ def _keep_torch_generator(generator: torch.Generator, later: Later) -> None:
 
 
 @contextlib.contextmanager
-def model_kept(modules: Iterable[nn.Module], *others: Any) -> Iterator["States"]:
+def model_kept(
+    modules: Iterable[nn.Module], *others: Any, without: Iterable[Any] = ()
+) -> Iterator["States"]:
     """On leaving, ``modules`` and ``others`` (an optimiser, objects of a trainer) are as before,
-    each tensor in its old place.
+    each tensor in its old place; what is ``without`` is left alone, though they refer to it.
 
     It costs one copy of their tensors, in main memory, so that a model that just fits its device
     still does.
@@ -99,6 +101,7 @@ def model_kept(modules: Iterable[nn.Module], *others: Any) -> Iterator["States"]
     with contextlib.ExitStack() as stack:
         later = stack.callback
         states = States(later)
+        states.seen = {id(thing): thing for thing in without}
         for thing in (*modules, *others):
             if thing is not None:
                 states.keep(thing)
