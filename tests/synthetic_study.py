@@ -3,35 +3,25 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
 
+from lrrt import plugins
 from lrrt.analysis.tables import suggestion_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
-from lrrt.experiments.attribution.design import rungs, specs_of
-from lrrt.experiments.attribution.tables import effects, readings
-from lrrt.experiments.sensitivity.design import restarts, variants
-from lrrt.experiments.sensitivity.tables import replayed, restart_effects, restarted, trained
-from lrrt.experiments.stability.design import probes
-from lrrt.experiments.stability.tables import mechanism
-from lrrt.experiments.sweep.design import sweep_specs
-from lrrt.experiments.sweep.tables import curve_table
-from lrrt.experiments.transfer.design import planned, training_queue
-from lrrt.experiments.transfer.tables import outcome_table, training_table
-from lrrt.experiments.variance.design import cells
-from lrrt.experiments.variance.tables import component_table, run_table, spread_table
+from lrrt.experiments import Input
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 
 CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
-EVIL = "<script>alert('$x$ & \"y\"')</script>"  # for what no page may run
-EVIL_PROTOCOL = '<b>"$x$&'
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
 SMALL = (
     "sweep.runs=6",
@@ -124,60 +114,35 @@ def training(spec: RunSpec) -> tuple[dict, dict]:
     return arrays, record
 
 
-def frames(config: Config) -> dict:
-    """Curves by (backend, protocol, sweep), suggestions, trainings, outcomes, pairs, the
-    attribution's effects, the components of the variance, the instrument's effects and restarts,
-    and the mechanism."""
-    curves = {}
-    for case in config.cases:
-        specs = sweep_specs(config, DIGEST, *case)
-        names = {"protocol": case[1], "sweep": case[2]}
-        curves[case] = curve_table(specs, names, Formulas(specs))
-    suggestions = suggestion_table(
-        pd.concat(list(curves.values()), ignore_index=True), config.protocols
-    )
-    chosen, asked = planned(config, DIGEST, suggestions)
-    trainings = training_table(asked, Formulas(training_queue(asked)))
-    ladder = rungs(config, DIGEST)
-    paired = readings(ladder, Formulas(specs_of(ladder)))
-    crossed = cells(config, DIGEST)
-    runs = run_table(crossed, Formulas([cell.spec for cell in crossed]))
-    ramps, flat, probed = (f(config, DIGEST) for f in (variants, restarts, probes))
-    runs_at = [spec for restart in flat for spec in (restart.spec, restart.ramp)]
-    beside = restarted(flat, Formulas(runs_at))
-    swept = [t for case, t in curves.items() if case[0] == "torch" and case[2] == "weights"]
-    sensitivity = [
-        replayed(pd.concat(swept, ignore_index=True), config.protocols),
-        trained(ramps, Formulas([s for v in ramps for s in v.specs])),
-        restart_effects(beside),
-    ]
-    return {
-        "instrument": pd.concat(sensitivity, ignore_index=True),
-        "instrument_restarts": beside,
-        "mechanism": mechanism(probed, Formulas([probe.spec for probe in probed])),
-        "attribution": effects(paired),
-        "attribution_runs": paired,
-        "variance": component_table(runs),
-        "variance_runs": runs,
-        "variance_spread": spread_table(runs),
-        "curves": curves,
-        "suggestions": suggestions,
-        "trainings": trainings,
-        "outcomes": outcome_table(trainings, 10),
-        "pairs": chosen,
-    }
+def frames(config: Config) -> dict[str, Any]:
+    """What every experiment writes, and ``suggestions.parquet``, by file name."""
+    dataset = SimpleNamespace(digest=DIGEST, classes=tuple("0123456789"))
+    found: dict[str, Any] = {}
+
+    def read(asked: Input) -> pd.DataFrame:
+        parts = [found[file] for file in asked.files]
+        return pd.concat(parts or [pd.DataFrame(columns=[*asked.columns])], ignore_index=True)
+
+    for name in ("sweep", *(n for n in plugins.names("lrrt.experiments") if n != "sweep")):
+        design, tables = (plugins.part("lrrt.experiments", name, p, "") for p in ("design", "tables"))
+        inputs = design.inputs(config) if hasattr(design, "inputs") else {}
+        made = design.design(config, dataset, **{key: read(asked) for key, asked in inputs.items()})
+        found |= tables.tables(made, Formulas(made.specs))
+        if name == "sweep":
+            curves = pd.concat(list(found.values()), ignore_index=True)
+            found["suggestions.parquet"] = suggestion_table(curves, config.protocols)
+    return found
 
 
 def write(root: Path, config: Config) -> None:
     """All files of the study under ``root``/data/<study>, and ``root``/params.yaml."""
     folder = root / "data" / config.study.name
     (folder / "curves").mkdir(parents=True)
-    made = frames(config)
-    for case, table in made["curves"].items():
-        table.to_parquet(folder / "curves" / f"{'-'.join(case)}.parquet", index=False)
-    for name in set(made) - {"curves", "pairs"}:
-        made[name].to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "pairs.json").write_text(json.dumps(made["pairs"]))
+    for file, content in frames(config).items():
+        if isinstance(content, pd.DataFrame):
+            content.to_parquet(folder / file, index=False)
+        else:
+            (folder / file).write_text(json.dumps(content))
     described = {
         "name": config.data.name,
         "description": "Made from formulas; not a measurement.",
