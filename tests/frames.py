@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.tables import (
+    CURVE_TYPES,
     SUGGESTION_TYPES,
 )
 from lrrt.claims.study import Study
 from lrrt.config import Config, SweepConfig
-from lrrt.core.curve import COLUMNS
 from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.experiments.transfer.tables import CELL
 
@@ -49,9 +49,11 @@ def curve_rows(losses, case=FASTAI, sweep="weights", batch_sizes=None, **columns
             grad_norm=1.0,
             val_loss=np.nan,
             val_accuracy=np.nan,
+            device="cpu",
+            precision="float32",
         ).assign(**columns)
         parts.append(part)
-    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+    return pd.concat(parts, ignore_index=True)[list(CURVE_TYPES)]
 
 
 def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fallback=False):
@@ -80,7 +82,7 @@ def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fall
 
 
 EMPTY = {
-    "curves": pd.DataFrame(columns=list(COLUMNS)),
+    "curves": pd.DataFrame(columns=list(CURVE_TYPES)),
     "suggestions": pd.DataFrame(columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES),
     "trainings": pd.DataFrame(columns=[*CELL, "epoch", "val_loss", "val_accuracy"]),
     "outcomes": pd.DataFrame(columns=[*CELL, "epochs", "outcome", "reason"]),

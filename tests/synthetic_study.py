@@ -17,11 +17,14 @@ from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
 from lrrt.experiments import Input
+from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 
 CONF = Path(__file__).parents[1] / "conf"
 DIGEST = "d" * 64
+EVIL = "<script>alert('$x$ & \"y\"')</script>"  # for what no page may run
+EVIL_PROTOCOL = '<b>"$x$&'
 VERSIONS = {"lrrt": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"}
 SMALL = (
     "sweep.runs=6",
@@ -124,12 +127,16 @@ def frames(config: Config) -> dict[str, Any]:
         return pd.concat(parts or [pd.DataFrame(columns=[*asked.columns])], ignore_index=True)
 
     for name in ("sweep", *(n for n in plugins.names("lrrt.experiments") if n != "sweep")):
-        design, tables = (plugins.part("lrrt.experiments", name, p, "") for p in ("design", "tables"))
+        design, tables = (
+            plugins.part("lrrt.experiments", name, p, "") for p in ("design", "tables")
+        )
         inputs = design.inputs(config) if hasattr(design, "inputs") else {}
         made = design.design(config, dataset, **{key: read(asked) for key, asked in inputs.items()})
         found |= tables.tables(made, Formulas(made.specs))
+        found[f"timings/{name}.json"] = {spec.key[:12]: 1.0 for spec in made.specs}
         if name == "sweep":
-            curves = pd.concat(list(found.values()), ignore_index=True)
+            tables_of_curves = [found[curves_file(case)] for case in config.cases]
+            curves = pd.concat(tables_of_curves, ignore_index=True)
             found["suggestions.parquet"] = suggestion_table(curves, config.protocols)
     return found
 
@@ -137,7 +144,8 @@ def frames(config: Config) -> dict[str, Any]:
 def write(root: Path, config: Config) -> None:
     """All files of the study under ``root``/data/<study>, and ``root``/params.yaml."""
     folder = root / "data" / config.study.name
-    (folder / "curves").mkdir(parents=True)
+    for inner in ("curves", "timings"):
+        (folder / inner).mkdir(parents=True)
     for file, content in frames(config).items():
         if isinstance(content, pd.DataFrame):
             content.to_parquet(folder / file, index=False)

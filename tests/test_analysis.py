@@ -15,17 +15,23 @@ from lrrt import plugins
 from lrrt.analysis.published import published
 from lrrt.analysis.statistics import common_slope, running_median, share_interval
 from lrrt.analysis.tables import (
+    CURVE_TYPES,
     SUGGESTION_TYPES,
     by_own_rule,
     runs_of,
     suggestion_table,
 )
-from lrrt.core.curve import COLUMNS
 from lrrt.core.protocol import RampConfig, WeightDecayConfig
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.experiments.sweep import dispersion
+
+
+def test_columns_of_the_curves_are_those_that_others_rely_on():
+    identity = ["run", "backend", "protocol", "sweep", "weights_seed", "order_seed", "batch_size"]
+    measured = ["lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy"]
+    assert [*CURVE_TYPES] == [*identity, "step", *measured, "device", "precision"]
 
 
 def test_suggestions_are_those_of_each_rule_on_what_the_protocol_records():
@@ -66,7 +72,7 @@ def test_abstentions_and_unknown_protocols():
     assert table[["min_lr", "max_lr"]].isna().all(axis=None) and (table["reason"] != "").all()
     with pytest.raises(InputError, match="blog_keras"):
         suggestion_table(curve_rows([curve()], ("torch", "adam")), PROTOCOLS)
-    empty = suggestion_table(pd.DataFrame(columns=list(COLUMNS)), PROTOCOLS)
+    empty = suggestion_table(pd.DataFrame(columns=list(CURVE_TYPES)), PROTOCOLS)
     assert len(empty) == 0 and list(empty.columns) == list(SUGGESTION_TYPES)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrrt.core.curve import COLUMNS, Curve
+from lrrt.core.curve import Curve
 from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.ramp import grid, training_lrs
 from lrrt.core.replay import recorded
@@ -114,25 +114,6 @@ def curve(steps=20, **changes):
         "grad_norm": np.ones(steps),
     }
     return Curve(**(arrays | changes))
-
-
-def test_columns_are_those_that_others_rely_on():
-    assert COLUMNS == (
-        "run",
-        "backend",
-        "protocol",
-        "sweep",
-        "weights_seed",
-        "order_seed",
-        "batch_size",
-        "step",
-        "lr",
-        "loss",
-        "penalty",
-        "grad_norm",
-        "val_loss",
-        "val_accuracy",
-    )
 
 
 def test_a_curve_is_float64_and_of_one_length():

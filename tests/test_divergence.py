@@ -31,10 +31,9 @@ from lrrt.experiments.transfer.tables import (
     outcome_table,
     training_table,
 )
-from lrrt.runs.collect import kept_seconds
 from lrrt.runs.policies import constant, one_cycle, triangular, warm_restarts
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Result, Store
+from lrrt.runs.store import Result, Store, Timed
 
 
 def suggestions(*ranges: tuple[float, float], **labels) -> pd.DataFrame:
@@ -369,13 +368,15 @@ def test_training_table(tmp_path):
     assert table["stopped_at_step"].dropna().unique().tolist() == [10]
 
 
-def test_kept_seconds(tmp_path):
+def test_a_timed_store_notes_the_seconds_of_what_is_read(tmp_path):
     store, spec = (
         Store(tmp_path),
         training_specs(plan_config(), "d", "torch", "p", "torch-p", PAIR)[0].spec,
     )
     store.put(spec, result_of(spec))
-    assert kept_seconds([spec.key[:12], "0" * 12], store) == {spec.key[:12]: 1.5}
+    timed = Timed(tmp_path)
+    assert timed.get(spec.key) and timed.get("0" * 40) is None
+    assert timed.seconds == {spec.key[:12]: 1.5}
 
 
 # --- the pairs that a study asks for, and their trainings

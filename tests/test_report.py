@@ -78,13 +78,14 @@ def test_the_runs_say_where_and_how_long(data, html):
     rows = data.runs()
     assert {row["sweep"] for row in rows} == {*data.config.study.sweeps, "trainings"}
     assert {row["place"] for row in rows} == {"cpu, float32"}
-    assert all(math.isnan(row["hours"]) for row in rows)
+    assert all(row["hours"] == row["count"] / 3600 for row in rows)
     first = rows[0]
     case = data.curves[["backend", "protocol", "sweep"]] == [*first.values()][:3]
     names = data.curves.loc[case.all(axis=1), "run"].unique()
     assert first["count"] == len(names)
     timed = dataclasses.replace(data, seconds=dict.fromkeys(names, 1800.0))
     assert timed.runs()[0]["hours"] == len(names) / 2
+    assert math.isnan(timed.runs()[-1]["hours"])
     assert "<td>cpu, float32</td>" in html
 
 

@@ -16,8 +16,8 @@ import pytest
 
 import lrrt.backends
 import lrrt.core.batches
+from lrrt.analysis.tables import CURVE_TYPES
 from lrrt.config import Config, LauncherConfig, SweepConfig
-from lrrt.core.curve import COLUMNS
 from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
@@ -714,7 +714,7 @@ def test_curve_table(dataset, tmp_path):
     for spec in specs:
         store.put(spec, execute(spec, dataset))
     table, empty = curve_table(specs, names, store), curve_table([], names, store)
-    assert list(table.columns) == list(COLUMNS) and len(table) == 24 and len(empty) == 0
+    assert list(table.columns) == list(CURVE_TYPES) and len(table) == 24 and len(empty) == 0
     assert table.dtypes.equals(empty.dtypes)
     assert table["run"].unique().tolist() == [spec.key[:12] for spec in specs]
     assert table["val_loss"].isna().tolist() == [True] * 12 + [False] * 12
@@ -746,7 +746,7 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
     written = Path("data/t/curves/fake-p-weights.parquet")
     first = written.read_bytes()
     table = pd.read_parquet(written)
-    assert list(table.columns) == list(COLUMNS) and table["step"].max() == 10
+    assert list(table.columns) == list(CURVE_TYPES) and table["step"].max() == 10
     written.unlink()
     stage.main(["sweep"])  # from the store, the same bytes
     assert builds(fake_log) == 2 and written.read_bytes() == first

@@ -1,6 +1,7 @@
 """From curves to suggestions: every rule replayed on every run."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,7 @@ from lrrt.runs.collect import table_checksum
 
 # One run can be in several sweeps, and under several protocols that differ in the reading only.
 RUN_KEYS = ("backend", "protocol", "sweep", "run")
-IDENTITY = (
-    "run",
-    "backend",
-    "protocol",
-    "sweep",
-    "weights_seed",
-    "order_seed",
-    "batch_size",
-)
-SUGGESTION_TYPES = {
+IDENTITY_TYPES = {
     "run": "str",
     "backend": "str",
     "protocol": "str",
@@ -33,6 +25,16 @@ SUGGESTION_TYPES = {
     "weights_seed": "int64",
     "order_seed": "int64",
     "batch_size": "int64",
+}
+MEASURED = tuple(field.name for field in fields(Curve))
+#: Columns of the table of curves, one row per step.
+CURVE_TYPES = (
+    IDENTITY_TYPES
+    | {"step": "int64"}
+    | dict.fromkeys(MEASURED, "float64")
+    | {"device": "str", "precision": "str"}
+)
+SUGGESTION_TYPES = IDENTITY_TYPES | {
     "rule": "str",
     "min_lr": "float64",
     "max_lr": "float64",
@@ -71,7 +73,7 @@ def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame
 def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
     """Each run of a curve table, once per sweep and protocol it is in: its identity and curve.
 
-    The identity has the columns :data:`IDENTITY`; the order is that of first appearance. The
+    The identity has the columns :data:`IDENTITY_TYPES`; the order is that of first appearance. The
     validation of a curve is None where all of its values are null. (Slices of arrays, since a
     DataFrame per run would cost more than all the rules.)
     """
@@ -80,9 +82,8 @@ def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
     codes = curves.groupby(list(RUN_KEYS), sort=False, observed=True).ngroup().to_numpy()
     order = np.lexsort((curves["step"].to_numpy(), codes))
     bounds = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
-    numeric = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
-    arrays = {name: curves[name].to_numpy(np.float64)[order] for name in numeric}
-    identities = curves[list(IDENTITY)].iloc[order[bounds[:-1]]].to_dict("records")
+    arrays = {name: curves[name].to_numpy(np.float64)[order] for name in MEASURED}
+    identities = curves[list(IDENTITY_TYPES)].iloc[order[bounds[:-1]]].to_dict("records")
     for identity, start, end in zip(identities, bounds[:-1], bounds[1:], strict=True):
         run = {name: values[start:end] for name, values in arrays.items()}
         for name in ("val_loss", "val_accuracy"):
@@ -98,7 +99,7 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
     Parameters
     ----------
     curves : DataFrame
-        One row per step, columns :data:`lrrt.core.curve.COLUMNS`.
+        One row per step, columns :data:`CURVE_TYPES`.
     protocols : mapping
         By name; a protocol says what its finder would have recorded of a curve.
 
@@ -133,7 +134,7 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
         for rule, found in found_by.items():
             rows.append(
                 (
-                    *(identity[name] for name in IDENTITY),
+                    *(identity[name] for name in IDENTITY_TYPES),
                     rule,
                     found.min_lr,
                     found.max_lr,

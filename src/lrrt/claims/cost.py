@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from lrrt.analysis.published import VALIDATION_COST
 from lrrt.claims import claim, margins
 from lrrt.claims.study import Study
 from lrrt.claims.verdict import Effect, Grade, Result, Verdict, not_run
-from lrrt.runs.specify import device_and_precision
 
 
 @claim(
@@ -90,17 +88,11 @@ def _impractical(low: float, high: float) -> Grade:
 
 
 def _seconds(study: Study) -> list[float]:
-    config = study.config
     alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]
-    runs = study.curves.groupby(["run", "backend", "protocol", "sweep", "batch_size"]).size()
-    timed = runs.rename("steps").reset_index()
+    runs = study.curves.groupby(["run", "sweep", *(name for name in alike if name != "steps")])
+    timed = runs.size().rename("steps").reset_index()
     timed["seconds"] = timed["run"].map(dict(study.seconds)).astype(float)
-    sweeps = timed["sweep"].map(config.sweeps)
-    places = [
-        device_and_precision(config, backend, sweep.devices, sweep.precision)
-        for backend, sweep in zip(timed["backend"], sweeps, strict=True)
-    ]
-    timed[alike[-2:]] = pd.DataFrame(places, index=timed.index, columns=alike[-2:])
+    sweeps = timed["sweep"].map(study.config.sweeps)
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]
     timed = timed.dropna(subset=["seconds"]).drop_duplicates(["run", "protocol", "validated"])
     ratios: list[float] = []

@@ -6,24 +6,6 @@ import numpy as np
 
 from lrrt.errors import InputError
 
-#: Columns of the table of curves, one row per step.
-COLUMNS = (
-    "run",
-    "backend",
-    "protocol",
-    "sweep",
-    "weights_seed",
-    "order_seed",
-    "batch_size",
-    "step",
-    "lr",
-    "loss",
-    "penalty",
-    "grad_norm",
-    "val_loss",
-    "val_accuracy",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Curve:

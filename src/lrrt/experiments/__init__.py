@@ -20,6 +20,9 @@ written to ``data/<study>/``. The folder has the modules
     (``.json``); and ``SCHEMAS``, the columns and types of each frame by file name. The report reads
     the files of ``SCHEMAS`` where ``asked`` is True (:attr:`lrrt.report.study.StudyData.tables`).
 
+The stage writes one file more, ``timings/NAME.json``: by run the wall-clock seconds that it took,
+apart from the tables, which are the same however often they are made.
+
 A new experiment is such a folder, its defaults where a study differs from those of its ``Section``
 (``conf/study/``), and a stage in ``dvc.yaml``, whose tables and section the stage ``report`` lists
 among its ``deps`` and ``params``. ``sweep``, which all the others start from, has no section of its

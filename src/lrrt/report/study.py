@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,11 @@ import pandas as pd
 
 from lrrt import plugins
 from lrrt.analysis.published import published
-from lrrt.analysis.tables import SUGGESTION_TYPES, read_table
+from lrrt.analysis.tables import CURVE_TYPES, SUGGESTION_TYPES, read_table
 from lrrt.claims.study import STEEPEST, Case, Study
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Scaled
 from lrrt.config.schema import SECTIONS
-from lrrt.core.curve import COLUMNS
 from lrrt.errors import InputError
 from lrrt.experiments.attribution.tables import (
     EFFECT_TYPES,
@@ -170,11 +169,12 @@ class StudyData(Study):
         return rows[mine].sort_values("step")
 
 
-def experiments(config: Config) -> list[tuple[bool, dict[str, dict[str, str]]]]:
-    """Of each experiment with a section: whether the study asks for it, and its ``SCHEMAS``."""
-    parts = plugins.parts("lrrt.experiments", "tables")
-    sections = {key: module.__name__.split(".")[-2] for key, module in SECTIONS.items()}
-    return [(getattr(config, key).asked, parts[name].SCHEMAS) for key, name in sections.items()]
+def experiments(config: Config) -> Iterator[tuple[str, bool, dict[str, dict[str, str]]]]:
+    """Of each experiment but ``sweep``: its name, whether the study asks for it, ``SCHEMAS``."""
+    found = plugins.parts("lrrt.experiments", "tables")
+    for key, section in SECTIONS.items():
+        name = section.__name__.split(".")[-2]
+        yield name, getattr(config, key).asked, found[name].SCHEMAS
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -229,21 +229,23 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
             raise InputError("report", str(folder / name), "a JSON object")
         return parsed
 
-    parts = [table(curves_file(case), COLUMNS) for case in config.cases]
+    parts = [table(curves_file(case), [*CURVE_TYPES]) for case in config.cases]
     filled = [part for part in parts if len(part)]
-    tables = {
-        Path(file).stem: table(file, tuple(types)) if asked else empty_table(types)
-        for asked, schemas in experiments(config)
-        for file, types in schemas.items()
-    }
+    suggestions = table("suggestions.parquet", [*SUGGESTION_TYPES])
+    tables, seconds = {}, mapping("timings/sweep.json")
+    for name, asked, schemas in experiments(config):
+        for file, types in schemas.items():
+            tables[Path(file).stem] = table(file, [*types]) if asked else empty_table(types)
+        seconds |= mapping(f"timings/{name}.json") if asked else {}
     known = {field.name for field in dataclasses.fields(StudyData)}
     data = StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
-        suggestions=table("suggestions.parquet", tuple(SUGGESTION_TYPES)),
-        pairs=mapping("pairs.json"),
+        suggestions=suggestions,
+        pairs=mapping("pairs.json") if config.divergence.asked else {},
         tables=tables,
         **{name: frame for name, frame in tables.items() if name in known},
+        seconds=seconds,
         dataset=mapping("dataset.json"),
         samples=content("samples.png"),
         files=files,

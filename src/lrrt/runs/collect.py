@@ -9,7 +9,7 @@ import pandas as pd
 
 from lrrt.files import write_whole
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Result, Store
+from lrrt.runs.store import Result
 
 
 def empty_table(types: Mapping[str, str]) -> pd.DataFrame:
@@ -29,20 +29,6 @@ def provenance(specs: Sequence[RunSpec], results: Iterable[Result]) -> dict[str,
         "versions": versions,
         "places": sorted({f"{spec.device}, {spec.precision}" for spec in specs}),
     }
-
-
-def kept_seconds(runs: Iterable[str], store: Store) -> dict[str, float]:
-    """Wall-clock seconds by run (as curves name it) of those that the store still has.
-
-    They are kept out of the tables, which have the same bits however often they are made.
-    """
-    seconds = {}
-    for run in sorted(set(runs)):
-        for file in sorted((store.path / run[:2]).glob(f"{run}*.safetensors")):
-            result = store.get(file.stem)
-            if result is not None and "seconds" in result.record:
-                seconds[run] = float(result.record["seconds"])
-    return seconds
 
 
 def table_checksum(table: pd.DataFrame) -> str:

@@ -179,3 +179,19 @@ class Store:
         }
         write_whole(self.file(spec.key), serialise_arrays(arrays, metadata))
         self.checkpoints.file(spec.key).unlink(missing_ok=True)
+
+
+class Timed(Store):
+    """A store that notes the wall-clock ``seconds`` of each result that is read, by the run's name
+    in tables (the first 12 digits of its key)."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(path)
+        self.seconds: dict[str, float] = {}
+
+    def get(self, key: str) -> Result | None:
+        """As :meth:`Store.get`."""
+        result = super().get(key)
+        if result is not None and "seconds" in result.record:
+            self.seconds[key[:12]] = float(result.record["seconds"])
+        return result

@@ -15,11 +15,12 @@ from lrrt.experiments import Input, Staged
 from lrrt.files import write_whole
 from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
-from lrrt.runs.store import Store
+from lrrt.runs.store import Timed
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Carry out the runs that the store lacks; write the experiment's files in ``data/<study>/``.
+    """Carry out the runs that the store lacks; write the experiment's files in ``data/<study>/``,
+    and how many seconds each run took in ``timings/NAME.json`` there.
 
     What an experiment is made of: :mod:`lrrt.experiments`.
     """
@@ -31,14 +32,17 @@ def main(arguments: list[str] | None = None) -> None:
         tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
         config = configuration.load()
         design = designed(name, config, study.dataset(config))
+        store = Timed(paths.store_path(config))
         if isinstance(design, Staged):
-            store = Store(paths.store_path(config))
             for dataset, specs in design.batches(store):
                 study.carry_out(config, specs, dataset)
         else:
-            store = study.carry_out(config, design.specs)
+            study.carry_out(config, design.specs)
         folder = paths.folder(config)
-        for file, content in tables.tables(design, store).items():
+        made = tables.tables(design, store)
+        # Apart, since they differ each time that a run is carried out; the tables do not.
+        made[f"timings/{name}.json"] = dict(sorted(store.seconds.items()))
+        for file, content in made.items():
             if isinstance(content, pd.DataFrame):
                 write_table(folder / file, content)
             else:

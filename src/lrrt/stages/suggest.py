@@ -5,8 +5,7 @@ import argparse
 import pandas as pd
 
 from lrrt import config as configuration
-from lrrt.analysis.tables import read_table, suggestion_table
-from lrrt.core.curve import COLUMNS
+from lrrt.analysis.tables import CURVE_TYPES, read_table, suggestion_table
 from lrrt.errors import one_line_errors
 from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs import paths
@@ -24,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = paths.folder(config)
         curves = [
             read_table(
-                folder / curves_file(case), COLUMNS, "python -m lrrt.stages.experiment sweep"
+                folder / curves_file(case), [*CURVE_TYPES], "python -m lrrt.stages.experiment sweep"
             )
             for case in config.cases
         ]

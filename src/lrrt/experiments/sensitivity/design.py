@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.tables import CURVE_TYPES
 from lrrt.config import Config
-from lrrt.core.curve import COLUMNS
 from lrrt.core.protocol import ProtocolConfig
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
@@ -65,7 +65,7 @@ def swept(config: Config) -> list[tuple[str, str, str]]:
 def inputs(config: Config) -> dict[str, Input]:
     """The curves of :func:`swept`, which are replayed."""
     files = [curves_file(case) for case in swept(config)]
-    return {"curves": Input(files, COLUMNS, "python -m lrrt.stages.experiment sweep")}
+    return {"curves": Input(files, [*CURVE_TYPES], "python -m lrrt.stages.experiment sweep")}
 
 
 def design(config: Config, dataset: Dataset, curves: pd.DataFrame) -> Design:

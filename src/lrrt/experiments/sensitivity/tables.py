@@ -148,7 +148,7 @@ def replayed(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> p
     Parameters
     ----------
     curves : DataFrame
-        Range tests (:data:`lrrt.core.curve.COLUMNS`), those of a backend and protocol on one grid.
+        Range tests (:data:`.tables.CURVE_TYPES`), those of a backend and protocol on one grid.
 
     Returns
     -------

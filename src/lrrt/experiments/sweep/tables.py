@@ -5,18 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lrrt.core.curve import COLUMNS
+from lrrt.analysis.tables import CURVE_TYPES, MEASURED
 from lrrt.experiments.sweep.design import Design
 from lrrt.runs.collect import provenance
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store, kept
 
-TEXT = ("run", "backend", "protocol", "sweep")
-WHOLE = ("weights_seed", "order_seed", "batch_size", "step")
-MEASURED = ("lr", "loss", "penalty", "grad_norm", "val_loss", "val_accuracy")
-CURVE_TYPES = {
-    name: "str" if name in TEXT else "int64" if name in WHOLE else "float64" for name in COLUMNS
-}
 #: Of every sweep's file (:func:`curves_file`).
 SCHEMAS = {"curves": CURVE_TYPES}
 
@@ -36,12 +30,9 @@ def curves_file(case: tuple[str, str, str]) -> str:
     return f"curves/{'-'.join(case)}.parquet"
 
 
-def _column(name: str, values: list) -> np.ndarray:
-    return np.array(values, dtype=object if name in TEXT else np.int64)
-
-
 def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) -> pd.DataFrame:
-    """All range tests ``specs``, one row per step, with :data:`lrrt.core.curve.COLUMNS`.
+    """All range tests ``specs``, one row per step, with
+    :data:`lrrt.analysis.tables.CURVE_TYPES`.
 
     Parameters
     ----------
@@ -76,13 +67,18 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
         "weights_seed": [spec.weights_seed for spec in specs],
         "order_seed": [spec.order_seed for spec in specs],
         "batch_size": [spec.batch_size for spec in specs],
+        "device": [spec.device for spec in specs],
+        "precision": [spec.precision for spec in specs],
     }
     # Whole columns: a table for each run would take minutes for ten thousand of them.
-    columns = {name: np.repeat(_column(name, values), steps) for name, values in labels.items()}
+    columns = {
+        name: np.repeat(np.array(values, dtype=CURVE_TYPES[name].replace("str", "object")), steps)
+        for name, values in labels.items()
+    }
     columns["step"] = np.concatenate([np.arange(count) for count in steps] or [[]])
     for name, parts in arrays.items():
         columns[name] = np.concatenate(parts or [[]])
-    table = pd.DataFrame({name: columns[name] for name in COLUMNS})
+    table = pd.DataFrame({name: columns[name] for name in CURVE_TYPES})
     table = table.astype(CURVE_TYPES)
     table.attrs = provenance(specs, results)
     return table
