@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: study test install lock lint docs
 
 study: install ## the study named in params.yaml, from data to report
-	python -m lrrt.mend
+	python -m lrrt.repair_dvc
 	dvc repro
 
 test: install

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from lrrt.mend import mend
+from lrrt.repair_dvc import repair
 from reliability import workplace
 
 DVC = [str(Path(sys.executable).with_name("dvc")), "repro"]
@@ -134,7 +134,7 @@ def kill_dvc(
 ) -> Counter[str]:
     """Kill ``dvc repro`` and all it started at random moments, so many times, until it ends.
 
-    Before each start, as in ``make study``, :mod:`lrrt.mend` sees to a file that DVC was
+    Before each start, as in ``make study``, :mod:`lrrt.repair_dvc` sees to a file that DVC was
     writing; ``mended`` counts them.
     """
     draw, tally = random.Random(seed), Counter()
@@ -145,7 +145,7 @@ def kill_dvc(
         expected = workplace.outputs(undisturbed)
         workplace.make_repository(folder, backend)
         while tally["repro"] < kills:
-            tally["mended"] += len(mend(folder))
+            tally["mended"] += len(repair(folder))
             if kill_once(DVC, folder, draw.uniform(0, seconds / 2)):
                 tally["repro"] += 1
                 check(folder, expected)
@@ -155,7 +155,7 @@ def kill_dvc(
                 tally["studies"] += 1
                 shutil.rmtree(folder)
                 workplace.make_repository(folder, backend)
-        tally["mended"] += len(mend(folder))
+        tally["mended"] += len(repair(folder))
         workplace.run(DVC, folder)
         check(folder, expected, complete=True)
         tally["studies"] += 1

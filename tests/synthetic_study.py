@@ -12,12 +12,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lrrt import plugins
-from lrrt.analysis.tables import suggestion_table
+from lrrt.analysis.tables import curves_file, suggestion_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs
 from lrrt.experiments import Input
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result
 

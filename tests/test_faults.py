@@ -30,9 +30,8 @@ from lrrt.analysis.tables import read_table  # noqa: E402
 from lrrt.core.protocol import ModelConfig, ProtocolConfig  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
 from lrrt.files import write_whole  # noqa: E402
-from lrrt.mend import mend  # noqa: E402
+from lrrt.repair_dvc import repair  # noqa: E402
 from lrrt.report.build import write as write_report  # noqa: E402
-from lrrt.runs import store as store_module  # noqa: E402
 from lrrt.runs.spec import RunSpec  # noqa: E402
 from lrrt.runs.store import Result, Store  # noqa: E402
 from lrrt.stages import experiment, suggest  # noqa: E402
@@ -429,34 +428,6 @@ def test_what_cannot_be_read_is_named(tmp_path, capsys, monkeypatch):
     assert store.has(SPEC.key)  # what may not be read is not damaged
 
 
-def test_older_format_is_migrated_and_stays_on_disk(tmp_path, monkeypatch, capsys):
-    """By way of two made-up versions."""
-    store, current = Store(tmp_path), entry(Store(tmp_path))
-
-    def to_second(content: bytes) -> bytes:
-        if content[:3] == b"bad":
-            raise ValueError("its old checksum does not match")
-        return content.replace(b'"format_version":"0.1"', b'"format_version":"0.2"')
-
-    def to_current(content: bytes) -> bytes:
-        assert b'"0.2"' in content
-        return current
-
-    old = current.replace(b'"format_version":"1"', b'"format_version":"0.1"')
-    old = (int.from_bytes(old[:8], "little") + 2).to_bytes(8, "little") + old[8:]
-    assert put_damaged(store, old) is None and "format version 0.1" in capsys.readouterr().err
-    monkeypatch.setattr(store_module, "MIGRATIONS", {"0.1": to_second, "0.2": to_current})
-    got = put_damaged(store, old)
-    assert got.arrays["lr"].tolist() == [0.1, 0.2] and capsys.readouterr().err == ""
-    assert store.file(SPEC.key).read_bytes() == old
-
-    def refuse(content: bytes) -> bytes:
-        raise ValueError("its old checksum does not match")
-
-    monkeypatch.setattr(store_module, "MIGRATIONS", {"0.1": refuse})
-    assert put_damaged(store, old) is None and "old checksum" in capsys.readouterr().err
-
-
 def test_damaged_entries_are_named_repaired_and_give_the_same_bits(finished, study):
     shutil.rmtree(study / "data/tiny/curves")
     table = read_table_of_runs(finished[0])
@@ -543,7 +514,7 @@ def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     workplace.run(repro, study, CLOCK="backwards")
     kills.check(study, expected, complete=True)
     assert (study / "dvc.lock").read_text() == lock
-    assert mend(study) == []
+    assert repair(study) == []
     # Locks that are cut: DVC names one, nothing is touched, and `make study` makes it go on.
     (study / "dvc.lock").write_text(lock[: len(lock) // 2] + "\n:")
     (study / ".dvc/tmp/rwlock").write_text('{"')
@@ -552,7 +523,7 @@ def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     assert process.returncode and "dvc.lock" in error and "Traceback" not in error
     kills.check(study, expected, complete=True)
     cut = (study / "dvc.lock").read_text()
-    assert mend(study) == ["dvc.lock", ".dvc/tmp/rwlock"]
+    assert repair(study) == ["dvc.lock", ".dvc/tmp/rwlock"]
     assert (study / "dvc.lock.damaged").read_text() == cut  # a merge conflict can be looked into
     workplace.run(repro, study)
     kills.check(study, expected, complete=True)

@@ -1,5 +1,7 @@
 """The layers and what each DVC stage depends on, against the import graph; the pins."""
 
+import ast
+import dataclasses
 import re
 import sys
 import tomllib
@@ -15,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lrrt import plugins
+from lrrt.config import Config
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
@@ -120,21 +123,47 @@ def closure(graph, *modules: str) -> set[str]:
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_depends_on_all_it_imports(graph, stage):
-    declared = STAGES[stage]["deps"]
+def imported_by(graph, stage: str) -> set[str]:
     _, command, *experiment = re.split(r" -m | ", STAGES[stage]["cmd"])
     modules = closure(graph, command)
     for name in experiment:
         modules |= closure(graph, *graph.find_descendants(f"lrrt.experiments.{name}"))
+    return modules
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_all_it_imports(graph, stage):
+    declared = STAGES[stage]["deps"]
     missing = []
-    for module in modules - GROUND:
+    for module in imported_by(graph, stage) - GROUND:
         base = ROOT / "src" / Path(*module.split("."))
         file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         path = file.relative_to(ROOT).as_posix()
         if file.read_text() and not any(path == d or path.startswith(d + "/") for d in declared):
             missing.append(path)
     assert sorted(missing) == []
+
+
+def sections_read(module: str) -> set[str]:
+    """The sections of the configuration, as ``config.<section>``, that a module speaks of."""
+    base = ROOT / "src" / Path(*module.split("."))
+    file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    found = {
+        node.attr
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "config"
+    }
+    found |= {"study", "sweeps"} if "cases" in found else set()
+    return found & {field.name for field in dataclasses.fields(Config)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_names_the_parameters_it_reads(graph, stage):
+    declared = {name.split(".")[0] for name in STAGES[stage]["params"]}
+    checks = re.compile(r"lrrt\.config|.*\._checks$|.*\.section$")  # which change no number
+    reading = {module for module in imported_by(graph, stage) if not checks.match(module)}
+    read = set().union(*map(sections_read, reading))
+    assert declared == read
 
 
 def test_every_experiment_is_a_stage_whose_tables_the_report_reads():

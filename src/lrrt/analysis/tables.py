@@ -70,6 +70,11 @@ def read_table(path: Path, columns: Sequence[str], command: str) -> pd.DataFrame
     return table[list(columns)]
 
 
+def curves_file(case: tuple[str, str, str]) -> str:
+    """Where in a study's folder the curves of a backend, protocol and sweep lie."""
+    return f"curves/{'-'.join(case)}.parquet"
+
+
 def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
     """Each run of a curve table, once per sweep and protocol it is in: its identity and curve.
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lrrt import plugins
 from lrrt.analysis.published import published
-from lrrt.analysis.tables import CURVE_TYPES, SUGGESTION_TYPES, read_table
+from lrrt.analysis.tables import CURVE_TYPES, SUGGESTION_TYPES, curves_file, read_table
 from lrrt.claims.study import STEEPEST, Case, Study
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Scaled
@@ -30,7 +30,6 @@ from lrrt.experiments.sensitivity.tables import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.experiments.stability.tables import MECHANISM_TYPES, turns
 from lrrt.experiments.sweep.dispersion import loss_bands, published_comparison
 from lrrt.experiments.sweep.rounding import pairs, spreads
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.experiments.variance.tables import COMPONENT_TYPES, SPREAD_TYPES, by_weights
 from lrrt.report import wording
 from lrrt.runs import paths

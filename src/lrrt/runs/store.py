@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,6 @@ from lrrt.files import write_whole
 from lrrt.runs.spec import RunSpec
 
 FORMAT_VERSION = "1"
-# From an older format version to the next: the bytes of a sound entry of that version to those of
-# the same entry in the next; ValueError, saying what is wrong, for one that is damaged. An entry is
-# brought up to date each time it is read, and stays as it is on disk. Every version keeps its
-# number in the metadata under ``format_version``.
-MIGRATIONS: dict[str, Callable[[bytes], bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -64,11 +58,9 @@ def _parse(content: bytes, key: str) -> Result:
     if not content:
         raise ValueError("it is empty")
     try:
-        while (version := _metadata(content)["format_version"]) != FORMAT_VERSION:
-            if version not in MIGRATIONS:
-                raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
-            content = MIGRATIONS[version](content)
         metadata = _metadata(content)
+        if (version := metadata["format_version"]) != FORMAT_VERSION:
+            raise ValueError(f"it has format version {version}, not {FORMAT_VERSION}")
         arrays = parse_arrays(content)
         spec_json, record_json = metadata["spec"], metadata["record"]
         intact = _checksum(spec_json, record_json, arrays) == metadata["sha256"]

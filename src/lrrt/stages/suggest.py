@@ -5,9 +5,8 @@ import argparse
 import pandas as pd
 
 from lrrt import config as configuration
-from lrrt.analysis.tables import CURVE_TYPES, read_table, suggestion_table
+from lrrt.analysis.tables import CURVE_TYPES, curves_file, read_table, suggestion_table
 from lrrt.errors import one_line_errors
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs import paths
 from lrrt.runs.collect import write_table
 

@@ -6,13 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.tables import CURVE_TYPES
+from lrrt.analysis.tables import CURVE_TYPES, curves_file
 from lrrt.config import Config
 from lrrt.core.protocol import ProtocolConfig
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
 from lrrt.experiments._design import ramped, range_tests
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.runs.spec import RunSpec
 
 RESTART_LRS = (1e-3, 10.0)

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.tables import CURVE_TYPES, MEASURED
+from lrrt.analysis.tables import CURVE_TYPES, MEASURED, curves_file
 from lrrt.experiments.sweep.design import Design
 from lrrt.runs.collect import provenance
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store, kept
 
-#: Of every sweep's file (:func:`curves_file`).
+#: Of every sweep's file (:func:`lrrt.analysis.tables.curves_file`).
 SCHEMAS = {"curves": CURVE_TYPES}
 
 
@@ -23,11 +23,6 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
         )
         for case, specs in design.planned.items()
     }
-
-
-def curves_file(case: tuple[str, str, str]) -> str:
-    """Where in a study's folder the curves of a backend, protocol and sweep lie."""
-    return f"curves/{'-'.join(case)}.parquet"
 
 
 def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) -> pd.DataFrame:

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import are_usable, log_quantiles
+from lrrt.analysis.tables import curves_file
 from lrrt.claims.study import Case
 from lrrt.experiments.attribution.tables import BACKEND
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording
 from lrrt.report.figures import WHY
 from lrrt.report.study import StudyData

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.statistics import are_usable
+from lrrt.analysis.tables import curves_file
 from lrrt.experiments.sweep.rounding import REPEATED
-from lrrt.experiments.sweep.tables import curves_file
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _cells
 from lrrt.report.study import StudyData, of_case

@@ -43,6 +43,7 @@ def worker_variables(backend: str, device: str, threads: int) -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": "8000000000",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "KERAS_BACKEND": "tensorflow",
+        # Ray uses a process again for tasks of equal variables: so for one backend and device.
         "LRRT_WORKER": f"{backend}-{device}",
     }
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""``python -m lrrt.mend``: out of the way with what a killed DVC left cut off.
+"""``python -m lrrt.repair_dvc``: out of the way with what a killed DVC left cut off.
 
 DVC writes ``dvc.lock`` and ``.dvc/tmp/rwlock`` in place, and refuses to start where one of them is
 not whole. All that they hold can be found again: without ``dvc.lock`` every stage runs once more,
@@ -13,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from voluptuous import Invalid
 
 from lrrt.errors import one_line_errors
 
 
-def mend(folder: Path = Path(".")) -> list[str]:
+def repair(folder: Path = Path(".")) -> list[str]:
     """Move those two files aside where DVC cannot read them; their names."""
     return [
         name
@@ -33,19 +31,21 @@ def _moved(path: Path, check: Callable[[bytes], object]) -> bool:
         check(path.read_bytes())
     except FileNotFoundError:
         return False
-    except (ValueError, RecursionError, yaml.YAMLError, Invalid):
+    except (ValueError, RecursionError, yaml.YAMLError):
         os.replace(path, f"{path}.damaged")
         return True
     return False
 
 
 def _check_lock(content: bytes) -> None:
-    COMPILED_LOCKFILE_SCHEMA(yaml.load(content, yaml.CSafeLoader))
+    found = yaml.safe_load(content)
+    if not isinstance(found, dict) or not isinstance(found.get("stages", {}), dict):
+        raise ValueError("stages by name")
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        for name in mend():
+        for name in repair():
             print(
                 f"{name} cannot be read by DVC: moved to {name}.damaged; finished runs are in the "
                 "store",
