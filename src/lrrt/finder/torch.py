@@ -278,8 +278,7 @@ class TorchSession:
 
     def _backward(self, batches: list[Batch]) -> float:
         """Mean loss; its gradients are in the parameters."""
-        for parameter in self.with_gradients:
-            parameter.grad = None
+        self.forget_gradients()
         total, count = 0.0, len(batches)
         for index, batch in enumerate(batches):
             with self._synchronised(index == count - 1):
@@ -293,6 +292,10 @@ class TorchSession:
                     loss = self.scaler.scale(loss)
                 loss.backward(create_graph=self.create_graph)
         return total / count
+
+    def forget_gradients(self) -> None:
+        for parameter in self.with_gradients:
+            parameter.grad = None
 
     def loss_value(self, loss: Tensor) -> float:
         """Of several ranks their mean, the same for all."""
