@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import TrainerCallback  # absolute: the package, not this module
 
 from lrrt.errors import InputError
@@ -68,7 +67,7 @@ class RangeTestCallback(TrainerCallback):
         check_reached(self.epochs, state.num_train_epochs)
         schedule = kwargs["lr_scheduler"]
         schedule = getattr(schedule, "scheduler", schedule)  # accelerate's around it
-        if self.set_lr and not isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+        if self.set_lr and not hasattr(schedule, "lr_lambdas"):
             raise InputError(
                 "set_lr", True, f"False with {type(schedule).__name__}; it has no factor to change"
             )
