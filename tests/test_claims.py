@@ -51,8 +51,10 @@ from lrrt.claims.verdict import (
 )
 from lrrt.claims.verdict import judge as judge_units
 from lrrt.config import Config, from_mapping
+from lrrt.errors import InputError
 from lrrt.report import verdicts, wording
 from lrrt.report.study import load
+from lrrt.stages import claims as stage
 
 ROOT = Path(__file__).parents[1]
 RANGES = [(1e-4, 1e-2)] * 8
@@ -563,6 +565,64 @@ def test_the_scale_of_the_post(change, expected):
         OmegaConf.update(values, key, value)
     found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     assert study(found).at_the_posts_scale == expected
+
+
+# --- the stage
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A place with the committed data, as the study resnet20."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    params = (ROOT / "reports" / "resnet20" / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params)
+    return tmp_path
+
+
+def test_the_stage_writes_what_the_report_reads(folder):
+    stage.main([])
+    found = verdicts.read(folder / "reports/resnet20", None)
+    assert [record["number"] for record in found] == list(range(1, 18))
+    alone = {record["number"]: record["verdict"] for record in found}
+    assert alone[2] == "not run" and alone[1] == "supported"  # not the scale that was published
+    assert "17" in verdicts.holm_line(found) and "Exploratory" in verdicts.holm_line(found)
+
+
+def test_a_study_beside_without_a_report_is_one_line(folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        stage.main(["--beside", "blog"])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1
+    assert "reports/blog/params.yaml" in error and "dvc exp run -S study=blog" in error
+    assert not (folder / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "a file"),
+        ("[{", "a JSON file"),
+        ('[{"claim": "", "verdict": "holds"}]', "an older format"),
+        ("[]", "an older format"),
+        ("3", "a JSON file"),
+    ],
+)
+def test_claims_that_cannot_be_read_name_the_command(tmp_path, content, words):
+    (tmp_path / "claims").mkdir()
+    if content is not None:
+        (tmp_path / "claims" / "resnet20.json").write_text(content)
+    with pytest.raises(InputError, match=words) as caught:
+        verdicts.read(tmp_path, "resnet20")
+    assert "python -m lrrt.stages.claims --beside resnet20" in str(caught.value)
+
+
+def test_intervals_of_the_crossed_design_cover_in_the_committed_simulation():
+    found = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())
+    kinds = [value for value in found.values() if isinstance(value, dict)]
+    assert len(kinds) == 15 and all(kind["covered_by_half"] >= 0.9 for kind in kinds)
+    assert min(kind["covered_by_all_degrees_of_freedom"] for kind in kinds) < 0.7
+    assert all(0.03 <= kind["rejected"] <= 0.07 for kind in kinds if kind["truth"] == 0)
 
 
 # --- the committed studies, beside an independent computation

@@ -457,10 +457,13 @@ def test_written_whole_stale_figures_gone_strangers_kept(tmp_path):
 
 def test_stage_writes_what_build_makes(root, files, monkeypatch):
     monkeypatch.chdir(root)
-    monkeypatch.setattr(stage, "build", lambda data: files)
-    stage.main([])
+    monkeypatch.setattr(stage, "build", lambda data, claims: files)
     folder = root / "reports" / "synthetic"
+    (folder / "claims").mkdir(parents=True)
+    (folder / "claims" / "alone.json").write_bytes(files["claims.json"])
+    stage.main([])
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    del found["claims/alone.json"]
     assert {name: path.read_bytes() for name, path in found.items()} == files
 
 

@@ -124,7 +124,8 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def imported_by(graph, stage: str) -> set[str]:
-    _, command, *experiment = re.split(r" -m | ", STAGES[stage]["cmd"])
+    _, command, *words = re.split(r" -m | ", STAGES[stage]["cmd"])
+    experiment = words if command == "lrrt.stages.experiment" else []
     modules = closure(graph, command)
     for name in experiment:
         modules |= closure(graph, *graph.find_descendants(f"lrrt.experiments.{name}"))

@@ -3,8 +3,8 @@
 Max LR has two modes, so that effects are not normal. The test is by permutation. The interval of
 the weights' share of the variance is a generalised confidence interval (see
 :mod:`lrrt.experiments.variance.tables`) with half of the degrees of freedom: with all of them it
-covers 68 % for weights that are a mixture of modes, with half 91 % or more
-(``benchmarks/coverage.py``, which simulates mixtures, normal effects and heavy tails).
+covers 64 to 85 % where weights are a mixture of modes, with half 92 % or more there and with normal
+and heavy-tailed effects (``benchmarks/coverage.py``, 400 designs of each kind).
 """
 
 from typing import NamedTuple

@@ -89,8 +89,8 @@ def _impractical(low: float, high: float) -> Grade:
 
 def _seconds(study: Study) -> list[float]:
     alike = ["backend", "protocol", "batch_size", "steps", "device", "precision"]
-    runs = study.curves.groupby(["run", "sweep", *(name for name in alike if name != "steps")])
-    timed = runs.size().rename("steps").reset_index()
+    identity = ["run", "backend", "protocol", "sweep", "batch_size", "device", "precision"]
+    timed = study.curves.groupby(identity).size().rename("steps").reset_index()
     timed["seconds"] = timed["run"].map(dict(study.seconds)).astype(float)
     sweeps = timed["sweep"].map(study.config.sweeps)
     timed["validated"] = [sweep.validation != "none" for sweep in sweeps]

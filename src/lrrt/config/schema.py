@@ -78,6 +78,7 @@ class ReportConfig:
     dpi: int = 110
     loss_quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
     bootstrap_resamples: int = 2000
+    beside: list[str] = field(default_factory=list)  # at most one study, judged together with it
 
 
 @dataclass

@@ -68,10 +68,14 @@ def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
     check_ramp(f"{prefix}.ramp", protocol.ramp)
 
 
+def check_study_name(key: str, name: str) -> None:
+    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", name):
+        raise InputError(key, name, "1 to 64 letters, digits, '-' (not first), '_'")
+
+
 def validate_study(config: Config) -> None:
     study = config.study
-    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", study.name):
-        raise InputError("study.name", study.name, "1 to 64 letters, digits, '-' (not first), '_'")
+    check_study_name("study.name", study.name)
     check_names("protocols", config.protocols)
     check_names("sweeps", config.sweeps)
     for key, listed, known in (
@@ -163,6 +167,11 @@ def validate_report(config: Config) -> None:
         raise InputError("report.loss_quantiles", report.loss_quantiles, words)
     check_range("report.dpi", report.dpi, 20, 1200)
     check_range("report.bootstrap_resamples", report.bootstrap_resamples, 100, 1_000_000)
+    other = "at most one study, another than this one"
+    if len(report.beside) > 1 or config.study.name in report.beside:
+        raise InputError("report.beside", report.beside, other)
+    for name in report.beside:
+        check_study_name("report.beside", name)
 
 
 def validate_launcher(config: Config) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -181,13 +181,24 @@ def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
     return table[(table["backend"] == case[0]) & (table["protocol"] == case[1])]
 
 
-def load(config: Config, root: Path = Path("."), partial: bool = False) -> StudyData:
+#: What the claims are judged on, beside curves, suggestions and pairs.
+JUDGED = ("trainings.parquet", "outcomes.parquet", "variance_runs.parquet")
+
+
+def load(
+    config: Config,
+    root: Path = Path("."),
+    partial: bool = False,
+    only: Collection[str] | None = None,
+) -> StudyData:
     """Read the files of the study that ``config`` names, and no others, from ``root``/data.
 
     Parameters
     ----------
     partial : bool
         Take a file that is not there as an empty one, to look at a study while it runs.
+    only : collection of str, optional
+        Of the experiments' tables these alone (:data:`JUDGED`), and no description of the data.
 
     Raises
     ------
@@ -234,8 +245,9 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
     tables, seconds = {}, mapping("timings/sweep.json")
     for name, asked, schemas in experiments(config):
         for file, types in schemas.items():
-            tables[Path(file).stem] = table(file, [*types]) if asked else empty_table(types)
-        seconds |= mapping(f"timings/{name}.json") if asked else {}
+            read = asked and (only is None or file in only)
+            tables[Path(file).stem] = table(file, [*types]) if read else empty_table(types)
+        seconds |= mapping(f"timings/{name}.json") if asked and only is None else {}
     known = {field.name for field in dataclasses.fields(StudyData)}
     data = StudyData(
         config=config,
@@ -245,8 +257,8 @@ def load(config: Config, root: Path = Path("."), partial: bool = False) -> Study
         tables=tables,
         **{name: frame for name, frame in tables.items() if name in known},
         seconds=seconds,
-        dataset=mapping("dataset.json"),
-        samples=content("samples.png"),
+        dataset=mapping("dataset.json") if only is None else {},
+        samples=content("samples.png") if only is None else None,
         files=files,
         versions=versions,
         places=places,

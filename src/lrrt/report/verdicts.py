@@ -1,12 +1,15 @@
 """The claims as records (``claims.json``) and as a table, with their sentences."""
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from lrrt.claims import Claim
 from lrrt.claims.verdict import Effect, Result, Verdict
+from lrrt.errors import InputError
 from lrrt.report import wording
 
 NO_EFFECT = {
@@ -97,3 +100,30 @@ def holm_line(found: Sequence[dict]) -> str:
     if any(record["exploratory"] for record in found):
         line += " Exploratory: rules and margins were last changed when these runs had been seen."
     return line
+
+
+def path(folder: Path, beside: str | None) -> Path:
+    """Where the claims stage writes the :func:`records` of a report in ``folder``."""
+    return folder / "claims" / f"{beside or 'alone'}.json"
+
+
+def read(folder: Path, beside: str | None) -> list[dict]:
+    """The :func:`records` that the claims stage has written.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut, or of an older format; the message names the command.
+    """
+    file, command = path(folder, beside), "python -m lrrt.stages.claims"
+    command += f" --beside {beside}" if beside else ""
+    try:
+        found = json.loads(file.read_text())
+        if all({"number", "results", "robust"} <= set(record) for record in found) and found:
+            return found
+        wanted = f"a list of graded claims; it is of an older format, `{command}` makes it anew"
+    except FileNotFoundError:
+        wanted = f"a file; `{command}` writes it"
+    except (ValueError, TypeError) as error:
+        wanted = f"a JSON file; {error}, `{command}` makes it anew"
+    raise InputError("claims", str(file), wanted)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lrrt import config as configuration
 from lrrt.errors import one_line_errors
+from lrrt.report import verdicts
 from lrrt.report.build import build, write
 from lrrt.report.study import load
 
@@ -14,7 +15,9 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_line_errors():
         config = configuration.load()
-        write(Path("reports") / config.study.name, build(load(config)))
+        data, folder = load(config), Path("reports") / config.study.name
+        claims = verdicts.read(folder, next(iter(config.report.beside), None))
+        write(folder, build(data, claims))
 
 
 if __name__ == "__main__":
