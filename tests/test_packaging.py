@@ -152,7 +152,7 @@ CLUSTER = """
     import ray, submitit
     import lrrt.runs.launchers.ray, lrrt.runs.launchers.submitit
 """
-OTHERS = {"torch", "keras", "tensorflow", "matplotlib", "dvc", "hydra", "ray"}
+OTHERS = {"torch", "keras", "tensorflow", "matplotlib", "pandas", "pyarrow", "dvc", "hydra", "ray"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ OTHERS = {"torch", "keras", "tensorflow", "matplotlib", "dvc", "hydra", "ray"}
         ("keras", KERAS, {"keras", "tensorflow"}),
         ("torch,report", TORCH + REPORT, {"torch", "matplotlib"}),
         ("study", KERAS + TORCH + REPORT, OTHERS - {"ray"}),
-        ("cluster", CLUSTER, {"ray"}),
+        ("cluster", CLUSTER, OTHERS),
     ],
     ids=["none", "torch", "keras", "report", "study", "cluster"],
 )

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import distributions
@@ -12,6 +13,7 @@ import grimp
 import numpy as np
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -96,15 +98,41 @@ def test_only_backends_import_a_framework(graph):
     assert {module for module in importers - live if layer(module) != "backends"} == set()
 
 
-def test_core_imports_numpy_only(graph):
+def external(graph, modules: set[str]) -> set[str]:
+    """The packages that these import, but for the standard library."""
     found = {
         imported.split(".")[0]
-        for module in graph.modules
-        if layer(module) == "core"
+        for module in modules
         for imported in graph.find_modules_directly_imported_by(module)
-        if not imported.startswith("lrrt")
     }
-    assert found - sys.stdlib_module_names == {"numpy"}
+    return found - sys.stdlib_module_names - {"lrrt"}
+
+
+def test_core_needs_numpy_only_by_any_way(graph):
+    core = {module for module in graph.modules if layer(module) == "core"}
+    reached = closure(graph, *core)
+    assert {layer(module) for module in reached} <= {"core", None}
+    assert external(graph, reached) == {"numpy"}
+
+
+PUBLIC = "import lrrt, lrrt.finder.command; lrrt.range_test, lrrt.audit, lrrt.load, lrrt.Curve"
+
+
+@pytest.mark.parametrize("extra, code", [("", PUBLIC), ("report", "import lrrt.finder.audit_page")])
+def test_the_library_imports_what_its_installation_has(extra, code):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    own, every = (
+        {Requirement(line).name.replace("pyyaml", "yaml") for line in lines}
+        for lines in (
+            [*project["dependencies"], *extras.get(extra, [])],
+            [line for name, lines in extras.items() if name != "dev" for line in lines],
+        )
+    )
+    code += "; import sys; print(*{name.split('.')[0] for name in sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {*ran.stdout.split()}
+    assert "numpy" in loaded and loaded & (every - own) <= {"lrrt"}
 
 
 def closure(graph, *modules: str) -> set[str]:
