@@ -13,6 +13,7 @@ from scipy import stats
 
 from lrrt import plugins
 from lrrt.analysis.published import published
+from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import common_slope, running_median, share_interval
 from lrrt.analysis.tables import (
     CURVE_TYPES,
@@ -26,6 +27,7 @@ from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.experiments.sweep import dispersion
+from lrrt.report import wording
 
 
 def test_columns_of_the_curves_are_those_that_others_rely_on():
@@ -192,6 +194,21 @@ def test_batch_size_slopes():
 def test_share_interval():
     assert share_interval(0, 20) == pytest.approx((0, 0.1684), abs=1e-4)
     assert share_interval(0, 0) is None
+
+
+def test_spread_has_two_modes_or_a_factor():
+    high = 2 * 10 ** np.linspace(-0.2, 0.2, 17)
+    found = spread_of([0.1, 0.1, 0.12, *high])
+    assert (found.n, found.low, found.low_centre) == (20, 3, pytest.approx(0.1))
+    assert found.centre == pytest.approx(2) and found.share == share_interval(3, 20)
+    assert found.sd == pytest.approx(np.std(np.log10(high), ddof=1))
+    assert wording.spread(found) == "3 of 20 runs near 0.10, the others near 2.0"
+    found = spread_of([*high, np.nan])
+    assert found.low == 0 and found.factor == pytest.approx(10**0.32)
+    assert found.factor_low < found.factor < found.factor_high
+    assert wording.spread(found).startswith("2.1-fold [")
+    assert spread_of([0.1, *high]).low == 0  # one odd run is no mode
+    assert spread_of([0.1, 0.1, 2, 2]).low == 0 and np.isnan(spread_of([1.0]).factor)
 
 
 def test_common_slope_gives_each_group_its_intercept():

@@ -186,17 +186,19 @@ def test_a_layout_that_differs_in_its_last_bits_gives_the_same_bytes():
     assert found[0] == found[1] and b"clip-path" in found[0]["svg"]
 
 
-def test_the_brief_says_what_became_of_weights_a_and_of_longer_trainings(data):
-    brief = summary._transferred(data)
-    assert "Both weights of 2 pairs of runs" in brief and "Of 2 more pairs only weights B" in brief
-    assert brief.count("At A's: weights ") == 2 and brief.count("; weights B ") == 2
-    assert "went on" not in brief
-    rows = data.outcomes.assign(epochs=data.outcomes["epochs"] + 4, outcome="diverged")
-    longer = summary._transferred(dataclasses.replace(data, outcomes=rows))
-    assert "after 7 epochs 4 diverged." in longer  # whatever they were when compared
-    only_b = data.outcomes[data.outcomes["weights"] == "B"]
-    brief = summary._transferred(dataclasses.replace(data, outcomes=only_b))
-    assert brief.startswith("Of 4 pairs only weights B were, for 3 epochs. At A's: weights B ")
+def test_the_answer_has_at_most_120_words_and_8_numbers_of_what_was_decided(data, claims):
+    def answer(changes=None):
+        changed = [claim | (changes or {}).get(claim["number"], {}) for claim in claims]
+        return " ".join(words for words, _ in summary.brief(data, changed))
+
+    part = {"part": "cost, p", "value": -0.3, "low": -0.4, "high": -0.2, "smallest": 0.05}
+    decided = {n: {"verdict": "supported", "results": [part]} for n in (5, 11, 13, 16)}
+    decided[8] = {"verdict": "no effect above the margin", "results": [part]}
+    full = answer(decided)
+    assert len(full.split()) <= 120 and "loses 30 points" in full and "up to 30 points" in full
+    assert len(re.findall(r"\d+(?:\.\d+)?", full.split("of the post's")[0])) <= 9
+    none = answer({n: {"verdict": "open"} for n in range(1, 18)})
+    assert "points" not in none and none.endswith("0 of the post's 17 claims are judged below.")
 
 
 # ---- a study that lacks most of it -----------------------------------------------------------
@@ -250,12 +252,12 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
 # ---- numbers ----------------------------------------------------------------------------------
 
 
-def test_a_spread_of_few_runs_has_no_outer_quantiles(data):
+def test_a_spread_of_few_runs_has_no_outer_quantiles(data, claims):
     few = data.suggestions[data.suggestions["order_seed"] < 3]
-    sentence, name = summary.brief(dataclasses.replace(data, suggestions=few), [])[0]
-    assert "of 3 runs" in sentence and "10 to 90" not in sentence and "factor" not in sentence
-    assert name == "runs"
-    assert "10 to 90 % of 6 runs" in summary.brief(data, [])[0][0]
+    found = summary.key_numbers(dataclasses.replace(data, suggestions=few), claims)
+    assert "vary" not in found[0].question
+    found = summary.key_numbers(data, claims)
+    assert "-fold [" in found[0].answer and found[0].origin.startswith("6 runs")
 
 
 def test_numbers_are_those_of_the_tables(data, files):
@@ -286,12 +288,17 @@ def test_metrics_are_a_dozen_plain_numbers(data, files):
     assert gain == pytest.approx(data.swapped["lower"].mean(), abs=1e-3)
 
 
-def test_five_numbers_sum_the_study_up(data, html):
-    rows = summary.key_numbers(data)
+@pytest.fixture(scope="module")
+def claims(files):
+    return json.loads(files["claims.json"])
+
+
+def test_five_numbers_sum_the_study_up(data, claims, html):
+    rows = summary.key_numbers(data, claims)
     assert len(rows) == 5 and 'id="numbers"' in html
     for row in rows:
         assert row.question.endswith("?") and f'id="{row.anchor}"' in html
-    assert rows[2].answer == wording.gain(data.swapped["lower"])
+    assert "clusters of weights" in rows[2].origin and rows[2].answer.startswith(("+", "-"))
 
 
 def test_claims_are_listed_with_evidence_verdict_and_interval(files, html):
@@ -433,7 +440,7 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
     for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
-    assert "the suggested range is, in the median of 6 runs," in text
+    assert "One range test is one draw" in text
     cell = r"weights {} (\d [a-z]+(, )?)+ \(\d+% validation accuracy in the median\)"
     assert re.search(rf"At A's: {cell.format('A')}; {cell.format('B')}\. At B's: ", text)
 

@@ -194,7 +194,7 @@ def two_against_a_tenth(studies: Sequence[Study]) -> Verdict:
                 missing="more runs with new weights",
                 median=float(10 ** np.median(values)),
                 low=int(low.sum()),
-                high=float(10 ** values[~low].mean()) if (~low).any() else math.nan,
+                high=float(10 ** np.median(values[~low])) if (~low).any() else math.nan,
                 sd=float(values[~low].std(ddof=1)) if (~low).sum() > 1 else math.nan,
             )
         )

@@ -48,7 +48,7 @@ def page(
             toy=data.config.data.name == "digits",
             brief=[(words, anchor if anchor in shown else "") for words, anchor in brief],
             limits=summary.limits(data),
-            numbers=summary.key_numbers(data),
+            numbers=summary.key_numbers(data, claims),
             hero=hero,
             sections={name: entries for name, entries in sections.items() if entries},
             appendix=appendix,

@@ -6,16 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
+from lrrt.analysis.spread import spread_of
+from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles
 from lrrt.claims.study import Case
+from lrrt.claims.transfer import clusters_of
 from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
-from lrrt.experiments.transfer.tables import LAGGING
 from lrrt.report import wording
-from lrrt.report.figures import attribution_framework, instrument, runs, variance
+from lrrt.report.figures import attribution_framework, instrument, runs
 from lrrt.report.study import StudyData, of_case
-from lrrt.report.wording import number
 
 SWEEPS = ("weights", "order")
 
@@ -56,21 +56,25 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
     }
 
 
-def key_numbers(data: StudyData) -> list[KeyNumber]:
+def key_numbers(data: StudyData, claims: list[dict]) -> list[KeyNumber]:
     """The five numbers that sum a study up; one that it lacks is left out."""
-    return [row for row in (f(data) for f in (_varies, _same, _higher, _moves, _lags)) if row]
+    found = (_varies(data), _weights(claims), _higher(data), _moves(data), _lags(data))
+    return [row for row in found if row]
 
 
 def _varies(data: StudyData) -> KeyNumber | None:
-    ratios = {case: runs.ratio(data, "weights", case) for case in data.home_cases()}
-    ratios = {case: ratio for case, ratio in ratios.items() if math.isfinite(ratio)}
-    parts = [f"{wording.fold(ratio)} ({wording.name(case[0])})" for case, ratio in ratios.items()]
-    n = sorted({len(data.suggested("weights", case)) for case in ratios})
+    spreads = {case: spread_of(_lrs(data, "weights", case)) for case in data.home_cases()}
+    parts = [
+        f"{wording.spread(found)} ({wording.name(case[1])})"
+        for case, found in spreads.items()
+        if found.n >= MINIMUM_RUNS
+    ]
+    n = wording.listed(map(str, sorted({found.n for found in spreads.values()})))
     return (
         KeyNumber(
             "How much does the suggested maximum vary from run to run?",
-            wording.listed(parts),
-            f"10 to 90 % of {wording.listed(map(str, n))} runs with new weights and batch order",
+            "; ".join(parts),
+            f"{n} runs with new weights and batch order; a factor is that of 90 to 10 % of them",
             "runs",
         )
         if parts
@@ -78,37 +82,46 @@ def _varies(data: StudyData) -> KeyNumber | None:
     )
 
 
-def _same(data: StudyData) -> KeyNumber | None:
-    rows = variance.left(data).query("fixed == 'weights' and quantity == 'max_lr'")
+def _lrs(data: StudyData, sweep: str, case: Case) -> pd.Series:
+    rows = data.suggested(sweep, case)
+    return rows.loc[rows["batch_size"] == data.config.sweep.batch_size, "max_lr"]
+
+
+def _weights(claims: list[dict]) -> KeyNumber | None:
+    shown = [r for r in _record(claims, 5)["results"] if r["value"] is not None]
+    if not shown:
+        return None
+    first = [r for r in shown if r["scale"] == shown[0]["scale"]]
     parts = [
-        f"{wording.percent(row.ratio)} [{100 * row.low:.0f}, {100 * row.high:.0f}] "
-        f"({wording.name(row.protocol)})"
-        for row in rows.itertuples()
+        f"{100 * r['value']:.0f} % [{100 * r['low']:.0f}, {100 * r['high']:.0f}] ({r['part']})"
+        for r in first
     ]
-    return (
-        KeyNumber(
-            "How much of that is left with the same initial weights?",
-            wording.listed(parts),
-            f"standard deviation of log max LR, {rows['n'].max()} runs a protocol, "
-            f"{data.scale_of(data.config.variance)}",
-            "variance",
-        )
-        if parts
-        else None
+    return KeyNumber(
+        "How much of that do the initial weights make?",
+        "; ".join(parts),
+        f"share of the variance of log max LR, {first[0]['units']} sets of weights, "
+        f"{first[0]['runs']} runs a protocol, {first[0]['scale']}",
+        "variance",
     )
 
 
+def _record(claims: list[dict], number_: int) -> dict:
+    return next(claim for claim in claims if claim["number"] == number_)
+
+
 def _higher(data: StudyData) -> KeyNumber | None:
-    swapped = data.swapped
-    return (
-        KeyNumber(
-            "What does the lower of two suggested maxima gain?",
-            wording.gain(swapped["lower"]),
-            f"accuracy, {len(swapped)} pairs of very different runs, both weights at both maxima",
-            "swaps",
-        )
-        if len(swapped)
-        else None
+    lower = data.swapped["lower"]
+    if not len(lower):
+        return None
+    clusters = lower.groupby(lower.index.map(clusters_of(data, lower.index))).mean()
+    rows = data.cells(lr_kind="max")
+    ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())[lower.index]
+    return KeyNumber(
+        "What does the lower of two suggested maxima gain?",
+        wording.gain(clusters),
+        f"accuracy, both weights of {len(lower)} pairs in {len(clusters)} clusters of weights; the "
+        f"pairs are extremes, {wording.fold(ratios.median())} apart in the median",
+        "swaps",
     )
 
 
@@ -270,89 +283,51 @@ def range_points(data: StudyData) -> list[dict]:
 
 
 def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
-    """The answer in a few sentences, each made from this study's numbers, and the name of the
-    figure that shows it (or nothing)."""
-    found = [(_spread(data, case), "runs") for case in data.home_cases()]
-    found += [(_transferred(data), "swaps"), (_judged(claims), "claims")]
-    return [(sentence, name) for sentence, name in found if sentence]
+    """The answer in at most 120 words and 8 numbers, each sentence with the name of the figure that
+    shows it (or nothing). What a study does not decide is left out."""
+    results = {claim["number"]: claim["results"] for claim in claims}
+    verdicts = {claim["number"]: claim["verdict"] for claim in claims}
 
+    def size(number_: int, part: str = "") -> str:
+        """Points of accuracy of a claim's first result, or of its largest of such a part."""
+        found = [r for r in results[number_] if part in r["part"] and r["value"] is not None]
+        best = max(found, key=lambda r: abs(r["value"]), default=None) if part else found[0]
+        return "" if best is None else f"{abs(100 * best['value']):.0f} points"
 
-def _transferred(data: StudyData) -> str:
-    rows, swapped = data.cells(lr_kind="max"), data.swapped
-    if not {"A", "B"} <= set(rows.loc[rows["weights"] == "B", "lr_of"]):
-        return ""
-    both = rows[rows["pair"].isin(swapped.index)]
-    only_b = rows[~rows["pair"].isin(swapped.index)]
-    epochs = f"for {rows['compared_epochs'].iloc[0]} epochs"
-    parts = []
-    if len(both):
-        parts.append(
-            f"Both weights of {len(swapped)} pairs of runs were trained {epochs} at the max LR "
-            f"suggested for A, the higher, and at the one for B. {_cells(data, both)} B's gain "
-            f"{wording.gain(swapped['lower'])} of validation accuracy over A's, the weights' own "
-            f"{wording.gain(swapped['own'])} over each other's."
-        )
-    if len(only_b):
-        count = only_b["pair"].nunique()
-        pairs = f"{count} {'more ' if parts else ''}pair{'s' if count > 1 else ''}"
-        parts.append(f"Of {pairs} only weights B were, {epochs}. {_cells(data, only_b)}")
-    transfers = rows[(rows["weights"] == "B") & (rows["lr_of"] == "A")]
-    longer = transfers[transfers["epochs"] > transfers["compared_epochs"]]
-    if len(longer):
-        parts.append(
-            f"Weights B went on at A's: after {longer['epochs'].max()} epochs "
-            f"{wording.outcomes(longer['outcome'])}."
-        )
-    overfits = int(data.outcomes["outcome"].eq("overfits").sum())
-    parts.append(f"Of all {len(data.outcomes)} trainings {overfits or 'none'} overfits.")
-    if rows["compared_outcome"].eq("lags").any():
-        parts.append(LAGGING)
-    return " ".join(parts)
-
-
-def _cells(data: StudyData, rows: pd.DataFrame) -> str:
-    """What became of weights A and B at A's LR and at B's, in a sentence for each LR."""
-    accuracy = pd.Series(data.accuracies(list(rows["training"])), index=rows.index)
     sentences = []
-    for lr_of, at_lr in rows.groupby("lr_of"):
-        cells = [
-            f"weights {weights} {wording.outcomes(cell['compared_outcome'])} "
-            f"({accuracy[cell.index].median():.0%} validation accuracy in the median)"
-            for weights, cell in at_lr.groupby("weights")
-        ]
-        sentences.append(f"At {lr_of}'s: {'; '.join(cells)}.")
-    return " ".join(sentences)
+    for case in data.home_cases()[:1]:
+        spread = spread_of(_lrs(data, "weights", case))
+        if spread.n >= MINIMUM_RUNS:
+            varies = (
+                f"in {spread.low} of {spread.n} repeats max LR is "
+                f"{wording.times(spread.centre / spread.low_centre)[1:]} times lower than in the "
+                "others"
+                if spread.low
+                else f"over {spread.n} repeats max LR varies {wording.fold(spread.factor)}"
+            )
+            sentences.append(
+                (f"One range test is one draw: {varies} ({wording.name(case[1])}).", "runs")
+            )
+    if verdicts[5] == Grade.SUPPORTED:
+        main = results[5][0]
+        share = f"{100 * main['value']:.0f} % of that variance"
+        sentences.append((f"The initial weights make {share} with the {main['part']}.", "variance"))
+    if verdicts[8] == Grade.NO_EFFECT:
+        margin = f"{100 * results[8][0]['smallest']:.0f} points of accuracy"
+        words = f"Still, training with the finder's own weights gains less than {margin}."
+        sentences.append((words, "swaps"))
+    if verdicts[11] == Grade.SUPPORTED:
+        words = f"Training at the suggested maximum loses {size(11)} beside a lower rate."
+        sentences.append((words, "swaps"))
+    if verdicts[16] == Grade.SUPPORTED:
+        sentences.append((f"The middle of the range gains {size(16)} over it.", "accuracy"))
+    if verdicts[13] == Grade.SUPPORTED:
+        cost = size(13, "cost")
+        slow = f", but slow: it costs up to {cost}" if cost else ""
+        sentences.append((f"Min LR is safe{slow}.", "accuracy"))
+    return [*sentences, (_judged(claims), "claims")]
 
 
 def _judged(claims: list[dict]) -> str:
-    verdicts = _counts(claim["verdict"] for claim in claims)
-    listed = ", ".join(f"{verdicts[grade]} {grade}" for grade in Grade if grade in verdicts)
-    return listed and f"The post's {len(claims)} claims, judged on these runs: {listed}."
-
-
-def _spread(data: StudyData, case: Case) -> str:
-    """The range of one case, and how far its maximum moves with new and with the same weights."""
-    parts = []
-    for sweep, words in (
-        ("weights", "New weights and batch orders move its maximum from"),
-        ("order", "With the same weights, new batch orders alone move it from"),
-    ):
-        rows = data.suggested(sweep, case)
-        rows = rows[rows["batch_size"] == data.config.sweep.batch_size]
-        values = usable(rows["max_lr"])
-        if len(values) < 2:
-            continue
-        if not parts:
-            low, high = (log_quantiles(rows[name], [0.5])[0] for name in ("min_lr", "max_lr"))
-            parts.append(
-                f"{wording.case(*case)}: the suggested range is, in the median of {len(values)} "
-                f"runs, {number(low)} to {number(high)}."
-            )
-        if len(values) < MINIMUM_RUNS:
-            continue  # too few to speak of a spread
-        low, high = log_quantiles(values, (0.1, 0.9))
-        parts.append(
-            f"{words} {number(low)} to {number(high)} (10 to 90 % of {len(values)} runs), a factor "
-            f"of {number(high / low)}."
-        )
-    return " ".join(parts)
+    decided = sum(claim["verdict"] not in UNDECIDED for claim in claims)
+    return f"{decided} of the post's {len(claims)} claims are judged below."

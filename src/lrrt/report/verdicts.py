@@ -65,7 +65,12 @@ def _result(result: Result) -> dict:
         "runs": result.runs,
         "robust": result.robust,
         "missing": result.missing,
+        "numbers": {name: value for name, value in result.numbers.items() if _plain(value)},
     }
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, str | int) or isinstance(value, float) and math.isfinite(value)
 
 
 def _effect(effect: Effect) -> dict:
@@ -82,7 +87,7 @@ def table(found: Sequence[dict]) -> pd.DataFrame:
     none |= {"units": 0, "runs": 0, "robust": "", "missing": ""}
     shared = ("number", "claim", "verdict", "about", "after_holm", "exploratory")
     rows = [
-        {name: record[name] for name in shared} | result
+        {name: record[name] for name in shared} | {name: result[name] for name in none}
         for record in found
         for result in record["results"] or [none | {"missing": record["missing"]}]
     ]

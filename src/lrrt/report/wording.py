@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from lrrt.analysis.spread import Spread
 from lrrt.analysis.statistics import mean_interval
 from lrrt.claims.verdict import Effect, Result, Scale, Verdict
 
@@ -118,6 +119,15 @@ def times(ratio: float) -> str:
 def fold(ratio: float) -> str:
     """The same in a sentence: ``"32-fold"``."""
     return f"{times(ratio)[1:]}-fold" if math.isfinite(ratio) else NONE
+
+
+def spread(of: Spread) -> str:
+    """How far LRs are apart: ``"3 of 20 runs near 0.10, the others near 2.1"``, else a factor from
+    the 10 to the 90 % quantile: ``"12-fold [5.2, 42]"``."""
+    if of.low:
+        middle = number(of.low_centre), number(of.centre)
+        return f"{of.low} of {of.n} runs near {middle[0]}, the others near {middle[1]}"
+    return f"{fold(of.factor)} {interval(of.factor_low, of.factor_high)}".rstrip()
 
 
 def percent(share: float) -> str:

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles, usable
 from lrrt.claims.study import Case
 from lrrt.report import style, wording
@@ -40,17 +41,17 @@ def _rows(data: StudyData, sweep: str, case: Case) -> pd.DataFrame:
 
 
 def title(data: StudyData) -> str:
-    ratios = [
-        f"{wording.fold(ratio(data, 'weights', case))} ({wording.name(case[0])})"
-        for case in data.home_cases()
-        if np.isfinite(ratio(data, "weights", case))
+    spreads = {
+        case: spread_of(_rows(data, "weights", case)["max_lr"]) for case in data.home_cases()
+    }
+    words = [
+        f"{wording.spread(found)} ({wording.name(case[0])})"
+        for case, found in spreads.items()
+        if found.n >= MINIMUM_RUNS
     ]
-    if not ratios:
+    if not words:
         return "Range tests that differ only in their seeds"
-    return (
-        f"Repeated with new seeds, the suggested maximum varies {wording.listed(ratios)}: 10 to "
-        "90 % of runs"
-    )
+    return f"Repeated with new seeds, the suggested maximum varies: {'; '.join(words)}"
 
 
 def caption(data: StudyData) -> str:
