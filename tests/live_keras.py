@@ -510,3 +510,113 @@ def test_audit_of_a_keras_model():
     assert found.curves[0].loss[0] != found.curves[1].loss[0]
     assert len(found.trials) == 6 * (found.lr is not None)
     assert found.about["framework"].endswith("on tensorflow")
+
+
+# ---- models that train by themselves -------------------------------------------------------------
+
+
+class Own(keras.Model):
+    """It keeps the optimiser that it is compiled with, and steps that; it has no call, as Keras's
+    own example of a variational autoencoder."""
+
+    def __init__(self, *parts):
+        super().__init__()
+        self.network = network(dtype=None) if not parts else parts[0]
+
+    def compile(self, optimizer, **options):
+        super().compile(**options)
+        self.opt, self.criterion = optimizer, loss()
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            value = self.criterion(y, self.network(x, training=True))
+        gradients = tape.gradient(value, self.network.trainable_weights)
+        self.opt.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
+        return {"loss": value}
+
+
+def plain():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
+
+
+def test_the_optimiser_that_a_model_keeps_for_itself_is_steered_and_put_back():
+    x, y = (tf.constant(a[:BATCH]) for a in arrays())
+    x = tf.cast(x, "float32")
+    model = Own(plain())
+    model.compile(keras.optimizers.Adam(0.01))
+    before = [w.numpy() for w in model.weights]
+    options = {"start": 1e-4, "end": 1.0, "steps": 20, "stop": None}
+    curve = lrrt.range_test(model, data=[(x, y)], **options)
+    assert model.opt.iterations.numpy() == 0 and float(model.opt.learning_rate) == np.float32(0.01)
+    assert all(map(np.array_equal, before, [w.numpy() for w in model.weights]))
+    twin, adam, losses = plain(), keras.optimizers.Adam(0.01), []
+    for rate in curve.lr:
+        adam.learning_rate.assign(rate)
+        with tf.GradientTape() as tape:
+            value = loss()(y, twin(x, training=True))
+        adam.apply_gradients(
+            zip(tape.gradient(value, twin.trainable_weights), twin.trainable_weights, strict=True)
+        )
+        losses.append(float(value))
+    assert np.allclose(curve.loss, losses, rtol=1e-5)
+    plainly, tested = Own(plain()), model
+    plainly.compile(keras.optimizers.Adam(0.01))
+    histories = [m.fit(x, y, batch_size=BATCH, epochs=3, verbose=0) for m in (plainly, tested)]
+    assert histories[0].history == histories[1].history
+
+
+class Stuck(Own):
+    def train_step(self, data):
+        return {"loss": self.criterion(data[1], self.network(data[0]))}
+
+
+class Late(keras.Model):
+    """A layer that its training step alone uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = plain(), layers.Dense(CLASSES, name="head")
+
+    def call(self, x):
+        return self.body(x)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            value = loss()(y, self.head(self.body(x)))
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(value, weights), weights, strict=True))
+        return {"loss": value}
+
+
+def test_training_steps_that_cannot_be_tested_are_refused_and_fit_goes_on():
+    x, y = arrays()
+    data = {"data": (x, y), "batch_size": BATCH, "steps": 12}
+    stuck = Stuck(plain())
+    stuck.compile(keras.optimizers.SGD(0.1))
+    with pytest.raises(InputError, match="model: .*'Stuck'; of RMSprop, SGD none took one"):
+        lrrt.range_test(stuck, **data)
+    late = Late()
+    late.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    with pytest.raises(InputError, match="model: .*train_step alone|model: .*head"):
+        lrrt.range_test(late, **data)
+    assert not late.optimizer.built
+    late.fit(x, y, batch_size=BATCH, verbose=0)
+    assert len(lrrt.range_test(late, **data)) > 5
+
+
+def test_the_second_test_of_a_model_traces_nothing():
+    keras.utils.set_random_seed(0)
+    model = compiled(metrics=["accuracy"])
+    curves = [
+        lrrt.range_test(model, data=arrays(), batch_size=BATCH, steps=12, stop=None)
+        for _ in range(2)
+    ]
+    function = vars(model)["_range_test_function"]
+    assert function.step.experimental_get_tracing_count() == 1
+    assert np.array_equal(curves[0].loss, curves[1].loss)
+    model.layers[-2].rate = 0.0  # dropout: what was traced is no longer the model
+    lrrt.range_test(model, data=arrays(), batch_size=BATCH, steps=12, stop=None)
+    assert vars(model)["_range_test_function"] is not function

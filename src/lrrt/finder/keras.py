@@ -155,7 +155,9 @@ class KerasSession:
             if batches is self.data:
                 self.data = itertools.chain([first], batches)
         if first is not None:
-            self.model(self._unpacked(first)[0])
+            # One without a call trains by a train_step of its own, on parts that are built.
+            with contextlib.suppress(NotImplementedError):
+                self.model(self._unpacked(first)[0])
             for layer in _stateful(self.model):
                 layer.reset_state()
 
@@ -163,36 +165,109 @@ class KerasSession:
     def model_kept(self) -> Iterator[None]:
         model = self.model
         _check_variables(model)
-        if not model.optimizer.built:
+        self.optimizers = _optimizers(model)
+        if len(self.optimizers) == 1 and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         with contextlib.ExitStack() as stack:
-            later = stack.callback
+            later = self.later = stack.callback
             _keep_attributes(model, later)
-            metrics = model.metrics_variables
-            for variable in [*_variables(model), *model.optimizer.variables, *metrics]:
-                _keep_variable(variable, later)
-            for name in ("_compile_loss", "_compile_metrics"):
-                _keep_unbuilt(getattr(model, name, None), later)
+            self._keep_variables(later)
+            for part in (*_compiled_parts(model), *self.optimizers):
+                _keep_unbuilt(part, later)
             later(model.reset_metrics)  # before that, while it knows those that the test makes
-            self.lr = _steered(model.optimizer, later)
+            self.used, self.function, self.steps_taken = None, None, 0
+            self.unbuilt = [part for part in _compiled_parts(model) if not part.built]
             yield
+            if self.function is not None and has_constant_lr(model.optimizer):
+                self.function.remember(self.unbuilt)
+
+    def _keep_variables(self, later: Later) -> None:
+        of_optimizers = [v for optimizer in self.optimizers for v in optimizer.variables]
+        for variable in [*_variables(self.model), *of_optimizers, *self.model.metrics_variables]:
+            _keep_variable(variable, later)
 
     def step(self, batches: list[Batch], lr: float) -> Step:
-        self.lr.assign(lr)
+        if self.used is None:
+            self._begin(batches)
         total = penalties = 0.0
         for batch in batches:
-            penalty = self._penalty()
-            total += _number(self._run("train", batch)["loss"])
+            if self.function is None:
+                for variable, ratio in self.used:
+                    variable.assign(lr * ratio)
+                penalty, loss = self._penalty(), _number(self._run("train", batch)["loss"])
+            else:
+                penalty, loss = self.function(lr, mapped(_plain, batch))
+            total += loss
             penalties += penalty
+        self.steps_taken, self.last_loss = self.steps_taken + 1, total
         count = len(batches)
         return Step((total - penalties) / count, penalties / count, math.nan)
+
+    def _begin(self, batches: list[Batch]) -> None:
+        """Find the rates to steer: of one optimiser, or of those of several that train."""
+        used = self.optimizers
+        if len(used) > 1:
+            used = self._stepping(batches)
+        rates = [_rate(optimizer) for optimizer in used]
+        self.counts = [_number(optimizer.iterations) for optimizer in used]
+        self.stepping = used
+        self.used = [
+            (_steered(optimizer, self.later), rate / max(rates) if max(rates) > 0 else 1.0)
+            for optimizer, rate in zip(used, rates, strict=True)
+        ]
+        if ON_TENSORFLOW and len(self.optimizers) == 1:
+            from lrrt.finder.keras_tensorflow import TrainFunction
+
+            batch = mapped(_plain, batches[0])
+            self.function = TrainFunction.of(self.model, self.used, batch)
+
+    def end(self, lr: float) -> Departure | None:
+        if not self.steps_taken:
+            return None
+        name = type(_inner(self.stepping[0])).__name__
+        counts = [_number(optimizer.iterations) for optimizer in self.stepping]
+        if counts == self.counts and math.isfinite(self.last_loss):
+            raise InputError(
+                "model",
+                type(self.model).__name__,
+                f"one whose train_step steps an optimiser that it holds; {name} took no step",
+            )
+        found = _rate(self.stepping[0])
+        wanted = lr * self.used[0][1]
+        if not math.isclose(found, wanted, rel_tol=1e-5):
+            raise InputError(
+                "optimizer",
+                f"{name} at a rate of {found:.3g}",
+                f"the rate that the test sets, {wanted:.3g}; the model sets another at each step",
+            )
+        return None
+
+    def _stepping(self, batches: list[Batch]) -> list[Any]:
+        """Those of several optimisers that a training step uses: one is taken, and put back."""
+        before = [_number(optimizer.iterations) for optimizer in self.optimizers]
+        with self.random_kept(), contextlib.ExitStack() as stack:
+            self._keep_variables(stack.callback)
+            for part in (*_compiled_parts(self.model), *self.optimizers):
+                _keep_unbuilt(part, stack.callback)
+            stack.callback(self.model.reset_metrics)
+            for batch in batches:
+                self._run("train", batch)
+            after = [_number(optimizer.iterations) for optimizer in self.optimizers]
+        self.model.train_function = None  # it refers to slots of optimisers that are gone
+        moved = [o for o, a, b in zip(self.optimizers, before, after, strict=True) if a != b]
+        if not moved:
+            names = ", ".join(type(_inner(optimizer)).__name__ for optimizer in self.optimizers)
+            raise InputError(
+                "model",
+                type(self.model).__name__,
+                f"one whose train_step steps an optimiser that it holds; of {names} none took one",
+            )
+        return moved
 
     def _penalty(self) -> float:
         """The weights' regularisers, part of the loss that Keras reports."""
         weights = [w for w in self.model.trainable_weights if w.regularizer is not None]
-        if not weights:
-            return 0.0
-        return sum(_number(weight.regularizer(weight)) for weight in weights)
+        return sum((_number(weight.regularizer(weight)) for weight in weights), 0.0)
 
     def _run(self, kind: str, batch: Batch) -> dict[str, Any]:
         """Logs of one ``train`` or ``test`` step: of this batch alone, since Keras's are running
@@ -213,9 +288,6 @@ class KerasSession:
 
     def _unpacked(self, batch: Batch) -> tuple[Any, Any, Any]:
         return keras.utils.unpack_x_y_sample_weight(mapped(_plain, batch))
-
-    def end(self, lr: float) -> Departure | None:
-        return None
 
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
@@ -267,6 +339,28 @@ def _variables(layer: keras.Layer) -> list[keras.Variable]:
     return [*layer.variables, *(state for state in states if state is not None)]
 
 
+def _optimizers(model: keras.Model) -> list[Any]:
+    """Those that it was compiled with and those that it holds, by itself or in lists and dicts."""
+    held = [model.optimizer]
+    for value in vars(model).values():
+        values = value.values() if isinstance(value, dict) else value
+        held += values if isinstance(value, list | tuple | dict) else [value]
+    optimizers = [thing for thing in held if isinstance(thing, keras.optimizers.Optimizer)]
+    wrapped = {
+        id(_inner(optimizer)) for optimizer in optimizers if _inner(optimizer) is not optimizer
+    }
+    return list({id(o): o for o in optimizers if id(o) not in wrapped}.values())
+
+
+def _compiled_parts(model: keras.Model) -> list[Any]:
+    parts = (getattr(model, name, None) for name in ("_compile_loss", "_compile_metrics"))
+    return [part for part in parts if part is not None]
+
+
+def _rate(optimizer: Any) -> float:
+    return _number(optimizer.learning_rate)
+
+
 def _inner(optimizer: Any) -> Any:
     """The optimiser that a LossScaleOptimizer wraps, or itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
@@ -278,6 +372,14 @@ def _check_variables(model: keras.Model) -> None:
         raise InputError("model", name, "a model with parameters")
     if not model.trainable_variables:
         raise InputError("model", name, "one with a parameter to train; all are frozen")
+    for layer in model._flatten_layers(include_self=False):
+        if not layer.built and type(layer).build is not keras.Layer.build:
+            raise InputError(
+                "model",
+                f"{name} with {layer.name}",
+                "one whose layers are built; this one is used by train_step alone: call it on a "
+                "batch first",
+            )
     optimizer = _inner(model.optimizer)
     known = getattr(optimizer, "_trainable_variables", None)
     if optimizer.built and known:

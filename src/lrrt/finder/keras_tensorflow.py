@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -65,3 +66,90 @@ def independent(dataset: tf.data.Dataset) -> tf.data.Dataset | None:
         return tf.data.experimental.from_variant(variant, dataset.element_spec)
     except (tf.errors.OpError, ValueError):
         return None
+
+
+class TrainFunction:
+    """One training step of a compiled model in one call: rates, penalties, metrics and ``fit``'s
+    own step. It is traced once for a model and kept with it, while the model stays as it is.
+    """
+
+    KEPT_AS = "_range_test_function"  # of the model: past its own way of setting attributes
+
+    def __init__(self, model: keras.Model, steered: list[tuple[Any, float]]):
+        self.model, self.steered = model, steered
+        model.train_function = None
+        model.make_train_function()
+        one_step = model.train_function
+
+        def step(rates: list, batch: Any) -> tuple[Any, list]:
+            for (variable, _), rate in zip(steered, rates, strict=True):
+                variable.assign(rate)
+            penalties = [weight.regularizer(weight) for weight in regularised(model)]
+            model.reset_metrics()
+            return one_step(iter([batch])), penalties
+
+        self.step = tf.function(step, reduce_retracing=True, autograph=False)
+        self.parts: list[tuple[Any, dict, dict]] = []
+        self.known: tuple = ()
+
+    def __call__(self, lr: float, batch: Any) -> tuple[float, float]:
+        """Penalty and loss of one step at ``lr``, the penalty in it."""
+        rates = [tf.constant(lr * ratio, variable.dtype) for variable, ratio in self.steered]
+        logs, penalties = self.step(rates, batch)
+        return sum(float(penalty) for penalty in penalties), float(logs["loss"])
+
+    @classmethod
+    def of(
+        cls, model: keras.Model, steered: list[tuple[Any, float]], batch: Any
+    ) -> "TrainFunction | None":
+        """That of ``model``, if it has one and fits, or a new one; None for a model whose steps are
+        its own."""
+        standard = (
+            type(model).train_step is keras.Model.train_step
+            and type(model).make_train_function is keras.Model.make_train_function
+            and not model.run_eagerly
+            and not tf.distribute.has_strategy()
+        )
+        if not standard:
+            return None
+        kept = vars(model).get(cls.KEPT_AS)
+        if kept is not None and kept.known == (*_description(model), *_identities(model, steered)):
+            for part, attributes, contents in kept.parts:
+                vars(part).clear()
+                vars(part).update(attributes)
+                for name, items in contents.items():
+                    list.clear(attributes[name])
+                    list.extend(attributes[name], items)
+            return kept
+        model._symbolic_build(data_batch=batch)
+        return cls(model, steered)
+
+    def remember(self, built: list[Any]) -> None:
+        """Keep it with the model, and the parts that fit has not built."""
+        described = _description(self.model)
+        if not described:
+            return
+        for part in built:
+            attributes = dict(vars(part))
+            lists = {name: list(v) for name, v in attributes.items() if isinstance(v, list)}
+            self.parts.append((part, attributes, lists))
+        self.known = (*described, *_identities(self.model, self.steered))
+        vars(self.model)[self.KEPT_AS] = self
+
+
+def regularised(model: keras.Model) -> list[Any]:
+    return [weight for weight in model.trainable_weights if weight.regularizer is not None]
+
+
+def _description(model: keras.Model) -> tuple:
+    """What of a model's layers and optimiser is built into a trace; empty where it is not known."""
+    if type(model) is not keras.Sequential and type(model).__name__ != "Functional":
+        return ()
+    optimizer = model.optimizer.get_config()
+    return model.get_config(), {k: v for k, v in optimizer.items() if k != "learning_rate"}
+
+
+def _identities(model: keras.Model, steered: list[tuple[Any, float]]) -> tuple:
+    parts = (model.optimizer, model._compile_loss, model._compile_metrics, model.jit_compile)
+    variables = (*model.trainable_variables, *model.variables, *model.optimizer.variables)
+    return tuple(map(id, (*parts, *variables, *(variable for variable, _ in steered))))

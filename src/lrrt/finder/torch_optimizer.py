@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lrrt.errors import InputError
+from lrrt.finder import departure
 from lrrt.finder.live_model import Departure
 from lrrt.finder.torch_state import is_optimizer
 
@@ -25,9 +26,7 @@ LR_SCALE = (
     "The parameter groups have an lr_scale from {:.2g} to {:.2g} (layer decay), which only timm's "
     "schedulers apply: the test used the groups' own rates."
 )
-FOLLOWS = 3.0  # a rate ten times as high makes a step at least so many times as large
 PROBE_SIZE = 4096  # values at most in the parameter that is watched, where there is one so small
-DECADES = 6  # down from the last rate, that are tried where steps do not follow it
 
 
 def check_optimizer(optimizer: Any, parameters: Sequence[Tensor]) -> list[dict]:
@@ -193,25 +192,12 @@ class Steering:
             )
             return Departure(clause, 0.0)
         probe = self._probe() if steps_alone else None
-        return None if probe is None else self._measured(lr, probe)
-
-    def _measured(self, lr: float, probe: Tensor) -> Departure | None:
-        name, rates = type(self.optimizer).__name__, [lr * 10.0**-k for k in range(DECADES + 1)]
-        gradient, moves = probe.grad.clone(), []
-        for rate in rates:  # the highest first: mostly the first two tell
-            moves.append(self._move(probe, gradient, rate))
-            if not 0 < moves[-1] < math.inf:
-                return None
-            if len(moves) > 1 and moves[-2] >= FOLLOWS * moves[-1]:
-                break
-        else:
-            clause = f"a step at {lr:.2g} is as large as one at {rates[-1]:.2g}"
-            return Departure(f"{name} does not use its learning rate: {clause}", 0.0)
-        if len(moves) == 2:
+        if probe is None:
             return None
-        used = rates[len(moves) - 2] * moves[0] / moves[-2]
-        clause = f"its steps at {lr:.2g} are as large as there"
-        return Departure(f"{name} uses no rate above about {used:.1g}: {clause}", used)
+        gradient = probe.grad.clone()
+        return departure.measured(
+            type(self.optimizer).__name__, lr, lambda rate: self._move(probe, gradient, rate)
+        )
 
     def _probe(self) -> Tensor | None:
         """A parameter with a gradient, small if there is one."""
