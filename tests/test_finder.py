@@ -28,7 +28,7 @@ from lrrt.finder.curve import CROSSED, CUT, NEVER_FELL, SIGNED, STILL_FALLING, C
 from lrrt.finder.data import ONE_BATCH, ArrayBatches, batch_length, endless, is_arrays
 from lrrt.finder.range_test import Ended, check_options, lr_to_train_at
 from lrrt.finder.recorded_curves import load, unsmooth_ema, unsmooth_seeded
-from lrrt.finder.verdict import Trial, summarise, verdict
+from lrrt.finder.verdict import Trial, advice, doubts, recommend, summarise, verdict
 
 STEPS = 100
 LR = np.geomspace(1e-7, 10, STEPS)
@@ -490,7 +490,9 @@ def test_summary_by_hand():
     assert said(*[0.1] * 9, 1.0, 10.0).factor == pytest.approx(10)  # of nine 0, 1, 2
     assert found.low <= 0.1 <= found.high
     nothing = said(None, None)
-    assert nothing.median is None and math.isnan(nothing.spread) and "no suggestion" in str(nothing)
+    assert (
+        nothing.median is None and math.isnan(nothing.spread) and "suggests nothing" in str(nothing)
+    )
 
 
 def trials(tenth, at, ten):
@@ -500,6 +502,10 @@ def trials(tenth, at, ten):
         for run in range(5)
         for factor, loss in ((0.1, tenth), (1.0, at), (10.0, ten))
     ]
+
+
+def cycled(*losses):
+    return [Trial(**vars(t) | {"schedule": "one_cycle"}) for t in trials(*losses)]
 
 
 GOOD, LOST = trials(1.0, 0.5, 0.9), trials(math.inf, math.inf, math.inf)
@@ -516,17 +522,66 @@ GOOD, LOST = trials(1.0, 0.5, 0.9), trials(math.inf, math.inf, math.inf)
         ([0.1] * 3 + [None] * 2, (), "^Do not trust it: the rule found nothing in 2 of 5"),
         ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Trust its order of magnitude only, to within"),
         ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^Do not trust it: one run's.*100 times"),
-        ([0.1] * 5, GOOD, "^Trust it.*Short trainings bear it out"),
-        ([0.1] * 5, trials(0.2, 0.5, 0.9), "^Do not trust it.*a tenth of it.*5 of 5.*too high"),
-        ([0.1] * 5, trials(1.0, 0.5, 0.3), "^Do not trust it.*ten times it.*too low"),
-        ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Do not trust it.*not finite in 5 of 5"),
-        ([0.1] * 5, LOST[:9] + GOOD[9:], "^Do not trust it: it repeats.*not finite in 3 of 5"),
+        ([0.1] * 5, GOOD, "^Trust it"),
+        ([0.1] * 5, trials(0.2, 0.5, 0.9), r"^Trust the short trainings, not the rule.* of 1\.1,"),
+        ([0.1] * 5, trials(1.0, 0.5, 0.3), "^Trust the short trainings, not the rule"),
+        ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Trust the short.*not finite in 5 of 5"),
+        ([0.1] * 5, LOST, "^Do not trust it: trained at it, most runs fail"),
+        ([0.1] * 5, LOST[:9] + GOOD[9:], "^Do not trust it: trained.*not finite in 3 of 5"),
         ([0.1] * 5, LOST[:6] + GOOD[6:], "^Trust it.*not finite in 2 of 5"),
         ([0.1] * 5, trials(0.47, 0.5, math.inf), "^Trust it"),
     ],
 )
 def test_verdict_by_the_written_rules(values, tried, words):
     assert re.search(words, " ".join(verdict(said(*values), tried)))
+
+
+@pytest.mark.parametrize(
+    ("values", "tried", "words"),
+    [
+        ([0.1] * 5, (), "^Train at 0.1: what r suggests.$"),
+        (
+            [0.1] * 5,
+            GOOD,
+            "^Train at 0.1 with a constant rate: what r.* not clearly better.*5 of 5",
+        ),
+        (
+            [0.1] * 5,
+            trials(0.2, 0.5, 0.9),
+            "^Train at 0.01 .*a tenth of what r .*0.2 instead of 0.5",
+        ),
+        ([0.1] * 5, trials(1.0, 0.5, 0.3), r"^Train at 1 .*ten times.*\(95 % .* 48 to 100 %\)"),
+        ([0.1] * 5, trials(0.2, 0.5, 0.3), "^Train at 0.01 "),  # both better: the lower loss
+        ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Train at 1 .*No higher rate was tried"),
+        ([0.1] * 5, LOST, "^These range tests recommend no .*failed at every rate"),
+        ([None] * 5, (), "^These range tests recommend no learning rate.$"),
+        ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^These range tests recommend no"),
+        ([0.001, 0.1, 0.1, 0.1, 10.0], GOOD, "^Train at 0.1 "),
+        (
+            [0.1] * 5,
+            GOOD + cycled(1.0, 0.5, 0.9),
+            "^Train at 0.1 with a constant rate or one cycle",
+        ),
+        (
+            [0.1] * 5,
+            GOOD + cycled(1.0, 0.5, 0.3),
+            "^Train at 0.1 .* Train at 1 with one cycle: ten",
+        ),
+    ],
+)
+def test_what_to_train_at_comes_first(values, tried, words):
+    found = said(*values)
+    recommendations = [recommend(found, tried, schedule) for schedule in ("constant", "one_cycle")]
+    given = [r for r in recommendations if r.runs] or recommendations[:1]
+    assert re.search(words, " ".join(advice(found, given, bool(doubts(found)))))
+
+
+def test_what_the_ground_truth_knows_of_the_rule_is_said(monkeypatch):
+    cost = rules.ExpectedCost(points=1.8, low=0.9, high=3.1, settings=21, collapsed=0.02)
+    monkeypatch.setitem(rules.EXPECTED, ("r", "constant"), cost)
+    found = said(*[0.1] * 5)
+    told = advice(found, [recommend(found)], False)
+    assert "In 21 settings" in told[1] and "1.8 points of accuracy on average" in told[1]
 
 
 def test_a_short_trainings_loss_is_the_mean_of_its_last_tenth(monkeypatch):
@@ -538,7 +593,7 @@ def test_a_short_trainings_loss_is_the_mean_of_its_last_tenth(monkeypatch):
         (np.append(losses[:-1], np.nan), math.nan, (math.inf, False)),
     ):
         monkeypatch.setattr("lrrt.finder.audit.trial", lambda *_, of=(values, val_loss): of)
-        found = _trial(0, 1.0, 0.1, len(losses), {})
+        found = _trial(0, 1.0, np.full(len(losses), 0.1), "constant", {})
         assert (found.loss, found.lowered) == expected
 
 
@@ -622,8 +677,9 @@ def test_a_fall_that_noise_hides_in_each_run_counts_over_all():
 
 def test_trainings_that_lower_no_loss_say_nothing():
     flat = [Trial(**vars(t) | {"lowered": False}) for t in trials(0.5, 0.5, 0.5)]
-    told = " ".join(verdict(said(*[0.1] * 5), flat))
-    assert "No short training lowered the loss" in told and "bear it out" not in told
+    found = said(*[0.1] * 5)
+    assert "No short training lowered the loss" in " ".join(verdict(found, flat))
+    assert recommend(found, flat).runs == 0
 
 
 def recorded_audit(runs=6, **more):
@@ -801,7 +857,7 @@ def test_audit_command_by_name_and_by_configuration_say_the_same(user, capsys):
     configured = json.loads(run(capsys, "audit", "--config", "audit.yaml", "--runs", "3", "--json"))
     assert configured == named
     words = run(capsys, "audit", "--config", "audit.yaml", "--rule", "fastai1", "--vary", "order")
-    assert words.startswith("fastai1: ") and "Too few runs to say: 2" in words
+    assert "fastai1 suggests" in words and "Too few runs to say: 2" in words
 
 
 def test_audits_repeat_and_vary_what_they_say(user):
@@ -952,7 +1008,14 @@ def test_errors_of_audit_are_one_line(user, capsys):
     assert re.search(r"make_model: .*got None", fails(capsys, "audit"))
     assert "module:function" in fails(capsys, "audit", "user_module")
     assert "can be imported" in fails(capsys, "audit", "no_such_module:f")
-    assert "a function of user_module" in fails(capsys, "audit", "user_module:f")
+    told = fails(capsys, "audit", "user_module:f")
+    assert "a function of user_module" in told and "def make_model(): return" in told
+    told = fails(capsys, "audit", model, "math")
+    assert "package.module:function" in told
+    told = fails(capsys, "audit", model, "math:make_data")
+    assert (
+        "def make_data(): return" in told and f"lrrt audit {model} other_module:make_data" in told
+    )
     assert "a function" in fails(capsys, "audit", "user_module:np")
     assert re.search(r"data: .*got 'no\ batch'", fails(capsys, "audit", model, "user_module:empty"))
     for name in ("./user_module:make_model", ".user_module:make_model", "a..b:c"):
@@ -1068,13 +1131,17 @@ def test_runs_that_are_finished_outlive_one_that_fails(user, error):
         found = Audit.load("some.json")
         assert found.trials == whole.trials[:tried]
         assert [c.to_dict() for c in found.curves] == [c.to_dict() for c in whole.curves]
-        told = f"finished: 2 of 2 runs, {tried // 3} with short trainings; they are in some.json"
+        told = f"finished: range tests 2/2, trainings {tried}/6; kept in some.json"
         assert caught.value.__notes__[-1] == told
     found.report("some.html")
     with pytest.raises(type(error)) as caught:
         lrrt.audit(failing(2), make_data, runs=5, save="one.json", steps=30)
     assert Audit.load("one.json").weights_seeds == (0,)
-    assert caught.value.__notes__[-1] == "finished: 1 of 5 runs; they are in one.json"
+    assert caught.value.__notes__[-1] == "finished: range tests 1/5; kept in one.json"
+    with pytest.raises(type(error)) as caught:
+        lrrt.audit(failing(2), make_data, runs=5, steps=30)
+    told = caught.value.__notes__[-1]
+    assert told.startswith("finished: range tests 1/5; lost") and "--save audit.json" in told
 
 
 def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):
@@ -1092,7 +1159,7 @@ def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):
         cli.main(["audit", "stopped:make_model", "--save", "a.json", "--steps", "20"])
     told = capsys.readouterr().err.splitlines()
     assert ended.value.code == 130 and "SIGINT" in told[0]
-    assert told[1:] == ["finished: 1 of 10 runs; they are in a.json"]
+    assert told[1:] == ["finished: range tests 1/10; kept in a.json"]
     assert len(Audit.load("a.json").curves) == 1
 
 
@@ -1118,7 +1185,8 @@ def test_an_audit_outlives_a_report_that_fails(user, capsys, monkeypatch):
         )
     captured = capsys.readouterr()
     assert ended.value.code == 1 and captured.err.count("\n") == 1
-    assert str(Audit.load("a.json")).strip() == captured.out.strip()
+    assert str(Audit.load("a.json")).split() == captured.out.split()
+    assert max(map(len, captured.out.splitlines())) <= 80
 
 
 def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):

@@ -1,11 +1,14 @@
 """How far to trust a range test on a model: many of them, over weights and orders."""
 
 import contextlib
+import gc
 import inspect
 import math
 import sys
+import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,13 @@ from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit_result import Audit
 from lrrt.finder.checks import check_count, check_target
+from lrrt.finder.curve import Curve
 from lrrt.finder.data import is_arrays
 from lrrt.finder.frameworks import framework_of, keep_all_random, seed_all
 from lrrt.finder.range_test import check_options, check_validated, range_test, trial
-from lrrt.finder.verdict import FACTORS, LEAST_TRAIN_STEPS, VARIED, Trial, clearly_lower
+from lrrt.finder.verdict import FACTORS, LEAST_TRAIN_STEPS, SCHEDULES, VARIED, Trial, clearly_lower
+from lrrt.finder.workers import Helpers, Unsent, one_thread, processes
+from lrrt.runs.policies import one_cycle
 
 
 def audit(
@@ -32,7 +38,9 @@ def audit(
     vary: str = "both",
     seed: int = 0,
     train_steps: int = 0,
+    schedule: str = "constant",
     offset: float = 0.0,
+    workers: int | None = None,
     progress: bool | None = None,
     save: str | Path | None = None,
     **options: Any,
@@ -42,7 +50,7 @@ def audit(
     Parameters
     ----------
     make_model : callable
-        Makes a fresh model, called once for each run, and for each short training, after Python's,
+        Makes a fresh model, called for each run and each short training after Python's,
         NumPy's and the framework's random states are seeded. Returns a compiled Keras model; or
         for PyTorch ``(model, optimizer)``, ``(model, optimizer, loss)``, or a mapping of arguments
         of :func:`lrrt.range_test`. If it has a parameter ``seed``, that is the run's.
@@ -61,9 +69,18 @@ def audit(
         Run i has the seeds ``seed + i``.
     train_steps : int
         If not 0 (then at least 10), each run also trains for so many steps at the audit's
-        suggestion, at a tenth of it and at ten times it, at a constant learning rate.
+        suggestion, at a tenth of it and at ten times it.
+    schedule : str
+        Of the short trainings: ``constant``, ``one_cycle`` (up to that rate), or ``both``, since
+        the best rate may differ.
     offset : float
         Added to the losses before the rule reads them, for losses of zero or below.
+    workers : int, optional
+        Processes that share the runs, this one among them; they change no bit. Default: one a
+        core, where that saves time. ``make_model`` and ``make_data`` are sent to them by value if
+        no module has them, and must depend on nothing but the seed. Where they cannot be sent, the
+        runs follow one another, and standard error is told so. PyTorch computes each run on one
+        thread, however many processes there are.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
     save : path, optional
@@ -91,74 +108,198 @@ def audit(
     for key, value in (("make_model", make_model), ("make_data", make_data)):
         if not callable(value):
             raise InputError(key, type(value).__name__, "a function")
-    weights_seeds = tuple(seed + i * (vary != "order") for i in range(runs))
-    order_seeds = tuple(seed + i * (vary != "weights") for i in range(runs))
+    if schedule not in (*SCHEDULES, "both"):
+        raise InputError("schedule", schedule, f"one of: {', '.join(SCHEDULES)}, both")
+    if workers is not None:
+        check_count("workers", workers)
+    plan = _Plan(
+        make_model,
+        make_data,
+        [(seed + i * (vary != "order"), seed + i * (vary != "weights")) for i in range(runs)],
+        rule,
+        vary,
+        offset,
+        train_steps,
+        tuple(SCHEDULES) if schedule == "both" else (schedule,),
+        options,
+    )
     shown = sys.stderr.isatty() if progress is None else progress
-    total = runs * (1 + len(FACTORS) * bool(train_steps))
-    bar = tqdm(total=total, desc="audit", unit="run", disable=not shown, leave=False)
-    saved = None
+    total = runs * (1 + len(FACTORS) * len(plan.schedules) * bool(train_steps))
+    bar = tqdm(total=total, bar_format=BAR, disable=not shown, leave=False)
+    found = None
     with bar, contextlib.ExitStack() as stack:
         keep_all_random(stack.callback)
-        seeds = list(zip(weights_seeds, order_seeds, strict=True))
+        bar.set_description_str(plan.progress(found))
         try:
-            for found in _growing(
-                make_model, make_data, seeds, rule, vary, train_steps, offset, options
-            ):
+            for found in plan.carry_out(workers):
                 if save is not None:
                     found.save(save)
-                    saved = found
+                bar.set_description_str(plan.progress(found), refresh=False)
                 bar.update(len(found.curves) + len(found.trials) - bar.n)
         except BaseException as error:
-            if saved is not None:
-                tried = f", {len(saved.trials) // len(FACTORS)} with short trainings"
-                done = f"{len(saved.curves)} of {runs} runs{tried * bool(train_steps)}"
-                error.add_note(f"finished: {done}; they are in {save}")
+            if found is not None:
+                where = "lost; with save='audit.json' (--save audit.json) they are kept as they end"
+                if save is not None:
+                    where = f"kept in {save}"
+                error.add_note(f"finished: {plan.progress(found)}; {where}")
             raise
     return found
 
 
-def _growing(
-    make_model: Callable,
-    make_data: Callable,
-    seeds: Sequence[tuple[int, int]],
-    rule: str,
-    vary: str,
-    train_steps: int,
-    offset: float,
-    options: Mapping,
-) -> Iterator[Audit]:
-    """The audit so far: after each run, then after the short trainings of each."""
-    curves, model = [], None
-    for run, pair in enumerate(seeds):
-        made = _made(make_model, make_data, *pair, options)
-        if made["model"] is model and vary != "order":
-            raise InputError("make_model", "the same model again", "a new one from each call")
-        model = made["model"]
-        check_validated(rule, made.get("validation"))
-        curves.append(range_test(**made))
-        about = {"lrrt": __version__} | _common([curve.about for curve in curves])
-        found = Audit(
-            tuple(curves),
-            *zip(*seeds[: run + 1], strict=True),
-            rule,
-            vary,
-            about=about,
-            offset=offset,
+BAR = "{desc} |{bar}| {elapsed}<{remaining}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an audit has to do: arguments of :func:`audit`, ``seeds`` of weights and order."""
+
+    make_model: Callable
+    make_data: Callable
+    seeds: Sequence[tuple[int, int]]
+    rule: str
+    vary: str
+    offset: float
+    train_steps: int
+    schedules: tuple[str, ...]
+    options: Mapping[str, Any]
+    last: list = field(default_factory=list)  # a weak reference to the model of the last run
+
+    def progress(self, found: Audit | None) -> str:
+        """How much of it is done: ``range tests 10/10, trainings 3/30``."""
+        curves, trials = (0, 0) if found is None else (len(found.curves), len(found.trials))
+        words = f"range tests {curves}/{len(self.seeds)}"
+        if self.train_steps:
+            total = len(self.seeds) * len(self.schedules) * len(FACTORS)
+            words += f", trainings {trials}/{total}"
+        return words
+
+    def carry_out(self, workers: int | None) -> Iterator[Audit]:
+        """The audit so far: after each range test, then after the short trainings of each run."""
+        started = time.perf_counter()
+        curves = {0: self.range_test(0)}
+        seconds = time.perf_counter() - started
+        yield self.audit(curves)
+        rest = range(1, len(self.seeds))
+        helpers = self.helpers(workers, seconds, curves[0], len(rest) + self.runs_of_trials)
+        with contextlib.ExitStack() as stack:
+            if helpers is not None:
+                stack.push(lambda kind, *_: helpers.stop(amid_work=kind is not None))
+            for run, curve in self.shared(helpers, self.range_test, rest):
+                curves[run] = curve
+                yield self.audit(curves)
+            found = self.audit(curves)
+            if not self.train_steps or found.lr is None:
+                return
+            tried = self.shared(helpers, self.trials, range(len(self.seeds)), found.lr)
+            trials: dict[int, list[Trial]] = {}
+            for run, made in tried:
+                trials[run] = made
+                yield replace(
+                    found,
+                    trials=tuple(t for run in sorted(trials) for t in trials[run]),
+                    about=found.about | {"train_steps": self.train_steps},
+                )
+
+    @property
+    def runs_of_trials(self) -> int:
+        """Short trainings as so many range tests."""
+        steps = self.train_steps * len(FACTORS) * len(self.schedules) * len(self.seeds)
+        default = inspect.signature(range_test).parameters["steps"].default
+        return round(steps / self.options.get("steps", default))
+
+    def helpers(self, workers: int | None, seconds: float, first: Curve, runs: int) -> Any:
+        """Worker processes that give the very numbers of this one; None where there are to be
+        none, or cannot: then standard error is told why."""
+        count = processes(workers, seconds, runs)
+        if count < 2:
+            return None
+        try:
+            helpers = Helpers(self.do, count - 1)
+        except Unsent as error:
+            return self.alone(f"make_model or make_data cannot be sent to workers ({error})")
+        if helpers.call("first_loss", 0) != first.loss[0]:
+            helpers.stop()
+            return self.alone(
+                "in a worker the first loss is another one; what this process has set beside the "
+                "two functions counts, it seems"
+            )
+        return helpers
+
+    @staticmethod
+    def alone(reason: str) -> None:
+        print(f"audit: on one core, since {reason}", file=sys.stderr)
+
+    def shared(self, helpers: Any, function: Callable, runs: Sequence[int], *more: Any) -> Iterator:
+        """Run and ``function(run, *more)`` for each run, as they end."""
+        if helpers is None:
+            yield from ((run, function(run, *more)) for run in runs)
+            return
+        tasks = [(function.__name__, run, *more) for run in runs]
+        for number, result in helpers.results(tasks):
+            yield runs[number], result
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method by its name."""
+        return getattr(self, name)(*arguments)
+
+    def audit(self, curves: Mapping[int, Curve]) -> Audit:
+        """Of the runs that have been done, in their order."""
+        runs = sorted(curves)
+        weights_seeds, order_seeds = zip(*(self.seeds[run] for run in runs), strict=True)
+        return Audit(
+            tuple(curves[run] for run in runs),
+            weights_seeds,
+            order_seeds,
+            self.rule,
+            self.vary,
+            about={"lrrt": __version__} | _common([curves[run].about for run in runs]),
+            offset=self.offset,
         )
-        yield found
-    if not train_steps or found.lr is None:
-        return
-    trials = []
-    for run, pair in enumerate(seeds):
-        for factor in FACTORS:
-            made = _made(make_model, make_data, *pair, options)
-            trials.append(_trial(run, factor, found.lr * factor, train_steps, made))
-        about = found.about | {"train_steps": train_steps}
-        yield replace(found, trials=tuple(trials), about=about)
+
+    def range_test(self, run: int) -> Curve:
+        made = self.made(run)
+        check_validated(self.rule, made.get("validation"))
+        with one_thread():
+            return range_test(**made)
+
+    def first_loss(self, run: int) -> float:
+        made = self.made(run)
+        with one_thread():
+            return float(trial(made, np.array([made.get("start", 1e-7)]))[0][0])
+
+    def trials(self, run: int, suggested: float) -> list[Trial]:
+        """The short trainings of a run, around the suggestion."""
+        found = []
+        for schedule in self.schedules:
+            for factor in FACTORS:
+                lr = suggested * factor
+                lrs = np.full(self.train_steps, lr)
+                if schedule == "one_cycle":
+                    lrs = one_cycle.lrs(lr, self.train_steps)
+                found.append(_trial(run, factor, lrs, schedule, self.made(run)))
+        return found
+
+    def made(self, run: int) -> dict[str, Any]:
+        """Arguments of :func:`lrrt.range_test` for a run."""
+        if "keras" in sys.modules:
+            gc.collect()  # of the models before it, which know themselves
+        with one_thread():
+            made = _made(self.make_model, self.make_data, *self.seeds[run], self.options)
+        if self.vary != "order" and self.last and self.last[0]() is made["model"]:
+            raise InputError("make_model", "the same model again", "a new one from each call")
+        self.last[:] = [weakref.ref(made["model"])]
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"last": []}  # a weak reference cannot be sent
 
 
 def _made(
-    make_model: Callable, make_data: Callable, weights_seed: int, order_seed: int, options: Mapping
+    make_model: Callable,
+    make_data: Callable,
+    weights_seed: int,
+    order_seed: int,
+    options: Mapping,
 ) -> dict[str, Any]:
     """Arguments of :func:`range_test` for one run, random states seeded for its order."""
     made = _called("make_model", make_model, weights_seed)
@@ -207,14 +348,15 @@ def _called(key: str, make: Callable, seed: int) -> Any:
         raise
 
 
-def _trial(run: int, factor: float, lr: float, steps: int, made: dict[str, Any]) -> Trial:
-    losses, val_loss = trial(made, lr, steps)
-    tenth = max(1, steps // 10)
+def _trial(run: int, factor: float, lrs: np.ndarray, schedule: str, made: dict) -> Trial:
+    with one_thread():
+        losses, val_loss = trial(made, lrs)
+    tenth = max(1, len(lrs) // 10)
     first, last = losses[:tenth], losses[-tenth:]
     loss = float(np.mean(last)) if val_loss is None else val_loss
     finite = np.isfinite(losses).all() and math.isfinite(loss)
     lowered = bool(finite and clearly_lower(last.mean(), first.mean()))
-    return Trial(run, factor, lr, loss if finite else math.inf, lowered)
+    return Trial(run, factor, float(lrs.max()), loss if finite else math.inf, lowered, schedule)
 
 
 def _common(abouts: list[Mapping[str, Any]]) -> dict[str, Any]:

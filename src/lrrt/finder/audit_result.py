@@ -14,7 +14,20 @@ from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder.curve import Curve, Suggestion, flaw_of
 from lrrt.finder.rules import DEFAULT_RULE
-from lrrt.finder.verdict import FACTORS, VARIED, Summary, Trial, plain, summarise, verdict
+from lrrt.finder.verdict import (
+    FACTORS,
+    SCHEDULES,
+    VARIED,
+    Recommendation,
+    Summary,
+    Trial,
+    advice,
+    doubts,
+    plain,
+    recommend,
+    summarise,
+    verdict,
+)
 
 #: What the runs' curves tell of what was to vary, where they have it in common, and why.
 UNVARIED = {
@@ -72,24 +85,46 @@ class Audit:
         """What to train at, the median of the runs' suggestions."""
         return self.summary.median
 
+    @property
+    def recommendations(self) -> tuple[Recommendation, ...]:
+        """What to train at, by schedule of the short trainings; without any, one for a constant
+        rate."""
+        schedules = {trial.schedule: None for trial in self.trials} or {"constant": None}
+        return tuple(recommend(self.summary, self.trials, schedule) for schedule in schedules)
+
+    @cached_property
+    def advice(self) -> tuple[str, ...]:
+        """What to train at, a sentence first, and how sure that is."""
+        doubted = bool(doubts(self.summary, self._flaw, self._unvaried))
+        return tuple(advice(self.summary, self.recommendations, doubted))
+
     @cached_property
     def verdict(self) -> tuple[str, ...]:
-        """What to make of it, a sentence each; the first is the verdict."""
+        """How far to trust the suggestion, a sentence each; the first is the verdict."""
+        return tuple(verdict(self.summary, self.trials, self._flaw, self._unvaried))
+
+    @cached_property
+    def _flaw(self) -> str:
+        """What is wrong with the runs' median loss: noise that hides a fall in each of a few short
+        runs does not hide it in all together."""
         losses = [curve.loss for curve in self.curves]
-        repeated = all(np.array_equal(losses[0], loss, equal_nan=True) for loss in losses)
-        # Noise that hides a fall in each of a few short runs does not hide it in all together.
         shortest = min(map(len, losses))
-        flaw = flaw_of(
+        return flaw_of(
             np.median([loss[:shortest] for loss in losses], axis=0),
             len(self.curves[0].recorded()[0]),
         )
-        unvaried = [UNVARIED[what][1] for what in self.unvaried]
+
+    @cached_property
+    def _unvaried(self) -> list[str]:
+        """What was to vary and did not, a clause each."""
+        losses = [curve.loss for curve in self.curves]
+        repeated = all(np.array_equal(losses[0], loss, equal_nan=True) for loss in losses)
         if repeated and len(losses) > 1:
-            unvaried = [
+            return [
                 f"all {len(losses)} runs have the very same losses, so that nothing varied; "
                 "make_model or make_data give the same whatever the seed"
             ]
-        return tuple(verdict(self.summary, self.trials, flaw, unvaried))
+        return [UNVARIED[what][1] for what in self.unvaried]
 
     @property
     def unvaried(self) -> tuple[str, ...]:
@@ -103,6 +138,11 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain numbers, strings and lists."""
         return {
+            "advice": list(self.advice),
+            "recommendations": [
+                {name: plain(value) for name, value in vars(r).items()}
+                for r in self.recommendations
+            ],
             "verdict": list(self.verdict),
             "rule": self.rule,
             "vary": self.vary,
@@ -157,15 +197,7 @@ class Audit:
             raise InputError("audit.runs", [], "at least one run")
         if made.vary not in tuple(VARIED):
             raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
-        factors = [trial.factor for trial in made.trials]
-        tried = len(factors) // len(FACTORS)  # runs; all of them once the audit has ended
-        whole = factors == [*FACTORS] * tried and tried <= len(made.curves)
-        if factors and not (whole and "train_steps" in made.about):
-            raise InputError(
-                "audit.trials",
-                f"{len(factors)} trials",
-                f"{len(FACTORS)} of each run, and about.train_steps, or none",
-            )
+        _check_trials(made)
         return made
 
     def save(self, path: str | Path) -> Path:
@@ -199,4 +231,18 @@ class Audit:
         return path
 
     def __str__(self) -> str:
-        return "\n".join([str(self.summary), *self.verdict])
+        return "\n".join([*self.advice, *self.verdict, str(self.summary)])
+
+
+def _check_trials(audit: Audit) -> None:
+    """Raise :class:`InputError` unless each run that was tried was so at each factor, in order."""
+    for schedule in {trial.schedule for trial in audit.trials}:
+        factors = [trial.factor for trial in audit.trials if trial.schedule == schedule]
+        tried = len(factors) // len(FACTORS)  # runs; all of them once the audit has ended
+        whole = factors == [*FACTORS] * tried and tried <= len(audit.curves)
+        if not (whole and schedule in SCHEDULES and "train_steps" in audit.about):
+            raise InputError(
+                "audit.trials",
+                f"{len(factors)} trials",
+                f"{len(FACTORS)} of each run by {' or '.join(SCHEDULES)}, and about.train_steps",
+            )

@@ -8,7 +8,9 @@ import argparse
 import inspect
 import json
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +33,17 @@ configuration is Hydra's (any key is a parameter of lrrt.audit or lrrt.range_tes
   data: {_target_: my_package.my_module.make_data}
   runs: 10
 """
-OF_AUDIT = ("runs", "rule", "vary", "seed", "train_steps", "offset", "save")
+OF_AUDIT = (
+    "runs",
+    "rule",
+    "vary",
+    "seed",
+    "train_steps",
+    "schedule",
+    "offset",
+    "workers",
+    "save",
+)
 OF_TEST = ("start", "end", "steps")
 OF_SUGGESTION = ("offset", "skip_begin", "skip_end")
 
@@ -273,11 +285,22 @@ def _audit(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(found.to_dict())
     else:
-        print(found, flush=True)
+        print(_wrapped(str(found)), flush=True)
     if options.report is not None:
         found.report(options.report)
         if not options.json:
             print(f"report: {options.report}")
+
+
+def _wrapped(text: str) -> str:
+    """Each line broken between words to the terminal's width, what follows indented."""
+    width = min(100, shutil.get_terminal_size().columns)
+    return "\n".join(
+        textwrap.fill(
+            line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for line in text.splitlines()
+    )
 
 
 def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:

@@ -225,10 +225,10 @@ def check_reached(epochs: frozenset[int], total: int) -> None:
         raise InputError("epochs", sorted(epochs), f"below {total}, where this training ends")
 
 
-def trial(arguments: Mapping[str, Any], lr: float, steps: int) -> tuple[np.ndarray, float | None]:
+def trial(arguments: Mapping[str, Any], lrs: np.ndarray) -> tuple[np.ndarray, float | None]:
     """:func:`train` with the arguments of :func:`range_test`."""
     given = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
-    return train(open_session(**(TORCH_DEFAULTS | given)), lr, steps)
+    return train(open_session(**(TORCH_DEFAULTS | given)), lrs)
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:
@@ -294,12 +294,12 @@ def run(
     )
 
 
-def train(session: Session, lr: float, steps: int) -> tuple[np.ndarray, float | None]:
-    """Losses of ``steps`` steps at a constant ``lr``, (steps,), NaN from the first on that is not
-    finite; and the validation loss afterwards (None without validation). All is put back."""
-    losses = np.full(steps, math.nan)
-    with _batches(session, steps) as batches:
-        for index in range(steps):
+def train(session: Session, lrs: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Losses of a step at each of ``lrs``, (steps,), NaN from the first on that is not finite; and
+    the validation loss afterwards (None without validation). All is put back."""
+    losses = np.full(len(lrs), math.nan)
+    with _batches(session, len(lrs)) as batches:
+        for index, lr in enumerate(lrs.tolist()):
             loss = _step(session, batches, lr).loss
             if not math.isfinite(loss):
                 return losses, math.nan

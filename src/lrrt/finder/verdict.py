@@ -1,4 +1,4 @@
-"""What to make of the suggestions of many range tests: summary, verdict and its reasons."""
+"""What to make of the suggestions of many range tests: what to train at, how sure, and why."""
 
 import math
 from collections import Counter
@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from lrrt.analysis.statistics import median_interval
+from lrrt.finder import rules
 from lrrt.finder.curve import FLAWS, NEVER_FELL, general
 
 #: What varies from run to run.
@@ -18,6 +20,8 @@ VARIED = {
     "order": "the same weights in each run, a new order of the data",
 }
 FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
+#: Schedules of the short trainings, and how a sentence names them.
+SCHEDULES = {"constant": "a constant rate", "one_cycle": "one cycle"}
 
 # The verdict's rules.
 ENOUGH_RUNS = 5
@@ -31,15 +35,19 @@ CLEARLY_LOWER = 0.9  # a loss below this share of another is clearly lower
 @dataclass(frozen=True)
 class Trial:
     """A short training at ``factor`` times the audit's suggestion, from one run's weights and
-    order. ``loss``: of validation data, else the mean of the last tenth of its steps; infinite if
-    a loss was not finite. ``lowered``: whether the last tenth's losses were clearly lower than the
-    first's."""
+    order: at a constant rate, or by one cycle up to that rate.
+
+    ``loss``: of validation data, else the mean of the last tenth of its steps; infinite if a loss
+    was not finite. ``lowered``: whether the last tenth's losses were clearly lower than the
+    first's.
+    """
 
     run: int
     factor: float
     lr: float
     loss: float
     lowered: bool = True
+    schedule: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,13 @@ class Summary:
 
     def __str__(self) -> str:
         if self.median is None:
-            return f"{self.rule}: no suggestion in {self.runs} runs"
-        interval = "" if math.isnan(self.low) else f" [{self.low:.2g}, {self.high:.2g}]"
+            return f"{self.rule} suggests nothing in {self.runs} range tests."
+        interval = ""
+        if not math.isnan(self.low):
+            interval = f" (95 % bootstrap interval {self.low:.2g} to {self.high:.2g})"
         return (
-            f"{self.rule}: {self.median:.2g}{interval}, {self.spread:.2f} decades apart, "
-            f"{self.abstained} of {self.runs} runs without a suggestion"
+            f"{self.rule} suggests {self.median:.2g}, the median of {len(self.values)} of "
+            f"{self.runs} range tests{interval}."
         )
 
 
@@ -103,92 +113,203 @@ def summarise(rule: str, suggestions: Any) -> Summary:
     )
 
 
+@dataclass(frozen=True)
+class Recommendation:
+    """What to train at by ``schedule``.
+
+    ``lr``: ``factor`` times the audit's suggestion, None where no rate can be recommended;
+    ``better``: in how many of ``runs`` short trainings bore it out, that is, ended clearly lower
+    than at the suggestion, or, at the suggestion itself, than at a tenth of it and at ten times it;
+    ``low``, ``high``: 95 % interval of that share (Clopper and Pearson); ``loss``, ``suggested``:
+    median loss there and at the suggestion; NaN without short trainings.
+    """
+
+    schedule: str
+    lr: float | None
+    factor: float = 1.0
+    better: int = 0
+    runs: int = 0
+    low: float = math.nan
+    high: float = math.nan
+    loss: float = math.nan
+    suggested: float = math.nan
+
+    def reason(self) -> str:
+        """How sure it is, a sentence; empty without short trainings."""
+        if not self.runs:
+            return ""
+        where = f"Short trainings with {SCHEDULES[self.schedule]}"
+        if self.lr is None:
+            return f"{where} failed at every rate that was tried in most of {self.runs} runs."
+        share = (
+            f"in {self.better} of {self.runs} runs (95 % interval of the share: "
+            f"{100 * self.low:.0f} to {100 * self.high:.0f} %)"
+        )
+        if self.factor == 1:
+            return f"{where} were not clearly better at a tenth of it or at ten times it {share}."
+        further = "higher" if self.factor > 1 else "lower"
+        return (
+            f"{where} ended clearly lower there than at the suggestion {share}: median loss "
+            f"{self.loss:.2g} instead of {self.suggested:.2g}. No {further} rate was tried."
+        )
+
+
+def recommend(
+    summary: Summary, trials: Sequence[Trial] = (), schedule: str = "constant"
+) -> Recommendation:
+    """The rate among those tried that most runs' short trainings speak for; without any, the
+    suggestion."""
+    losses = _losses(trials, schedule)
+    at, n = losses[1.0], len(losses[1.0])
+    if summary.median is None or not n or not any(t.lowered for t in trials):
+        return Recommendation(schedule, summary.median)
+    better = {factor: _better(losses, factor) for factor in FACTORS if factor != 1}
+    best = max(better, key=lambda factor: (better[factor].sum(), -np.median(losses[factor])))
+    chosen, count = best, int(better[best].sum())
+    if count <= n / 2:
+        chosen, count = 1.0, int((~np.any(list(better.values()), axis=0) & np.isfinite(at)).sum())
+    low, high = binomtest(count, n).proportion_ci(method="exact")
+    lost = (~np.isfinite(losses[chosen])).sum() > n / 2
+    return Recommendation(
+        schedule,
+        None if lost else summary.median * chosen,
+        chosen,
+        count,
+        n,
+        float(low),
+        float(high),
+        float(np.median(losses[chosen])),
+        float(np.median(at)),
+    )
+
+
+def _losses(trials: Sequence[Trial], schedule: str) -> dict[float, np.ndarray]:
+    """Losses of each run's short training, (runs,), by factor."""
+    tried = [trial for trial in trials if trial.schedule == schedule]
+    return {f: np.array([t.loss for t in tried if t.factor == f]) for f in FACTORS}
+
+
+def _better(losses: Mapping[float, np.ndarray], factor: float) -> np.ndarray:
+    """In which runs, (runs,), the loss was clearly lower than at the suggestion."""
+    with np.errstate(invalid="ignore"):
+        lower = clearly_lower(losses[factor], losses[1.0])
+    return np.isfinite(losses[factor]) & (lower | ~np.isfinite(losses[1.0]))
+
+
+def advice(summary: Summary, recommended: Sequence[Recommendation], doubted: bool) -> list[str]:
+    """What to train at, a sentence first, and how sure that is.
+
+    ``doubted``: whether the range tests are no ground for anything (:func:`doubts`).
+    """
+    given = [r for r in recommended if r.lr is not None]
+    # Where the suggestions scatter, only trainings at their median speak for it.
+    if doubted or not given or (summary.factor > LOOSE and not any(r.runs for r in given)):
+        reasons = [] if doubted else [r.reason() for r in recommended if r.runs]
+        return ["These range tests recommend no learning rate.", *reasons]
+    shares = {0.1: "a tenth of ", 1.0: "", 10.0: "ten times "}
+    sentences = []
+    for r in given:
+        schedule = f" with {SCHEDULES[r.schedule]}" if r.runs else ""
+        if {r.factor for r in given} == {r.factor} and len(given) > 1:
+            schedule = f" with {' or '.join(SCHEDULES[r.schedule] for r in given)}"
+        share = shares[r.factor]
+        sentences.append(f"Train at {r.lr:.2g}{schedule}: {share}what {summary.rule} suggests.")
+    sentences = list(dict.fromkeys(sentences)) + [r.reason() for r in recommended if r.runs]
+    for r in given:
+        expected = rules.EXPECTED.get((summary.rule, r.schedule))
+        if expected is not None and r.factor == 1:
+            sentences.append(expected.sentence(summary.rule, SCHEDULES[r.schedule]))
+    return sentences
+
+
+def doubts(summary: Summary, flaw: str = "", unvaried: Sequence[str] = ()) -> list[str]:
+    """Why the range tests are no ground for anything, a sentence each; see :func:`verdict`."""
+    n, valid = summary.runs, len(summary.values)
+    reason = "".join(f": {most}" for most, _ in Counter(summary.reasons).most_common(1))
+    if not valid:
+        return [f"Do not trust it: the rule found nothing in any of {n} runs{reason}."]
+    clauses = [*[flaw] * _is_flawed(summary, flaw), *unvaried]
+    if n >= ENOUGH_RUNS and not clauses and summary.abstained > ABSTAINS_TOO_OFTEN * n:
+        clauses = [f"the rule found nothing in {summary.abstained} of {n} runs{reason}"]
+    return [f"Do not trust it: {clause}." for clause in clauses]
+
+
+def _is_flawed(summary: Summary, flaw: str) -> bool:
+    """Whether what is wrong with the mean loss is wrong with most single runs, too."""
+    return bool(flaw) and sum(summary.cautions.get(f, 0) for f in FLAWS) > summary.runs / 2
+
+
 def verdict(
     summary: Summary,
     trials: Sequence[Trial] = (),
     flaw: str = "",
     unvaried: Sequence[str] = (),
 ) -> list[str]:
-    """What to make of a rule's suggestions, by the rules above: the verdict and its reasons.
+    """How far to trust a rule's suggestions, by the rules above: the verdict and its reasons.
 
-    ``flaw``: what is wrong with the runs' mean loss, if anything, which counts where most single
+    ``flaw``: what is wrong with the runs' median loss, if anything, which counts where most single
     runs have one, too; ``unvaried``: what was to vary from run to run and did not, a clause each.
     """
-    n, valid, cautions = summary.runs, len(summary.values), summary.cautions
-    flawed = flaw and sum(cautions.get(of_one, 0) for of_one in FLAWS) > n / 2
+    n, flawed = summary.runs, _is_flawed(summary, flaw)
     told = [
         f"In {k} of {n} runs {caution}." + " Over all runs it fell." * (caution == NEVER_FELL)
-        for caution, k in cautions.items()
+        for caution, k in summary.cautions.items()
         if not (flawed and caution in FLAWS)
     ]
-    reason = "".join(f": {most}" for most, _ in Counter(summary.reasons).most_common(1))
-    if not valid:
-        return [f"Do not trust it: the rule found nothing in any of {n} runs{reason}.", *told]
+    found = doubts(summary, flaw, unvaried)
+    if not summary.values:
+        return [*found, *told]
     reasons = [
         f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
-        f"median, {summary.median:.2g}; the furthest two are {summary.spread:.2f} decades apart."
+        f"median, {summary.median:.2g}; the highest is {10**summary.spread:.2g} times the lowest."
     ]
-    against, tried = tried_out(trials)
-    reasons += tried
-    reasons += told
-    if flawed or unvaried:
-        clauses = [*[flaw] * bool(flawed), *unvaried]
-        return [*(f"Do not trust it: {clause}." for clause in clauses), *reasons]
+    against, tried = tried_out(summary, trials)
+    reasons += tried + told
+    if found:
+        return [*found, *reasons]
     if n < ENOUGH_RUNS:
         return [f"Too few runs to say: {n}; a verdict needs {ENOUGH_RUNS}.", *reasons]
-    if summary.abstained > ABSTAINS_TOO_OFTEN * n:
+    factor = max(summary.factor, 1.1)
+    if summary.factor > LOOSE:
         found = (
-            f"Do not trust it: the rule found nothing in {summary.abstained} of {n} runs{reason}."
+            f"Do not trust it: one run's suggestion may be {factor:.0f} times too high or too low."
         )
-    elif summary.factor > LOOSE:
-        found = (
-            f"Do not trust it: one run's suggestion may be {summary.factor:.0f} times too high or "
-            "too low."
-        )
+    elif against and not any(recommend(summary, trials, t.schedule).lr for t in trials):
+        found = "Do not trust it: trained at it, most runs fail."
     elif against:
-        found = "Do not trust it: it repeats well enough, but short trainings speak against it."
+        found = (
+            f"Trust the short trainings, not the rule: it repeats to within a factor of "
+            f"{factor:.2g}, but they speak against it."
+        )
     else:
-        found = f"Trust it to within a factor of {max(summary.factor, 1.1):.2g}"
+        found = f"Trust it to within a factor of {factor:.2g}"
         if summary.factor > CLOSE:
             found = f"Trust its order of magnitude only, {found[len('Trust it ') :]}"
         if summary.abstained:
             found += f", where it answers: not in {summary.abstained} of {n} runs"
         found += "."
     if not trials:
-        reasons.append("This is how well it repeats; whether it trains well, trainings would say.")
+        reasons.append(
+            "This is how well the rule repeats, not how well its rate trains: train_steps=100 "
+            "(--train-steps 100) checks that by short trainings."
+        )
     return [found, *reasons]
 
 
-def tried_out(trials: Sequence[Trial]) -> tuple[bool, list[str]]:
-    """Whether short trainings at and around the suggestion speak against it, and how."""
-    losses = {f: np.array([t.loss for t in trials if t.factor == f]) for f in FACTORS}
-    at, n = losses[1.0], len(losses[1.0])
-    if not n:
-        return False, []
+def tried_out(summary: Summary, trials: Sequence[Trial]) -> tuple[bool, list[str]]:
+    """Whether short trainings speak against the suggestion; what else they say of it."""
     against, sentences = False, []
-    failed = int((~np.isfinite(at)).sum())
-    if failed:
-        against = failed > n / 2
-        sentences.append(
-            f"Trained at the suggestion, the loss ended up not finite in {failed} of {n} runs."
-        )
-    for factor, words, wrong in ((0.1, "a tenth of", "high"), (10.0, "ten times", "low")):
-        with np.errstate(invalid="ignore"):
-            lower = clearly_lower(losses[factor], at)
-        better = int((np.isfinite(losses[factor]) & (lower | ~np.isfinite(at))).sum())
-        if better > n / 2:
-            against = True
+    for schedule, words in SCHEDULES.items():
+        at = _losses(trials, schedule)[1.0]
+        failed = int((~np.isfinite(at)).sum())
+        if failed:
             sentences.append(
-                f"Short trainings at {words} it reached a clearly lower loss in {better} of {n} "
-                f"runs: for them it is too {wrong}."
+                f"Trained at the suggestion with {words}, the loss ended up not finite in {failed} "
+                f"of {len(at)} runs."
             )
-    if not against and not any(trial.lowered for trial in trials):
+        against |= recommend(summary, trials, schedule).factor != 1 or failed > len(at) / 2
+    if trials and not any(trial.lowered for trial in trials):
         sentences.append("No short training lowered the loss clearly: they say nothing about it.")
-    elif not against:
-        sentences.append(
-            "Short trainings bear it out: neither a tenth of it nor ten times it was clearly "
-            f"better in most of {n} runs."
-        )
     return against, sentences
 
 

@@ -1,0 +1,189 @@
+"""An audit's runs on several processes: this one and joblib's workers, with the bits of one alone.
+
+Functions that no module has (a notebook's, closures, lambdas) are sent by value. Each run computes
+on one thread wherever PyTorch does the work, and with this process's threads in TensorFlow, so that
+the number of processes changes nothing.
+"""
+
+import contextlib
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
+# Seconds that a worker needs to start: a guess that decides whether workers are worth it.
+START = {"torch": 4.0, "tensorflow": 10.0}
+
+
+class Unsent(Exception):
+    """Why functions cannot be sent to workers, in words."""
+
+
+def processes(workers: int | None, seconds: float, runs: int) -> int:
+    """How many processes are to share ``runs`` more runs of ``seconds`` each.
+
+    As asked for; by default as many as there are cores, unless that would save no time, or a GPU
+    computes, which this process has already."""
+    if workers is not None:
+        return min(workers, runs + 1)
+    if _on_gpu():
+        return 1
+    try:
+        from joblib import cpu_count  # knows what a container may use
+    except ImportError:
+        return 1
+    count = min(cpu_count(), runs)
+    start = max((START[name] for name in START if name in sys.modules), default=0.0)
+    return count if count > 1 and seconds * runs * (1 - 1 / count) > start else 1
+
+
+def _on_gpu() -> bool:
+    torch, tensorflow = sys.modules.get("torch"), sys.modules.get("tensorflow")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return True
+    return tensorflow is not None and bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, PyTorch computes on one thread, as in the workers."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    try:
+        if torch is not None:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        if before is not None:
+            torch.set_num_threads(before)
+
+
+class Helpers:
+    """``count`` worker processes that call ``function``, which is sent to them by value.
+
+    Raises
+    ------
+    Unsent
+        If it cannot be.
+    """
+
+    def __init__(self, function: Callable, count: int):
+        try:
+            import cloudpickle
+            from joblib.externals import loky
+        except ImportError as error:
+            raise Unsent(f"{error.name} is not installed") from None
+        try:
+            self.sent = cloudpickle.dumps(function)
+        except Exception as error:  # whatever a user's object raises
+            raise Unsent(
+                str(error).splitlines()[0] if str(error) else type(error).__name__
+            ) from None
+        if len(self.sent) > MOST_SENT:
+            raise Unsent(f"they hold {len(self.sent) / 2**20:.0f} MiB")
+        self.settings = _settings()
+        # Not joblib's reusable ones: they would know modules and paths of before.
+        self.executor = loky.ProcessPoolExecutor(
+            count,
+            env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"},
+            initializer=_enter,
+            initargs=(os.getcwd(), sys.path),
+        )
+        self.function, self.count, self.wait = function, count, loky.wait
+        self.running: dict[Any, int] = {}  # number of the task by its future
+
+    def call(self, *task: Any) -> Any:
+        """What the function gives in a worker."""
+        return self.executor.submit(_call, self.settings, self.sent, task).result()
+
+    def results(self, tasks: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
+        """Number and result of each task as it ends; this process calls the function, too."""
+        waiting, running = deque(enumerate(tasks)), self.running
+        while waiting or running:
+            while waiting and len(running) <= self.count:  # one more, to go on with
+                number, task = waiting.popleft()
+                running[self.executor.submit(_call, self.settings, self.sent, task)] = number
+            if waiting:
+                number, task = waiting.popleft()
+                yield number, self.function(*task)
+                done = [future for future in running if future.done()]
+            else:
+                done = self.wait(running, return_when="FIRST_COMPLETED").done
+            for future in done:
+                yield running.pop(future), future.result()
+
+    def stop(self, amid_work: bool = False) -> None:
+        """End the workers."""
+        # loky 3.5 fails with a KeyError if it is to end while it takes a task from its queue.
+        deadline = time.monotonic() + 1
+        while amid_work and time.monotonic() < deadline:
+            if all(future.running() or future.done() for future in self.running):
+                break
+            time.sleep(0.001)
+        self.executor.shutdown(wait=True, kill_workers=amid_work)
+
+
+def _enter(folder: str, path: list[str]) -> None:
+    """In a worker that starts: where modules are found here."""
+    os.chdir(folder)
+    sys.path[:] = path
+
+
+def _settings() -> dict[str, Any]:
+    """What this process has set that a model's numbers depend on."""
+    found: dict[str, Any] = {}
+    if torch := sys.modules.get("torch"):
+        found["torch"] = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    if tensorflow := sys.modules.get("tensorflow"):
+        threads = tensorflow.config.threading
+        found["tensorflow"] = (
+            threads.get_intra_op_parallelism_threads(),
+            threads.get_inter_op_parallelism_threads(),
+        )
+    if keras := sys.modules.get("keras"):
+        config = keras.config
+        found["keras"] = config.backend(), config.floatx(), config.dtype_policy().name
+    return found
+
+
+def _call(settings: dict[str, Any], sent: bytes, task: tuple) -> Any:
+    """In a worker: the function that was sent, of one task."""
+    _apply(settings)
+    function = pickle.loads(sent)
+    try:
+        with one_thread():
+            return function(*task)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it would end the worker
+            raise RuntimeError("".join(traceback.format_exception(error))) from None
+        raise
+
+
+def _apply(settings: dict[str, Any]) -> None:
+    if "tensorflow" in settings:
+        import tensorflow
+
+        intra, inter = settings["tensorflow"]
+        with contextlib.suppress(RuntimeError):  # set by the run before this one
+            tensorflow.config.threading.set_intra_op_parallelism_threads(intra)
+            tensorflow.config.threading.set_inter_op_parallelism_threads(inter)
+    if "keras" in settings:
+        backend, floatx, policy = settings["keras"]
+        os.environ["KERAS_BACKEND"] = backend  # read when it is imported
+        import keras
+
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+    if "torch" in settings:
+        import torch
+
+        dtype, precision = settings["torch"]
+        torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)

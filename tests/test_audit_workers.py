@@ -1,0 +1,128 @@
+"""Audits on several processes: the bits of one, whatever is sent to them, and what cannot be."""
+
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from test_finder import MODULE, user  # noqa: F401 (a fixture)
+
+import lrrt
+from lrrt.finder import workers
+from lrrt.finder.workers import processes
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("joblib")
+OPTIONS = {"steps": 20, "runs": 4, "rule": "fastai_minimum", "train_steps": 10}
+
+
+@pytest.fixture
+def functions(user):  # noqa: F811
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    return make_model, make_data
+
+
+def test_bits_do_not_depend_on_the_number_of_processes(functions, capsys):
+    width = 8  # closures and lambdas are sent by value
+    by_value = (lambda: functions[0](width), lambda seed: functions[1]())
+    alone = lrrt.audit(*functions, workers=1, **OPTIONS)
+    for count, (make_model, make_data) in ((2, functions), (3, by_value)):
+        shared = lrrt.audit(make_model, make_data, workers=count, **OPTIONS)
+        assert shared.to_dict() == alone.to_dict()
+    assert capsys.readouterr().err == ""
+
+
+def test_threads_are_put_back(functions):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    lrrt.audit(*functions, workers=2, **OPTIONS)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys):
+    make_model, make_data = functions
+    lock = threading.Lock()
+
+    def locked():
+        with lock:
+            return make_data()
+
+    alone = lrrt.audit(make_model, make_data, workers=1, **OPTIONS)
+    assert lrrt.audit(make_model, locked, workers=2, **OPTIONS).to_dict() == alone.to_dict()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "cannot be sent" in told and "lock" in told
+    large = np.zeros(workers.MOST_SENT // 8 + 1)
+    assert lrrt.audit(make_model, lambda: [make_data(), large][0], workers=2, **OPTIONS)
+    assert "they hold 64 MiB" in capsys.readouterr().err
+
+
+def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys, monkeypatch):
+    make_model, make_data = functions
+    import user_module
+
+    def scaled():
+        found = make_data()
+        x, y = found["data"]
+        return found | {"data": (x * user_module.scale, y)}
+
+    user_module.scale = 3.0  # set here, unknown to a worker that imports the module anew
+    (found,) = {lrrt.audit(make_model, scaled, workers=1, **OPTIONS)}
+    user_module.__file__ and open("user_module.py", "a").write("\nscale = 1.0\n")
+    assert lrrt.audit(make_model, scaled, workers=2, **OPTIONS).to_dict() == found.to_dict()
+    assert "the first loss is another one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('of run 3')", "raise Odd('of run 3', 'b')"])
+def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault):  # noqa: F811
+    (user / "failing.py").write_text(
+        textwrap.dedent(f"""
+        from user_module import make_data, make_model as made
+
+        class Odd(Exception):
+            def __init__(self, one, two):
+                super().__init__(one)
+
+        def make_model(seed):
+            if seed == 3:
+                {fault}
+            return made()
+    """)
+    )
+    sys.path.insert(0, "")
+    from failing import make_data, make_model
+
+    with pytest.raises(Exception, match="of run 3") as caught:
+        lrrt.audit(make_model, make_data, workers=2, save="some.json", runs=8, steps=20)
+    assert any(note.startswith("finished: range tests ") for note in caught.value.__notes__)
+    found = lrrt.Audit.load("some.json")
+    assert set(found.weights_seeds) < set(range(8)) and 3 not in found.weights_seeds
+    assert lrrt.audit(make_model, make_data, workers=2, runs=2, steps=20)  # the pool lives on
+
+
+def test_by_default_workers_are_there_where_they_save_time(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    assert processes(None, 0.01, 39) == 1 and processes(None, 10.0, 39) == 4
+    assert processes(None, 10.0, 1) == 1 and processes(3, 0.01, 1) == 2
+    monkeypatch.setattr(workers, "_on_gpu", lambda: True)
+    assert processes(None, 10.0, 39) == 1
+
+
+def test_bad_numbers_of_workers(functions):
+    with pytest.raises(lrrt.InputError, match="workers: .*at least 1.*got 0"):
+        lrrt.audit(*functions, workers=0)
+    with pytest.raises(lrrt.InputError, match="schedule: .*one_cycle.*both.*got 'cosine'"):
+        lrrt.audit(*functions, schedule="cosine")
+
+
+def test_one_cycle_is_tried_beside_a_constant_rate(functions):
+    found = lrrt.audit(*functions, schedule="both", workers=1, **OPTIONS)
+    assert [t.schedule for t in found.trials[:6]] == ["constant"] * 3 + ["one_cycle"] * 3
+    assert [t.factor for t in found.trials[:6]] == [0.1, 1.0, 10.0] * 2
+    assert len(found.recommendations) == 2 and len(found.trials) == 24
+    losses = [t.loss for t in found.trials]
+    assert losses[2] != losses[5]  # at ten times the suggestion
+    assert lrrt.Audit.from_dict(found.to_dict()).to_dict() == found.to_dict()
