@@ -6,6 +6,7 @@ the number of processes changes nothing.
 """
 
 import contextlib
+import importlib
 import os
 import pickle
 import sys
@@ -167,9 +168,9 @@ def _call(settings: dict[str, Any], sent: bytes, task: tuple) -> Any:
 
 
 def _apply(settings: dict[str, Any]) -> None:
+    """Set the same in a worker; frameworks by name, since nothing here may import one unasked."""
     if "tensorflow" in settings:
-        import tensorflow
-
+        tensorflow = importlib.import_module("tensorflow")
         intra, inter = settings["tensorflow"]
         with contextlib.suppress(RuntimeError):  # set by the run before this one
             tensorflow.config.threading.set_intra_op_parallelism_threads(intra)
@@ -177,13 +178,11 @@ def _apply(settings: dict[str, Any]) -> None:
     if "keras" in settings:
         backend, floatx, policy = settings["keras"]
         os.environ["KERAS_BACKEND"] = backend  # read when it is imported
-        import keras
-
+        keras = importlib.import_module("keras")
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
     if "torch" in settings:
-        import torch
-
+        torch = importlib.import_module("torch")
         dtype, precision = settings["torch"]
         torch.set_default_dtype(dtype)
         torch.set_float32_matmul_precision(precision)
