@@ -1,38 +1,60 @@
 """A network as data: a list of nodes that every backend builds, and the parameters it has.
 
-A network module in :mod:`lrrt.core.networks` has one function
-``nodes(model: ModelConfig, channels: int, classes: int) -> list[Node]``. Parameters have canonical
-names ``<node>.<parameter>`` and canonical layouts: convolution kernels are (height, width, in,
-out), dense kernels (in, out), everything else a vector.
+Parameters have canonical names ``<node>.<parameter>`` and canonical layouts: convolution kernels
+are (height, width, in, out), dense kernels (in, out), embeddings (entries, channels), everything
+else a vector.
 """
 
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Operation = Literal["conv", "batch_norm", "relu", "add", "global_average_pool", "dense"]
+# Of images (NHWC), of vectors, and of tokens (batch, tokens, channels): ``dense`` and the norms act
+# on the last axis. ``embedding`` reads a row of its table for each token, ``position`` adds its
+# row i to token i, ``attention`` is causal and scaled by 1 / sqrt(channels of a head), its inputs
+# are queries, keys and values. ``max_pool`` leaves out what does not fill a window. ``gelu`` is the
+# exact one.
+Operation = Literal[
+    "conv",
+    "batch_norm",
+    "layer_norm",
+    "relu",
+    "gelu",
+    "add",
+    "max_pool",
+    "global_average_pool",
+    "flatten",
+    "dense",
+    "embedding",
+    "position",
+    "attention",
+]
+LAYER_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. Its output goes by its name; ``"input"`` names the images (NHWC)."""
+    """One operation. Its output goes by its name; ``"input"`` names the images (NHWC) or tokens."""
 
     name: str
     operation: Operation
     inputs: tuple[str, ...]
     channels: int  # channels of the output
-    in_channels: int = 0  # channels of the input (conv, dense, batch_norm)
-    kernel: int = 1  # side of a convolution kernel
+    in_channels: int = (
+        0  # of the input (conv, dense, norms); entries (embedding), tokens (position)
+    )
+    kernel: int = 1  # side of a convolution kernel, or of a pool's window
     stride: int = 1
     bias: bool = False  # of a convolution; a dense layer always has one
+    heads: int = 1  # of attention
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One array of a network.
 
-    ``kind`` is one of ``conv`` and ``dense`` (kernels), ``bias``, ``scale``, ``offset`` (batch
-    norm), ``mean``, ``variance`` (batch-norm statistics: not trained).
+    ``kind`` is one of ``conv`` and ``dense`` (kernels), ``bias``, ``embedding``, ``scale``,
+    ``offset`` (norms), ``mean``, ``variance`` (batch-norm statistics: not trained).
     """
 
     name: str
@@ -61,6 +83,11 @@ def parameters(nodes: list[Node]) -> list[Parameter]:
             shape = (inputs, outputs)
             found.append(Parameter(f"{name}.kernel", "dense", shape, inputs, outputs))
             found.append(Parameter(f"{name}.bias", "bias", (outputs,), inputs, outputs))
+        elif node.operation in ("embedding", "position"):
+            found.append(Parameter(f"{name}.table", "embedding", (inputs, outputs)))
+        elif node.operation == "layer_norm":
+            for kind in ("scale", "offset"):
+                found.append(Parameter(f"{name}.{kind}", kind, (outputs,)))
         elif node.operation == "batch_norm":
             for kind in ("scale", "offset", "mean", "variance"):
                 found.append(Parameter(f"{name}.{kind}", kind, (outputs,)))

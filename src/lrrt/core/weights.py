@@ -9,7 +9,8 @@ from lrrt.core.protocol import CHOICES
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 
-CONSTANTS = {"scale": 1.0, "offset": 0.0, "mean": 0.0, "variance": 1.0}  # batch norm
+EMBEDDING_DEVIATION = 0.02  # whatever the scheme; GPT-2's (Radford et al. 2019)
+CONSTANTS = {"scale": 1.0, "offset": 0.0, "mean": 0.0, "variance": 1.0}  # of norms
 
 
 def draw(nodes: list[Node], scheme: str, dense_bias: str, seed: int) -> dict[str, np.ndarray]:
@@ -36,8 +37,8 @@ def draw(nodes: list[Node], scheme: str, dense_bias: str, seed: int) -> dict[str
     Returns
     -------
     dict
-        Canonical name to float32 array of canonical layout (:mod:`lrrt.core.network`). Batch norm
-        starts at scale 1, offset 0, mean 0, variance 1.
+        Canonical name to float32 array of canonical layout (:mod:`lrrt.core.network`). Norms start
+        at scale 1, offset 0, mean 0, variance 1; embeddings are normal of deviation 0.02.
 
     Raises
     ------
@@ -58,6 +59,9 @@ def _draw(parameter: Parameter, scheme: str, dense_bias: str, seed: int) -> np.n
         return np.full(parameter.shape, CONSTANTS[parameter.kind], dtype=np.float32)
     random = stream(seed, f"weights {parameter.name}")
     fan_in = parameter.fan_in
+    if parameter.kind == "embedding":
+        drawn = random.standard_normal(parameter.shape) * EMBEDDING_DEVIATION
+        return drawn.astype(np.float32)
     if parameter.kind == "bias":
         bound = 0.0 if dense_bias == "zero" else 1 / math.sqrt(fan_in)
     elif scheme == "he_normal":

@@ -1,7 +1,9 @@
 """A network as a Keras model: a layer for each node."""
 
+import numpy as np
+
 from lrrt.backends.keras.framework import keras, tf
-from lrrt.core.network import Node, parameters
+from lrrt.core.network import LAYER_NORM_EPSILON, Node, parameters
 from lrrt.core.protocol import ProtocolConfig
 
 layers = keras.layers
@@ -10,6 +12,7 @@ ATTRIBUTES = {
     "conv": "kernel",
     "dense": "kernel",
     "bias": "bias",
+    "embedding": "embeddings",
     "scale": "gamma",
     "offset": "beta",
     "mean": "moving_mean",
@@ -49,6 +52,42 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
+class Position(layers.Layer):
+    """Adds row i of a table to token i."""
+
+    def __init__(self, tokens: int, **options):
+        super().__init__(**options)
+        self.tokens = tokens
+
+    def build(self, shape):
+        self.embeddings = self.add_weight(shape=(self.tokens, shape[-1]), name="embeddings")
+
+    def call(self, inputs):
+        return inputs + self.embeddings[: tf.shape(inputs)[1]]
+
+
+class CausalAttention(layers.Layer):
+    """Of queries, keys and values, each (batch, tokens, channels)."""
+
+    def __init__(self, heads: int, **options):
+        super().__init__(**options)
+        self.heads = heads
+
+    def call(self, inputs):
+        channels = inputs[0].shape[-1]
+        batch, tokens = tf.unstack(tf.shape(inputs[0])[:2])
+        shape = (batch, tokens, self.heads, channels // self.heads)
+        q, k, v = (tf.transpose(tf.reshape(x, shape), (0, 2, 1, 3)) for x in inputs)
+        scores = tf.matmul(q, k, transpose_b=True) / tf.cast(shape[3] ** 0.5, q.dtype)
+        earlier = tf.linalg.band_part(tf.ones((tokens, tokens), tf.bool), -1, 0)
+        scores = tf.where(earlier, scores, tf.constant(-np.inf, scores.dtype))
+        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), v), (0, 2, 1, 3))
+        return tf.reshape(mixed, (batch, tokens, channels))
+
+    def compute_output_shape(self, shapes):
+        return shapes[0]
+
+
 def _layer(node: Node, protocol: ProtocolConfig, policy: str) -> layers.Layer:
     options = {"name": node.name, "dtype": policy}
     if node.operation == "conv":
@@ -68,20 +107,30 @@ def _layer(node: Node, protocol: ProtocolConfig, policy: str) -> layers.Layer:
             epsilon=protocol.batch_norm_epsilon,
             **options,
         )
-    if node.operation == "dense":
-        return layers.Dense(node.channels, **options)
-    simple = {
-        "relu": layers.ReLU,
-        "add": layers.Add,
-        "global_average_pool": layers.GlobalAveragePooling2D,
+    makers = {
+        "dense": lambda: layers.Dense(node.channels, **options),
+        "relu": lambda: layers.ReLU(**options),
+        "gelu": lambda: layers.Activation(keras.activations.gelu, **options),  # the exact one
+        "add": lambda: layers.Add(**options),
+        "global_average_pool": lambda: layers.GlobalAveragePooling2D(**options),
+        "max_pool": lambda: layers.MaxPooling2D(node.kernel, node.stride, **options),
+        "flatten": lambda: layers.Reshape((node.channels,), **options),
+        "layer_norm": lambda: layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, **options),
+        "embedding": lambda: layers.Embedding(node.in_channels, node.channels, **options),
+        "position": lambda: Position(node.in_channels, **options),
+        "attention": lambda: CausalAttention(node.heads, **options),
     }
-    return simple[node.operation](**options)
+    return makers[node.operation]()
 
 
 def model_of(nodes: list[Node], protocol: ProtocolConfig, policy: str) -> keras.Model:
-    """Logits from NHWC images of any size."""
+    """Logits from NHWC images of any size, or from tokens."""
     first = next(node for node in nodes if node.inputs == ("input",))
-    values = {"input": keras.Input((None, None, first.in_channels))}
+    if first.operation == "embedding":
+        values = {"input": keras.Input((None,), dtype="int32")}
+    else:
+        channels = first.in_channels or None
+        values = {"input": keras.Input((None, None, channels))}
     for node in nodes:
         inputs = [values[name] for name in node.inputs]
         layer = _layer(node, protocol, policy)

@@ -81,10 +81,10 @@ class KerasNetwork:
             logits = tf.cast(logits_of(tf.constant(images[start : start + size])), tf.float32)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             loss += float(tf.reduce_sum(losses))
-            correct += int(np.sum(np.argmax(logits, axis=1) == labels[start : start + size]))
+            correct += int(np.sum(np.argmax(logits, axis=-1) == labels[start : start + size]))
         for name, value in statistics_before.items():
             self.variables[name].assign(value)
-        return loss / len(images), correct / len(images)
+        return loss / labels.size, correct / labels.size
 
     def _folded_logits(self):
         nodes, weights = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)

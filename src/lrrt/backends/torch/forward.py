@@ -1,41 +1,80 @@
 """What a network computes: its operations, and batch norm by three kinds of statistics."""
 
+from collections import Counter
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrrt.core.network import FusedConv, Node, parameters
+from lrrt.core.network import LAYER_NORM_EPSILON, FusedConv, Node, parameters
 from lrrt.core.protocol import ProtocolConfig
 
 
-def forward(nodes, tensors, protocol, batch_norm, images: Tensor) -> Tensor:
-    """Logits of images (NCHW). Values that nothing reads any more are let go, or overwritten."""
+def forward(nodes, tensors, protocol, batch_norm, given: Tensor) -> Tensor:
+    """Logits of images (NCHW) or tokens. Values that nothing reads any more are let go, or
+    overwritten."""
     last_use = {name: node.name for node in nodes for name in node.inputs}
-    # Their outputs are not needed for their gradients.
-    rewritable = {n.name for n in nodes if n.operation in ("conv", "batch_norm", "add")}
-    values = {"input": images}
+    readers = Counter(name for node in nodes for name in node.inputs)
+    # Their outputs are not needed for their gradients, nor for those of a second reader.
+    rewritable = {
+        node.name
+        for node in nodes
+        if node.operation in ("conv", "batch_norm", "add") and readers[node.name] == 1
+    }
+    values = {"input": given}
     for node in nodes:
         inputs = [values[name] for name in node.inputs]
         for name in node.inputs:
             if last_use[name] == node.name:
                 values.pop(name, None)
-        first = node.inputs[0]
-        in_place = first in rewritable and first not in values and node.inputs.count(first) == 1
+        in_place = node.inputs[0] in rewritable
         own = {p.name.rsplit(".", 1)[1]: tensors[p.name] for p in parameters([node])}
         if node.operation == "conv":
-            values[node.name] = _conv(node, protocol.padding, inputs, own)
+            value = _conv(node, protocol.padding, inputs, own)
         elif node.operation == "batch_norm":
-            values[node.name] = batch_norm(inputs[0], own, protocol)
+            value = batch_norm(inputs[0], own, protocol)
         elif node.operation == "relu":
-            values[node.name] = F.relu(inputs[0], inplace=in_place)
+            value = F.relu(inputs[0], inplace=in_place)
         elif node.operation == "add":
             x, y = inputs
-            values[node.name] = x.add_(y) if in_place else x + y
-        elif node.operation == "global_average_pool":
-            values[node.name] = inputs[0].mean((2, 3))
+            value = x.add_(y) if in_place else x + y
+        elif node.operation == "attention":
+            value = _attention(*inputs, node.heads)
         else:
-            values[node.name] = F.linear(inputs[0], own["kernel"], own["bias"])
-    return values[nodes[-1].name]
+            value = SIMPLE[node.operation](node, inputs[0], **own)
+        values[node.name] = value
+    return value
+
+
+def _flatten(node: Node, x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).flatten(1)  # in the order of NHWC
+
+
+def _layer_norm(node: Node, x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    return F.layer_norm(x, (node.channels,), scale, offset, LAYER_NORM_EPSILON)
+
+
+SIMPLE = {
+    "global_average_pool": lambda node, x: x.mean((2, 3)),
+    "max_pool": lambda node, x: F.max_pool2d(x, node.kernel, node.stride),
+    "flatten": _flatten,
+    "gelu": lambda node, x: F.gelu(x),
+    "layer_norm": _layer_norm,
+    "dense": lambda node, x, kernel, bias: F.linear(x, kernel, bias),
+    "embedding": lambda node, x, table: F.embedding(x, table),
+    "position": lambda node, x, table: x + table[: x.shape[1]],
+}
+
+
+def _attention(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Written out: PyTorch's own has no second derivative."""
+    batch, tokens, channels = queries.shape
+    shape = (batch, tokens, heads, channels // heads)
+    q, k, v = (x.reshape(shape).transpose(1, 2) for x in (queries, keys, values))
+    scores = q @ k.transpose(2, 3) / shape[3] ** 0.5
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
+    scores = scores.masked_fill(later, -torch.inf)
+    return (scores.softmax(3) @ v).transpose(1, 2).reshape(queries.shape)
 
 
 def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -> Tensor:

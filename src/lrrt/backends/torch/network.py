@@ -56,7 +56,7 @@ class TorchNetwork:
     def _train(self, images, targets: Tensor, lr) -> tuple[Tensor, Tensor, Tensor]:
         """One step; loss, penalty and gradient norm before the update."""
         protocol = self.protocol
-        loss = F.cross_entropy(self._logits(images, train_batch_norm), targets)
+        loss = cross_entropy(self._logits(images, train_batch_norm), targets)
         gradients = list(torch.autograd.grad(loss, self.trained))
         with torch.no_grad():
             penalty = torch.zeros((), device=self.device)
@@ -91,12 +91,12 @@ class TorchNetwork:
         for start in range(0, len(images), size):
             targets = labels[start : start + size]
             logits = self._logits(images[start : start + size], batch_norm)
-            loss = F.cross_entropy(logits, targets, reduction="sum")
-            sums.append(torch.stack([loss, (logits.argmax(1) == targets).sum()]))
+            loss = cross_entropy(logits, targets, reduction="sum")
+            sums.append(torch.stack([loss, (logits.argmax(-1) == targets).sum()]))
         loss = correct = 0.0
         for of_batch in torch.stack(sums).tolist():  # what waits for a GPU, once
             loss, correct = loss + of_batch[0], correct + of_batch[1]
-        return loss / len(images), correct / len(images)
+        return loss / labels.numel(), correct / labels.numel()
 
     def curvature(
         self, images: np.ndarray, labels: np.ndarray, start: np.ndarray | None = None
@@ -106,7 +106,7 @@ class TorchNetwork:
         Batch norm as in training, but its running statistics, like all else here, stay.
         """
         targets = torch.tensor(labels, device=self.device)
-        loss = F.cross_entropy(self._logits(images, batch_statistics), targets)
+        loss = cross_entropy(self._logits(images, batch_statistics), targets)
         for i, strength in self.penalised:
             loss = loss + strength * self.trained[i].square().sum()
         return largest_eigenvalue(loss, self.trained, start)
@@ -130,9 +130,18 @@ class TorchNetwork:
         return self.described.get(slot.partition(".")[2], NUMBER)
 
     def _logits(self, images: np.ndarray, batch_norm) -> Tensor:
-        """Float32 logits of NHWC images; ``batch_norm`` is one of the functions below."""
-        # NHWC memory seen as NCHW is PyTorch's channels-last layout: nothing is copied on a CPU.
-        inputs = torch.as_tensor(images, device=self.device).permute(0, 3, 1, 2)
+        """Float32 logits of NHWC images, or of tokens; ``batch_norm``: a function of forward.py."""
+        inputs = torch.as_tensor(images, device=self.device)
+        if inputs.ndim == 4:
+            # NHWC memory seen as NCHW is PyTorch's channels-last layout: nothing is copied on a CPU
+            inputs = inputs.permute(0, 3, 1, 2)
         enabled = self.autocast_dtype is not None
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=enabled):
             return forward(self.nodes, self.tensors, self.protocol, batch_norm, inputs).float()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Of images, logits (batch, classes), or of every token, (batch, tokens, classes)."""
+    if logits.ndim > 2:
+        logits, targets = logits.flatten(0, -2), targets.flatten()
+    return F.cross_entropy(logits, targets, reduction=reduction)
