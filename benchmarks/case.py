@@ -11,7 +11,7 @@ import numpy as np
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.datasets import Dataset
 from lrrt.runs.spec import RunSpec
 
@@ -50,14 +50,14 @@ class Case:
 
     @property
     def nodes(self) -> list[Node]:
-        return resnet.nodes(ModelConfig(depth=self.depth), channels=3, classes=10)
+        return resnet.nodes(resnet.Model(depth=self.depth), shape=(32, 32, 3), classes=10)
 
     def spec(self, data_digest: str) -> RunSpec:
         return RunSpec(
             "range_test",
             self.framework,
             self.protocol,
-            ModelConfig(depth=self.depth),
+            resnet.Model(depth=self.depth),
             data_digest,
             0,
             0,

@@ -28,7 +28,7 @@ import lrrt.core.rules
 import lrrt.datasets
 from lrrt import plugins
 from lrrt.config import DataConfig
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.finder.audit import Audit
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import RunSpec
@@ -94,10 +94,10 @@ for ax, image, label in zip(axes, dataset.train_images, dataset.train_labels, st
 plt.show()
 
 # %% [markdown]
-# ## A network: `nodes(model, channels, classes)` and `validate(model)`
+# ## A network: `Model`, `nodes(model, shape, classes)` and `validate(model)`
 #
 # A network is data, a list of nodes, which every backend builds and into which the same weights can
-# be loaded. `depth` and `width` are yours to read as you like.
+# be loaded. Its parameters are the fields of its `Model`.
 
 # %%
 add(
@@ -105,8 +105,18 @@ add(
     "plain",
     '''"""``depth`` convolutions with batch norm, no shortcuts."""
 
+from dataclasses import dataclass
+
 from lrrt.core.network import Node
+from lrrt.core.protocol import ModelConfig
 from lrrt.errors import InputError
+
+
+@dataclass
+class Model(ModelConfig):
+    name: str = "plain"
+    depth: int = 3
+    width: int = 8
 
 
 def validate(model):
@@ -114,9 +124,9 @@ def validate(model):
         raise InputError("model.depth", model.depth, "from 1 to 100")
 
 
-def nodes(model, channels, classes):
+def nodes(model, shape, classes):
     validate(model)
-    found, before = [], "input"
+    found, before, channels = [], "input", shape[-1]
     for i in range(model.depth):
         found += [
             Node(f"conv{i}", "conv", (before,), model.width, channels, kernel=3),
@@ -145,7 +155,7 @@ def range_test(seed):
         kind="range_test",
         backend="torch",
         protocol=protocol,
-        model=ModelConfig(name="plain", depth=3, width=8),
+        model=plugins.find("lrrt.core.networks", "plain", "model.name").Model(depth=3),
         data_digest=dataset.digest,
         weights_seed=seed,
         order_seed=seed,

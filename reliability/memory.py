@@ -25,7 +25,8 @@ def over(backend: str, runs: int) -> list[float]:
     """MiB after each of so many range tests, each with weights and an order of its own."""
     import numpy as np
 
-    from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+    from lrrt.core.networks import resnet
+    from lrrt.core.protocol import ProtocolConfig, RampConfig
     from lrrt.datasets import Dataset
     from lrrt.runs.execute import execute
     from lrrt.runs.spec import RunSpec
@@ -39,7 +40,7 @@ def over(backend: str, runs: int) -> list[float]:
         "range_test",
         backend,
         ProtocolConfig(ramp=RampConfig(steps=10)),
-        ModelConfig(depth=8, width=8),
+        resnet.Model(depth=8, width=8),
         dataset.digest,
         0,
         0,

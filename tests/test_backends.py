@@ -23,7 +23,7 @@ from lrrt.config import from_mapping
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, WeightDecayConfig
+from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
 
 if not all(map(find_spec, ("torch", "tensorflow"))):  # not imported: the backends say how
     pytest.skip("needs PyTorch and TensorFlow", allow_module_level=True)
@@ -101,7 +101,7 @@ def relative(first: np.ndarray, second: np.ndarray) -> float:
 def test_first_step(run, depth, of_step, name):
     """First loss to 1e-5, relative; every array after the step to 1e-4; and all the step's changes
     together to a share ``of_step`` of their norm."""
-    nodes = resnet.nodes(ModelConfig(depth=depth), 3, 10)
+    nodes = resnet.nodes(resnet.Model(depth=depth), (32, 32, 3), 10)
     one, two = both(run, nodes, PROTOCOLS[name], [0.01])
     assert one[0][0, 0] == pytest.approx(two[0][0, 0], rel=1e-5)
     assert one[0][0] == pytest.approx(two[0][0], rel=1e-4)
@@ -122,7 +122,7 @@ def test_first_step(run, depth, of_step, name):
 def test_first_twenty_steps(run, depth, tolerance, name):
     """The first 20 steps of the protocol's own ramp of 100, from 1e-7 to 6e-6, to 1e-5 relative;
     then, since those hardly move the loss, as many from 1e-5 to 1e-3, to ``tolerance``."""
-    nodes = resnet.nodes(ModelConfig(depth=depth), 3, 10)
+    nodes = resnet.nodes(resnet.Model(depth=depth), (32, 32, 3), 10)
     own = ramp.training_lrs(PROTOCOLS[name].ramp, 100)[:20]
     lrs = np.concatenate([own, np.geomspace(1e-5, 1e-3, 20)])
     one, two = both(run, nodes, PROTOCOLS[name], lrs, batch=8)
@@ -151,7 +151,7 @@ FACTORS = {
     "augmentation shift": dict(augmentation="shift"),
     "augmentation crop": dict(augmentation="crop", flip=True),
 }
-SMALL = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
+SMALL = resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10)
 RISING = [0.02, 0.03]
 
 

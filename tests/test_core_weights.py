@@ -6,13 +6,12 @@ import pytest
 from lrrt.core import weights
 from lrrt.core.network import parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig
 from lrrt.core.streams import stream
 from lrrt.errors import InputError
 
 
 def network(depth=8, width=16):
-    return resnet.nodes(ModelConfig(depth=depth, width=width), channels=3, classes=10)
+    return resnet.nodes(resnet.Model(depth=depth, width=width), shape=(32, 32, 3), classes=10)
 
 
 def count(nodes, without=" "):

@@ -65,7 +65,8 @@ def test_a_network_is_as_it_was():
 def test_a_run_of_the_study():
     """The loss of its first batch falls in one step just below the rate, and rises just above."""
     pytest.importorskip("torch")
-    from lrrt.core.protocol import ModelConfig, ProtocolConfig
+    from lrrt.core.networks import resnet
+    from lrrt.core.protocol import ProtocolConfig
     from lrrt.datasets import Dataset
     from lrrt.runs import execute
     from lrrt.runs.spec import RunSpec
@@ -79,7 +80,7 @@ def test_a_run_of_the_study():
         kind="range_test",
         backend="torch",
         protocol=ProtocolConfig(),
-        model=ModelConfig(depth=8, width=8),
+        model=resnet.Model(depth=8, width=8),
         data_digest=dataset.digest,
         weights_seed=0,
         order_seed=0,

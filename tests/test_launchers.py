@@ -21,7 +21,8 @@ import pytest
 import lrrt.backends
 from lrrt import plugins
 from lrrt.config import LauncherConfig
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -128,7 +129,7 @@ def specs_of(dataset, count: int, **changes) -> list[RunSpec]:
         protocol=protocol,
         batch_size=16,
         steps=12,
-        model=ModelConfig(depth=8, width=8),
+        model=resnet.Model(depth=8, width=8),
         data_digest=dataset.digest,
     )
     values |= changes
@@ -259,14 +260,15 @@ def test_failing_run_is_one_line_and_others_go_on(
 SCRIPT = """
 import sys
 from lrrt.config import LauncherConfig
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.runs.launchers import ray, submitit
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 if __name__ == "__main__":
     dataset, store, digest, name, address = sys.argv[1:]
     protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
-    specs = [RunSpec("range_test", "fake", protocol, ModelConfig(depth=8, width=8), digest,
+    specs = [RunSpec("range_test", "fake", protocol, resnet.Model(depth=8, width=8), digest,
                      i, i, 16, 12) for i in range(6)]
     options = {"address": address} if name == "ray" else {"cluster": "local"}
     launcher = LauncherConfig(name=name, workers=2, options=options)

@@ -15,7 +15,7 @@ from lrrt.backends.torch.forward import batch_statistics, forward
 from lrrt.backends.torch.network import TorchNetwork
 from lrrt.core.network import Node, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.core.weights import draw
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -123,7 +123,10 @@ def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
 
 def test_the_studys_network_has_this_eigenpair():
     """By central differences of its gradient, in float64."""
-    nodes, protocol = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10), ProtocolConfig()
+    nodes, protocol = (
+        resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10),
+        ProtocolConfig(),
+    )
     weights = draw(nodes, "he_uniform", "zero", 3)
     network = TorchNetwork(nodes, protocol, weights, None, torch.device("cpu"))
     random = np.random.default_rng(1)
@@ -152,7 +155,7 @@ def test_the_studys_network_has_this_eigenpair():
 
 def test_nothing_of_the_network_moves(monkeypatch):
     monkeypatch.setattr(curvature, "RESTARTS", 1)
-    nodes = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
+    nodes = resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10)
     weights = draw(nodes, "he_uniform", "zero", 3)
     network = TorchNetwork(nodes, ProtocolConfig(), weights, None, torch.device("cpu"))
     images = np.random.default_rng(1).standard_normal((4, 8, 8, 3)).astype(np.float32)
@@ -184,7 +187,7 @@ def plain(dataset: Dataset, end: float = 10.0, **changes) -> RunSpec:
         "range_test",
         "torch",
         ProtocolConfig(ramp=ramp, **changes),
-        ModelConfig(depth=8, width=8),
+        resnet.Model(depth=8, width=8),
         dataset.digest,
         weights_seed=1,
         order_seed=2,
@@ -216,7 +219,7 @@ def test_the_ramp_is_the_same_to_the_bit(changes):
 
 def draw_norm(spec: RunSpec) -> float:
     """The norm of the trained parameters at the start."""
-    built = resnet.nodes(spec.model, channels=3, classes=10)
+    built = resnet.nodes(spec.model, shape=(32, 32, 3), classes=10)
     values = draw(built, spec.protocol.weights, spec.protocol.dense_bias, spec.weights_seed)
     flat = [values[p.name].ravel() for p in parameters(built) if p.trained]
     return float(np.linalg.norm(np.concatenate(flat).astype(np.float64)))

@@ -24,7 +24,7 @@ from lrrt.core.checks import LARGEST, SMALLEST
 from lrrt.core.curve import Curve
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.core.protocol import WeightDecayConfig as Decay
 from lrrt.core.ramp import grid, training_lrs
 from lrrt.core.replay import recorded
@@ -204,7 +204,7 @@ def test_weights_have_the_networks_shapes_and_no_seed_is_too_large(depth, width,
     classes = data.draw(st.integers(2, 12))
     seed = data.draw(st.integers(0, 2**63 - 1))
     scheme = data.draw(st.sampled_from(["he_uniform", "he_normal", "glorot_uniform"]))
-    nodes = resnet.nodes(ModelConfig(depth=depth, width=width), channels, classes)
+    nodes = resnet.nodes(resnet.Model(depth=depth, width=width), channels, classes)
     drawn = weights.draw(nodes, scheme, "uniform", seed)
     assert {n: a.shape for n, a in drawn.items()} == {p.name: p.shape for p in parameters(nodes)}
     assert all(a.dtype == np.float32 and np.isfinite(a).all() for a in drawn.values())
@@ -213,7 +213,7 @@ def test_weights_have_the_networks_shapes_and_no_seed_is_too_large(depth, width,
 def test_wider_layers_have_smaller_weights():
     deviations = []
     for width in (8, 16, 32, 64):
-        nodes = resnet.nodes(ModelConfig(depth=8, width=width), 3, 10)
+        nodes = resnet.nodes(resnet.Model(depth=8, width=width), (32, 32, 3), 10)
         kernel = weights.draw(nodes, "he_normal", "zero", 0)["stage3_block1_conv2.kernel"]
         deviations.append(kernel.std() * np.sqrt(width))
     np.testing.assert_allclose(deviations, deviations[0], rtol=0.05)
@@ -313,7 +313,7 @@ def test_memory_is_flat_over_200_runs(monkeypatch):
         "range_test",
         "linear",
         ProtocolConfig(ramp=RampConfig(steps=10)),
-        ModelConfig(depth=8, width=8),
+        resnet.Model(depth=8, width=8),
         dataset.digest,
         0,
         0,

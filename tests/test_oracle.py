@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lrrt.config import Config
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.experiments.oracle import design as designing
 from lrrt.experiments.oracle.design import Design, Setting
 from lrrt.experiments.oracle.section import Section, SettingConfig
@@ -19,7 +20,7 @@ BEST = 0.1
 
 def planned(settings=1, **changes) -> Design:
     protocol = ProtocolConfig(ramp=RampConfig(1e-7, 10.0))
-    asked = SettingConfig("d", "sgd", 32, 100, ModelConfig())
+    asked = SettingConfig("d", "sgd", 32, 100, resnet.Model())
     names = [f"s{i}" for i in range(settings)]
     section = Section(settings=dict.fromkeys(names, asked), **changes)
     config = Config(protocols={"sgd": protocol}, oracle=section)

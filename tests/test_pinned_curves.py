@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import ENGINE_VERSIONS, RunSpec
@@ -157,7 +158,7 @@ def curve(kind: str, backend: str) -> dict[str, list[float]]:
     dataset = Dataset(*splits, mean, std, tuple("0123456789"), "waves")
     values = {"weights_seed": 1, "order_seed": 2, "batch_size": 16, "steps": STEPS} | CHANGES[kind]
     spec = RunSpec(
-        kind, backend, PROTOCOLS[backend], ModelConfig(depth=8, width=8), dataset.digest, **values
+        kind, backend, PROTOCOLS[backend], resnet.Model(depth=8, width=8), dataset.digest, **values
     )
     at = list(spec.measured) or slice(None)
     return {name: array[at].tolist() for name, array in execute(spec, dataset).arrays.items()}

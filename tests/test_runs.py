@@ -18,7 +18,8 @@ import lrrt.backends
 import lrrt.core.batches
 from lrrt.analysis.tables import CURVE_TYPES
 from lrrt.config import Config, LauncherConfig, SweepConfig
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.experiments._design import as_swept
@@ -137,7 +138,7 @@ def make_spec(digest="0" * 64, **changes) -> RunSpec:
         kind="range_test",
         backend="fake",
         protocol=ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12)),
-        model=ModelConfig(depth=8, width=8),
+        model=resnet.Model(depth=8, width=8),
         data_digest=digest,
         weights_seed=0,
         order_seed=0,
@@ -623,13 +624,14 @@ def test_failing_run_is_one_line_and_others_go_on(
 SCRIPT = """
 import sys
 from lrrt.config import LauncherConfig
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.runs.launchers import local
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 if __name__ == "__main__":
     protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
-    specs = [RunSpec("range_test", "fake", protocol, ModelConfig(depth=8, width=8), sys.argv[3],
+    specs = [RunSpec("range_test", "fake", protocol, resnet.Model(depth=8, width=8), sys.argv[3],
                      i, i, 16, 12) for i in range(6)]
     local.run(specs, sys.argv[1], Store(sys.argv[2]), LauncherConfig(workers=2))
 """

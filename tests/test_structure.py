@@ -66,10 +66,6 @@ def test_imports_go_downwards_only(graph):
     assert upward == []
 
 
-#: Circles that are to be cut yet.
-OPEN = [["lrrt.backends._torch_cuda", "lrrt.backends.torch"]]
-
-
 def test_imports_have_no_circles(graph):
     modules = sorted(m for m in graph.modules if m.startswith("lrrt"))
     number = {module: i for i, module in enumerate(modules)}
@@ -85,7 +81,7 @@ def test_imports_have_no_circles(graph):
     matrix = coo_matrix((np.ones(len(arrows)), np.transpose(arrows)), shape=2 * [len(modules)])
     parts, part = connected_components(matrix, directed=True, connection="strong")
     circles = [[modules[i] for i in np.flatnonzero(part == p)] for p in range(parts)]
-    assert [c for c in circles if len(c) > 1 and c not in OPEN] == []
+    assert [c for c in circles if len(c) > 1] == []
 
 
 def test_only_backends_import_a_framework(graph):

@@ -8,7 +8,7 @@ import pytest
 
 from lrrt.core import batches, network, ramp, weights
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ModelConfig, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -24,7 +24,7 @@ DEVICES = [
         "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     ),
 ]
-NODES = resnet.nodes(ModelConfig(depth=8, width=8), 3, 10)
+NODES = resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10)
 RISING = dict(start=1e-4, end=0.03, steps=12)  # by a factor of 300 in twelve steps
 
 
@@ -59,7 +59,7 @@ def spec_of(dataset, protocol=None, **changes) -> RunSpec:
         backend="torch",
         protocol=protocol,
         data_digest=dataset.digest,
-        model=ModelConfig(depth=8, width=8),
+        model=resnet.Model(depth=8, width=8),
         weights_seed=1,
         order_seed=2,
         batch_size=16,

@@ -9,7 +9,8 @@ import pytest
 import synthetic_study
 
 from lrrt.core.batches import BatchPlan
-from lrrt.core.protocol import ModelConfig, ProtocolConfig
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import ProtocolConfig
 from lrrt.core.rules import Suggestion, abstain
 from lrrt.errors import InputError
 from lrrt.experiments.sweep.design import sweep_specs
@@ -38,7 +39,7 @@ CROSSED = ("variance.weights=3", "variance.orders=3", "variance.augmentations=2"
 
 def spec(**changes) -> RunSpec:
     values = {"kind": "range_test", "backend": "torch", "weights_seed": 1, "order_seed": 2}
-    values |= {"protocol": ProtocolConfig(), "model": ModelConfig(), "data_digest": DIGEST}
+    values |= {"protocol": ProtocolConfig(), "model": resnet.Model(), "data_digest": DIGEST}
     return RunSpec(**values | {"batch_size": 64, "steps": 100} | changes)
 
 

@@ -12,6 +12,13 @@ from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
 
 
+def register_schema() -> None:
+    """Of Hydra's types. A network's depend on its name, so of these only the keys are checked."""
+    schema = OmegaConf.structured(Config)
+    schema.model = {}
+    ConfigStore.instance().store(name="schema", node=schema)
+
+
 def composed_yaml(conf: Path, overrides: list[str]) -> str:
     """The text of ``params.yaml`` for ``overrides``, as ``dvc exp run -S ...`` would write it.
 
@@ -22,7 +29,7 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
     """
     if not (conf / "config.yaml").is_file():
         raise InputError("conf", str(conf), "a folder with config.yaml; run in the repository")
-    ConfigStore.instance().store(name="schema", node=Config)
+    register_schema()
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
             config = compose(config_name="config", overrides=overrides)

@@ -14,6 +14,7 @@ from lrrt.analysis.statistics import running_median
 from lrrt.analysis.tables import by_own_rule, runs_of
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, SweepConfig
+from lrrt.core.networks import resnet
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.experiments.transfer.design import pairs_of
@@ -83,7 +84,7 @@ class Study:
     def scale(self) -> Scale:
         """Its network and batch size."""
         model = self.config.model
-        return Scale(model.name, model.depth, self.config.sweep.batch_size)
+        return Scale(model.name, getattr(model, "depth", 0), self.config.sweep.batch_size)
 
     @cached_property
     def steepest(self) -> pd.Series:
@@ -208,7 +209,7 @@ class Study:
             for name in POSTS_STEPS.keys() & self.config.study.protocols
         }
         return (
-            (model.name, model.depth, model.width) == ("resnet", 56, 16)
+            model == resnet.Model(depth=56, width=16)
             and (data.name, data.train_images, data.test_images) == ("cifar10", 50000, 10000)
             and sweep.batch_size == 512
             and steps.items() <= POSTS_STEPS.items()

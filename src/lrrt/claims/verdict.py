@@ -30,7 +30,7 @@ UNDECIDED = (Grade.OPEN, Grade.NOT_RUN)
 
 
 class Scale(NamedTuple):
-    """The network and batch size that a result is of."""
+    """The network (depth 0: it has none) and batch size that a result is of."""
 
     network: str
     depth: int

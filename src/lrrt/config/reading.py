@@ -13,6 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lrrt.config.schema import Config
 from lrrt.config.validation import validate
+from lrrt.core import networks
+from lrrt.core.protocol import ModelConfig
 from lrrt.errors import InputError
 
 # Of types: what a user is told, and what OmegaConf converts to them with.
@@ -41,8 +43,12 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     kind = options[0]
     if kind is Any:
         return value
+    if kind is ModelConfig and isinstance(value, dict):
+        kind = networks.find(value).Model
     if is_dataclass(kind):
-        known = get_type_hints(kind)
+        known = get_type_hints(kind) | {
+            f.name: f.metadata["type"] for f in fields(kind) if f.metadata
+        }
         if not isinstance(value, dict):
             raise InputError(key, value, f"a section with the keys {', '.join(known)}")
         parts = {}

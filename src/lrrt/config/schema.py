@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Protocol
 
 from lrrt import plugins
-from lrrt.core.protocol import DataConfig, ModelConfig, ProtocolConfig
+from lrrt.core import networks
+from lrrt.core.networks import OF_NETWORK
+from lrrt.core.protocol import DataConfig, ProtocolConfig
 
 
 @dataclass
@@ -103,7 +105,7 @@ class _Scale:
 
     study: StudyConfig = field(default_factory=StudyConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Any = field(default_factory=lambda: networks.find({}).Model(), metadata=OF_NETWORK)
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
     sweep: SweepDefaults = field(default_factory=SweepDefaults)
     sweeps: dict[str, SweepConfig] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lrrt import plugins
 from lrrt.config.schema import SECTIONS, Config
+from lrrt.core import networks
 from lrrt.core.checks import (
     LARGEST,
     SMALLEST,
@@ -90,7 +91,24 @@ def validate_study(config: Config) -> None:
 
 
 def validate_model(config: Config) -> None:
-    plugins.find("lrrt.core.networks", config.model.name, "model.name").validate(config.model)
+    """The network by itself, with the data, and on each backend of the study."""
+    network, data = networks.module_of(config.model), config.data.name
+    networks.check(config.model)
+    given = getattr(plugins.find("lrrt.datasets", data, "data.name"), "GIVES", "images")
+    wanted = networks.input_of(network)
+    if wanted != given:
+        words = f"a network of {given}; data.name = {data} gives no {wanted}"
+        raise InputError("model.name", config.model.name, words)
+    for backend in config.study.backends:
+        if backend not in getattr(network, "BACKENDS", [backend]):
+            words = f"{', '.join(network.BACKENDS)} with model.name = {config.model.name}"
+            raise InputError("study.backends", backend, words)
+    for name in config.study.protocols if given == "tokens" else []:
+        protocol = config.protocols[name]
+        for key, neutral in (("augmentation", "none"), ("flip", False)):
+            if getattr(protocol, key) != neutral:
+                words = f"{str(neutral).lower()}; data.name = {data} gives tokens, not images"
+                raise InputError(f"protocols.{name}.{key}", getattr(protocol, key), words)
 
 
 def validate_defaults(config: Config) -> None:

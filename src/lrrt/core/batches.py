@@ -140,8 +140,10 @@ def prepare(
 
     Returns
     -------
-    float32 array of the shape of ``images``
+    float32 array of the shape of ``images``; tokens (count, tokens) as int32
     """
+    if images.ndim == 2:
+        return images.astype(np.int32)
     return _scale(images, protocol, mean, std)
 
 
@@ -173,7 +175,7 @@ def apply(
 
     Parameters
     ----------
-    images : uint8 array of shape (count, side, side, channels)
+    images : uint8 array of shape (count, side, side, channels), or tokens (count, tokens)
         All training images.
     draws : Draws
         The batch, from a plan of the same augmentation.
@@ -182,12 +184,14 @@ def apply(
 
     Returns
     -------
-    float32 array of shape (batch, side, side, channels)
+    float32 array of shape (batch, side, side, channels), or int32 tokens (batch, tokens)
         ``crop`` reflects beyond the edges; ``shift`` interpolates bilinearly in float32 and
         repeats the edge pixel beyond it.
     """
     indices, shifts, flips = draws
     side = images.shape[1]
+    if images.ndim == 2:
+        return images.take(indices, axis=0).astype(np.int32)
     if protocol.augmentation == "shift":
         shifted = np.empty((len(indices), *images.shape[1:]), dtype=np.float32)
         for start in range(0, len(indices), CHUNK):

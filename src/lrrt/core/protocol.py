@@ -1,6 +1,6 @@
 """What a range test is made of: images, a network, and the protocol that trains it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass
@@ -19,9 +19,14 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    name: str = "resnet"
-    depth: int = 8
-    width: int = 16
+    """Which network: a module of :mod:`lrrt.core.networks`, whose ``Model``, a subclass of this,
+    has its own parameters."""
+
+    name: str
+
+    def of_depth(self, depth: int | None) -> "ModelConfig":
+        """The same at another depth, of a network that has one; itself for None."""
+        return self if depth is None else replace(self, depth=depth)
 
 
 @dataclass

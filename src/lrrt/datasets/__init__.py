@@ -2,7 +2,8 @@
 
 A data set module has one function ``load(config: DataConfig) -> Dataset``; its name is what
 ``data.name`` says. With ``validate(config)`` it may raise :class:`lrrt.InputError` for what it
-cannot give, before anything runs. A new data set is a new module (and one file in ``conf/data/``).
+cannot give, before anything runs; one of tokens says ``GIVES = "tokens"``. A new data set is a new
+module (and one file in ``conf/data/``).
 """
 
 import hashlib
@@ -27,11 +28,13 @@ DTYPES = dict(zip(ARRAYS, ("u1", "i8", "u1", "i8", "f8", "f8"), strict=True))
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of a few classes in two splits. The arrays are read-only.
+    """Images of a few classes, or windows of tokens, in two splits. The arrays are read-only.
 
     ``train_images``, ``test_images``: uint8 (images, height, width, channels).
     ``train_labels``, ``test_labels``: int64 (images,), indices into ``classes``.
     ``mean``, ``std``: float64 (channels,), of the training pixels divided by 255.
+    Of tokens: uint8 (windows, tokens), indices into ``classes``; labels (windows, tokens), the
+    token that follows each; mean and std (0,).
     ``description``: one sentence that every figure made from these images can carry.
     ``sources``: SHA-256 of each file that the images were made from, by name.
 
@@ -59,13 +62,15 @@ class Dataset:
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         shape = self.train_images.shape
-        if len(shape) != 4 or shape[1:] != self.test_images.shape[1:]:
+        if len(shape) not in (2, 4) or shape[1:] != self.test_images.shape[1:]:
             raise ValueError(f"images have shapes {shape} and {self.test_images.shape}")
-        if not self.mean.shape == self.std.shape == shape[3:]:
-            raise ValueError(f"mean and std are not of shape {shape[3:]}")
+        statistics = shape[3:] or (0,)
+        if not self.mean.shape == self.std.shape == statistics:
+            raise ValueError(f"mean and std are not of shape {statistics}")
         for split in ("train", "test"):
             images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
-            if labels.shape != images.shape[:1] or not len(labels):
+            labelled = images.shape[: 1 if images.ndim == 4 else 2]
+            if labels.shape != labelled or not len(labels):
                 raise ValueError(f"{split}: {images.shape[0]} images, {labels.shape} labels")
             if labels.min() < 0 or labels.max() >= len(self.classes):
                 raise ValueError(f"{split}: labels outside 0 to {len(self.classes) - 1}")

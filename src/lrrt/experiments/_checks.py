@@ -1,9 +1,8 @@
 """What the checks of several experiments' sections share."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lrrt import plugins
+from lrrt.core import networks
 from lrrt.core.checks import check_listed, check_names, check_range
 from lrrt.errors import InputError
 
@@ -39,9 +38,11 @@ def check_scale(config: "Config", prefix: str, settings: Any) -> None:
         check_range(f"{prefix}.batch_size", settings.batch_size, 1, config.data.train_images)
     if settings.depth is None:
         return
-    network = plugins.find("lrrt.core.networks", config.model.name, "model.name")
+    if not hasattr(config.model, "depth"):
+        words = f"null with model.name = {config.model.name}, which has no depth"
+        raise InputError(f"{prefix}.depth", settings.depth, words)
     try:
-        network.validate(replace(config.model, depth=settings.depth))
+        networks.check(config.model.of_depth(settings.depth))
     except InputError as error:
         raise InputError(f"{prefix}.depth", settings.depth, error.expected) from None
 

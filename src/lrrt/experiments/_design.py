@@ -27,7 +27,7 @@ def as_swept(
         backend,
         protocol,
         seed=sweep.seed,
-        model=dataclasses.replace(config.model, depth=settings.depth or config.model.depth),
+        model=config.model.of_depth(settings.depth),
         batch_size=settings.batch_size or config.sweep.batch_size,
         steps=ramp_steps(sweep, protocol, config.data.train_images // config.sweep.batch_size),
         precision=sweep.precision,

@@ -75,8 +75,8 @@ class StudyData(Study):
     @property
     def setting(self) -> str:
         """Network, data and batch size in words."""
-        model, data = self.config.model, wording.name(self.config.data.name)
-        network = wording.network(model.name, model.depth)
+        data = wording.name(self.config.data.name)
+        network = wording.network(self.scale.network, self.scale.depth)
         return f"{network} on {data} at batch size {self.config.sweep.batch_size}"
 
     def scale_of(self, settings: Scaled | None = None) -> str:
@@ -101,7 +101,7 @@ class StudyData(Study):
     @cached_property
     def medians_by_weights(self) -> pd.DataFrame:
         """:func:`lrrt.experiments.variance.tables.by_weights`, at the study's own scale."""
-        own = {"depth": self.config.model.depth, "batch_size": self.config.sweep.batch_size}
+        own = {"depth": self.scale.depth, "batch_size": self.config.sweep.batch_size}
         runs = self.variance_runs
         return by_weights(runs[(runs[list(own)] == pd.Series(own)).all(axis=1)])
 

@@ -44,7 +44,7 @@ def case(backend: str, protocol: str) -> str:
 
 def network(kind: str, depth: int) -> str:
     """As people write it: ``"ResNet-56"``."""
-    return f"{name(kind)}-{depth}"
+    return f"{name(kind)}-{depth}" if depth else name(kind)
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrrt import __version__, plugins
 from lrrt.backends import Differentiable, Network, Resident, Step
-from lrrt.core import batches, instability, ramp, weights
+from lrrt.core import batches, instability, networks, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -84,9 +84,16 @@ def instability_lr(spec: RunSpec, dataset: Dataset) -> float | None:
     return instability.of_network(_network(spec, dataset), *_Batches(spec, dataset).train(0))
 
 
-def _nodes(spec: RunSpec, channels: int, classes: int) -> list:
-    network = plugins.find("lrrt.core.networks", spec.model.name, "model.name")
-    return network.nodes(spec.model, channels=channels, classes=classes)
+def _nodes(spec: RunSpec, backend: str, shape: tuple[int, ...], classes: int) -> list:
+    network = networks.module_of(spec.model)
+    if backend not in getattr(network, "BACKENDS", [backend]):
+        words = f"{', '.join(network.BACKENDS)} with model.name = {spec.model.name}"
+        raise InputError("backend", backend, words)
+    if not hasattr(network, "nodes"):
+        network = plugins.find("lrrt.backends", backend, "backend")
+    nodes = network.nodes(spec.model, shape, classes)
+    networks.check_nodes(nodes)
+    return nodes
 
 
 def _build(spec: RunSpec, backend: str, nodes: list, initial: dict[str, np.ndarray]) -> Network:
@@ -100,16 +107,16 @@ def _build(spec: RunSpec, backend: str, nodes: list, initial: dict[str, np.ndarr
     )
 
 
-def exported_weights(spec: RunSpec, channels: int, classes: int) -> dict[str, np.ndarray]:
+def exported_weights(spec: RunSpec, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
     """The initial weights of ``spec``, put into ``spec.weights_from`` and exported from there."""
-    nodes = _nodes(spec, channels, classes)
+    nodes = _nodes(spec, spec.weights_from, shape, classes)
     drawn = weights.draw(nodes, spec.protocol.weights, spec.protocol.dense_bias, spec.weights_seed)
     return _build(spec, spec.weights_from, nodes, drawn).export()
 
 
 def _network(spec: RunSpec, dataset: Dataset) -> Network:
-    channels, classes = dataset.train_images.shape[-1], len(dataset.classes)
-    nodes = _nodes(spec, channels, classes)
+    shape, classes = dataset.train_images.shape[1:], len(dataset.classes)
+    nodes = _nodes(spec, spec.backend, shape, classes)
     if spec.weights_from is None:
         protocol = spec.protocol
         initial = weights.draw(nodes, protocol.weights, protocol.dense_bias, spec.weights_seed)
@@ -117,7 +124,7 @@ def _network(spec: RunSpec, dataset: Dataset) -> Network:
         # In a process of its own: two frameworks in one process share threads and allocators,
         # and have crashed each other.
         with ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent) as pool:
-            initial = pool.submit(exported_weights, spec, channels, classes).result()
+            initial = pool.submit(exported_weights, spec, shape, classes).result()
     return _build(spec, spec.backend, nodes, initial)
 
 
@@ -126,6 +133,11 @@ class _Batches:
 
     def __init__(self, spec: RunSpec, dataset: Dataset):
         self.protocol, self.dataset = spec.protocol, dataset
+        if dataset.train_images.ndim == 2 and (
+            self.protocol.augmentation != "none" or self.protocol.flip
+        ):
+            words = "none, and no flip; the data are tokens"
+            raise InputError("protocol.augmentation", self.protocol.augmentation, words)
         count, size = dataset.train_images.shape[:2]
         self.plan = batches.BatchPlan(
             count,
@@ -218,7 +230,7 @@ def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict,
 
 def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
     """All trained parameters in a row, float64."""
-    nodes = _nodes(spec, dataset.train_images.shape[-1], len(dataset.classes))
+    nodes = _nodes(spec, spec.backend, dataset.train_images.shape[1:], len(dataset.classes))
     values = network.export()
     flat = [values[p.name].ravel() for p in parameters(nodes) if p.trained]
     return np.concatenate(flat).astype(np.float64)

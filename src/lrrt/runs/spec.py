@@ -20,6 +20,7 @@ VALIDATED_ON_GPU = ("torch", "range_test", "cuda", "running")
 LEFT_OUT_AT = {
     "augmentation_seed": None,  # the order's
     "measured": (),
+    "model.batch_norm": True,
     "protocol.optimizer": "sgd",
     "protocol.beta1": 0.9,
     "protocol.beta2": 0.999,
@@ -78,7 +79,7 @@ class RunSpec:
         for path, value in LEFT_OUT_AT.items():
             *sections, name = path.split(".")
             section = functools.reduce(dict.__getitem__, sections, values)
-            if section[name] == value:
+            if section.get(name, ...) == value:
                 del section[name]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 

@@ -17,7 +17,7 @@ def describe(dataset: Dataset) -> dict:
     """What ``dataset.json`` says; equal data sets give equal files."""
 
     def counts(labels: np.ndarray) -> dict[str, int]:
-        per_class = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+        per_class = np.bincount(labels.ravel(), minlength=len(dataset.classes)).tolist()
         return dict(zip(dataset.classes, per_class, strict=True))
 
     return {

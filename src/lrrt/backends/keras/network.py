@@ -44,7 +44,10 @@ class KerasNetwork:
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(images, training=True), tf.float32)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        gradients = dict(zip(names, tape.gradient(loss, variables), strict=True))
+        # Dense: of an embedding's slices TensorFlow (2.21) takes the norm without adding up those
+        # of one row.
+        found = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        gradients = dict(zip(names, found, strict=True))
         penalty = tf.zeros(())
         factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
         for name, parameter in self.described.items() if decay.kind == "l2" else ():

@@ -148,8 +148,11 @@ class DeviceBatches:
         device: torch.device,
     ):
         self.kind, self.normalise = protocol.augmentation, protocol.normalise
-        self.side, channels = images.shape[1], images.shape[3]
-        self.pixels = torch.tensor(images, device=device).view(-1, channels)
+        self.tokens = images.ndim == 2
+        self.side = images.shape[1]
+        self.pixels = torch.tensor(images, device=device)
+        if not self.tokens:
+            self.pixels = self.pixels.view(-1, images.shape[3])
         self.labels = torch.tensor(labels, dtype=torch.int64, device=device)
         draws = [plan.draws(step) for step in range(steps)]
         shifts = np.stack([d.shifts for d in draws])
@@ -168,6 +171,8 @@ class DeviceBatches:
 
     def batch(self, position: Tensor) -> tuple[Tensor, Tensor]:
         indices, whole, parts, flips = (t.index_select(0, position)[0] for t in self.tables)
+        if self.tokens:
+            return self.pixels[indices].int(), self.labels[indices]
         if self.kind == "shift":
             images = self._shifted(indices, whole, parts, flips)
         else:

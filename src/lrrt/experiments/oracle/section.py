@@ -1,11 +1,13 @@
 """The section ``oracle``: which settings are trained over a grid of learning rates."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrrt import plugins
+from lrrt.core import networks
 from lrrt.core.checks import check_data, check_listed, check_names, check_range
-from lrrt.core.protocol import DataConfig, ModelConfig
+from lrrt.core.networks import OF_NETWORK
+from lrrt.core.protocol import DataConfig
 from lrrt.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class SettingConfig:
     protocol: str
     batch_size: int
     steps: int
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Any = field(metadata=OF_NETWORK)
     backend: str = "torch"
     measure: str = "accuracy"
     tier: int = 1
@@ -118,8 +120,7 @@ def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> Non
         words = f"a key of oracle.settings: {', '.join(oracle.settings)}"
         raise InputError(f"{prefix}.repeats", setting.repeats, words)
     plugins.check("lrrt.backends", setting.backend, f"{prefix}.backend")
-    network = plugins.find("lrrt.core.networks", setting.model.name, f"{prefix}.model.name")
     try:
-        network.validate(setting.model)
+        networks.check(setting.model)
     except InputError as error:
         raise InputError(f"{prefix}.{error.key}", error.value, error.expected) from None

@@ -231,7 +231,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
                 spec.key[:12],
                 spec.backend,
                 protocol,
-                spec.model.depth,
+                getattr(spec.model, "depth", 0),
                 spec.batch_size,
                 spec.weights_seed,
                 spec.order_seed,

@@ -30,7 +30,12 @@ def mosaic(images: np.ndarray, labels: np.ndarray, classes: int, columns: int) -
 
 
 def draw(dataset: Dataset) -> Figure:
-    """The first training and test images of each class, side by side; the title describes them."""
+    """The first training and test images of each class, side by side; the title describes them.
+
+    Of tokens the first windows of each part, a line each.
+    """
+    if dataset.train_images.ndim == 2:
+        return _draw_tokens(dataset)
     classes = len(dataset.classes)
     parts = [
         mosaic(dataset.train_images, dataset.train_labels, classes, COLUMNS["train"]),
@@ -54,6 +59,21 @@ def draw(dataset: Dataset) -> Figure:
     figure.text(
         rest / size[0], 1 - 20 / size[1], dataset.description, fontsize=10, parse_math=False
     )
+    return figure
+
+
+def _draw_tokens(dataset: Dataset) -> Figure:
+    figure = Figure(figsize=(8, 4), dpi=DPI)
+    figure.text(0.02, 0.94, dataset.description, fontsize=10, parse_math=False)
+    parts = {"training": dataset.train_images, "test": dataset.test_images}
+    height = 0.88
+    for name, windows in parts.items():
+        figure.text(0.02, height, name, va="top", fontsize=10)
+        for window in windows[: COLUMNS["train"] // 2]:
+            line = "".join(dataset.classes[token] for token in window).replace("\n", "↵")
+            font = {"family": "DejaVu Sans Mono", "fontsize": 9, "parse_math": False}
+            figure.text(0.13, height, line, va="top", **font)
+            height -= 0.07
     return figure
 
 

@@ -1,0 +1,251 @@
+"""Networks beside the ResNet: the same on both backends, their own parameters, what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import yaml
+from test_backends import both, network, relative, run  # noqa: F401  run: a fixture
+from test_config import compose
+from test_runs import make_spec
+
+from lrrt import plugins
+from lrrt.config import DataConfig, from_mapping
+from lrrt.core import networks, weights
+from lrrt.core.network import Node, fold, parameters
+from lrrt.core.networks import NETWORKS, cnn, mlp, resnet, transformer
+from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.datasets import Dataset, load, open_dataset, save
+from lrrt.datasets import text as text_data
+from lrrt.errors import InputError
+from lrrt.report.figures.samples import picture
+from lrrt.runs.execute import execute
+
+PLAIN = ProtocolConfig(augmentation="none", flip=False, ramp=RampConfig(1e-4, 0.1, steps=10))
+IMAGES = {
+    "mlp": mlp.Model(depth=2, width=24),
+    "no hidden layer": mlp.Model(depth=0),
+    "cnn": cnn.Model(width=8),
+    "cnn without batch norm": cnn.Model(width=8, batch_norm=False),
+    "resnet without batch norm": resnet.Model(width=8, batch_norm=False),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_both_backends_train_alike(run, name):  # noqa: F811
+    nodes = networks.module_of(IMAGES[name]).nodes(IMAGES[name], (32, 32, 3), 10)
+    one, two = both(run, nodes, PLAIN, np.geomspace(1e-4, 3e-3, 8))
+    assert one[0] == pytest.approx(two[0], rel=1e-4)
+    assert one[0][-1, 0] != pytest.approx(one[0][0, 0], rel=1e-3)
+    for array in one[1]:
+        assert relative(one[1][array], two[1][array]) < 1e-3, array
+    assert np.array(one[2]) == pytest.approx(np.array(two[2]), rel=1e-3)
+
+
+TOKENS = transformer.nodes(transformer.Model(depth=2, width=16, heads=2), (12,), 7)
+
+
+def of_tokens(backend: str, batch: int) -> tuple[np.ndarray, dict, tuple[float, float]]:
+    """Steps on random tokens, arrays, an evaluation."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, 7, (40, 13)).astype(np.int32)
+    made = network(backend, TOKENS, dataclasses.replace(PLAIN, optimizer="adam"))
+    steps = []
+    for i in range(0, 40, batch):
+        part = tokens[i : i + batch]
+        steps.append(made.step(part[:, :-1], part[:, 1:].astype(np.int64), 0.01))
+    inputs, targets = tokens[:, :-1], tokens[:, 1:].astype(np.int64)
+    return np.array(steps), made.export(), made.evaluate(inputs, targets)
+
+
+def test_a_transformer_trains_alike_on_both_backends(run):  # noqa: F811
+    one, two = (run(backend, of_tokens, 8) for backend in ("torch", "keras"))
+    assert one[0] == pytest.approx(two[0], rel=1e-4)
+    for array in one[1]:
+        if not array.endswith("key.bias"):  # it moves no score: its gradient is rounding
+            assert relative(one[1][array], two[1][array]) < 1e-3, array
+    assert one[2] == pytest.approx(two[2], rel=1e-4)
+
+
+def logits_of(_: str, nodes: list[Node], inputs: np.ndarray) -> np.ndarray:
+    import torch
+
+    from lrrt.backends.torch.forward import running_statistics
+
+    made = network("torch", nodes, PLAIN)
+    with torch.no_grad():
+        return made._logits(inputs, running_statistics).numpy()
+
+
+def test_a_token_is_predicted_from_those_before_it_alone(run):  # noqa: F811
+    tokens = np.random.default_rng(1).integers(0, 7, (3, 12)).astype(np.int32)
+    other = tokens.copy()
+    other[:, 8:] = (other[:, 8:] + 1) % 7
+    one, two = (run("torch", logits_of, TOKENS, t) for t in (tokens, other))
+    assert np.array_equal(one[:, :8], two[:, :8]) and not np.allclose(one[:, 8:], two[:, 8:])
+    assert one.shape == (3, 12, 7)
+
+
+def test_an_mlp_is_what_numpy_says(run):  # noqa: F811
+    """Flat in the order of rows, columns, channels, on any backend."""
+    nodes = mlp.nodes(mlp.Model(depth=1, width=5), (4, 4, 3), 2)
+    drawn = weights.draw(nodes, PLAIN.weights, PLAIN.dense_bias, 3)
+    images = np.random.default_rng(0).standard_normal((6, 4, 4, 3)).astype(np.float32)
+    hidden = images.reshape(6, 48) @ drawn["dense1.kernel"] + drawn["dense1.bias"]
+    expected = np.maximum(hidden, 0) @ drawn["dense.kernel"] + drawn["dense.bias"]
+    assert run("torch", logits_of, nodes, images) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_batch_norm_after_a_convolution_with_a_bias_stays():
+    nodes = [Node("conv", "conv", ("input",), 8, 8, bias=True)]
+    nodes.append(Node("norm", "batch_norm", ("conv",), 8, 8))
+    arrays = {p.name: np.ones(p.shape, np.float32) for p in parameters(nodes)}
+    assert [n.operation for n in fold(nodes, arrays, 1e-3)[0]] == ["conv", "batch_norm"]
+
+
+# --- parameters and keys
+
+
+def test_a_network_has_its_own_parameters():
+    def model(**values):
+        sections = {"sweeps": {"s": {}}, "protocols": {"p": {}}, "divergence": {"cases": []}}
+        return from_mapping({"model": values, "study": STUDY} | sections).model
+
+    assert model() == resnet.Model()
+    assert model(name="mlp", width=7) == mlp.Model(width=7)
+    assert model(name="cnn", batch_norm=False) == cnn.Model(batch_norm=False)
+
+
+STUDY = {"backends": ["torch"], "protocols": ["p"], "sweeps": ["s"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "protocol", "message"),
+    [
+        ({"name": "mlp", "heads": 2}, {}, {}, "model.heads: expected a key of model"),
+        ({"name": "vgg"}, {}, {}, "model.name: expected one of: cnn, mlp"),
+        ({"name": "mlp", "depth": -1}, {}, {}, "model.depth: expected a number from 0 to 100"),
+        ({"name": "cnn", "depth": 5}, {}, {}, "model.depth: expected a number from 1 to 4"),
+        ({"name": "resnet", "width": 9}, {}, {}, "multiple of 8 input channels"),
+        ({"name": "transformer"}, {}, {}, "data.name = digits gives no tokens"),
+        ({"name": "mlp"}, {"name": "text"}, {}, "data.name = text gives no images"),
+        (
+            {"name": "transformer", "width": 10},
+            {"name": "text"},
+            {},
+            "model.width: expected a multiple of model.heads = 4, got 10",
+        ),
+        (
+            {"name": "transformer"},
+            {"name": "text"},
+            {},
+            "p.augmentation: expected none, got 'crop'",
+        ),
+        (
+            {"name": "transformer"},
+            {"name": "text"},
+            {"augmentation": "none"},
+            "p.flip: expected false, got True",
+        ),
+        ({"name": "mlp"}, {"name": "digits8x8"}, {}, "data.train_images: expected at most 1442"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_runs(model, data, protocol, message):
+    values = {"model": model, "data": data, "study": STUDY, "sweeps": {"s": {}}}
+    values |= {"protocols": {"p": protocol}, "divergence": {"cases": []}}
+    with pytest.raises(InputError, match=message):
+        from_mapping(values)
+
+
+def test_keys_of_networks_without_new_parameters_are_as_they_were():
+    spec = make_spec()
+    assert '"model":{"depth":8,"name":"resnet","width":8}' in spec.to_json()
+    other = dataclasses.replace(spec, model=resnet.Model(width=8, batch_norm=False))
+    assert other.key != spec.key
+    assert '"model":{"depth":2,"name":"mlp","width":64}' in make_spec(model=mlp.Model()).to_json()
+
+
+@pytest.mark.parametrize("name", plugins.names(NETWORKS))
+def test_every_network_composes(name):
+    data = {"transformer": "text"}.get(name, "digits")
+    protocol = [
+        f"protocols.{p}.{k}"
+        for p in ("blog_keras", "blog_fastai")
+        for k in ("flip=false", "augmentation=none")
+    ]
+    found = compose(
+        f"model={name}", f"data={data}", *protocol, "study.backends=[torch]", "divergence.cases=[]"
+    )
+    assert from_mapping(found).model == plugins.find(NETWORKS, name, "").Model()
+    assert found["model"].keys() == {
+        f.name for f in dataclasses.fields(plugins.find(NETWORKS, name, "").Model)
+    }
+
+
+def test_a_depth_of_a_section_needs_a_network_that_has_one(tmp_path):
+    values = yaml.safe_load(yaml.safe_dump(compose()))
+    values["variance"]["depth"] = 20
+    assert from_mapping(values).variance.depth == 20
+    assert mlp.Model().of_depth(3) == mlp.Model(depth=3)
+    assert mlp.Model().of_depth(None) == mlp.Model()
+
+
+# --- data
+
+
+def test_text_is_of_windows_side_by_side_and_the_same_everywhere(tmp_path):
+    data = load(DataConfig("text", train_images=50, test_images=10))
+    assert data.train_images.shape == data.train_labels.shape == (50, text_data.TOKENS)
+    assert np.array_equal(data.train_images.ravel()[1:], data.train_labels.ravel()[:-1])
+    assert data.digest == "97e6a3752788858f6bf375156aa9212ff908a02c4b00f59f46f8521f561d738a"
+    more = load(DataConfig("text", train_images=60, test_images=10))
+    assert np.array_equal(more.train_images[:50], data.train_images)
+    assert not np.array_equal(data.train_images[:10], data.test_images)
+    save(data, tmp_path / "text.safetensors")
+    assert open_dataset(tmp_path / "text.safetensors").digest == data.digest
+    assert picture(data).startswith(b"\x89PNG")
+    used = np.unique(load(DataConfig("text", train_images=2000, test_images=10)).train_images)
+    assert len(used) == len(text_data.CHARACTERS)
+
+
+def test_numbers_in_words():
+    assert [text_data.number(n) for n in (0, 19, 20, 99, 100, 142)] == [
+        "zero",
+        "nineteen",
+        "twenty",
+        "ninety-nine",
+        "one hundred",
+        "one hundred and forty-two",
+    ]
+
+
+def test_digits_are_scikit_learns_own():
+    from sklearn.datasets import load_digits
+
+    data = load(DataConfig("digits8x8", train_images=1442, test_images=355))
+    source = load_digits()
+    theirs = sorted(map(bytes, source.images.astype(np.uint8)))
+    ours = [*data.train_images, *data.test_images]
+    assert sorted(map(bytes, (np.array(ours) // 15).astype(np.uint8))) == theirs
+    assert data.train_images.shape == (1442, 8, 8, 1)
+    fewer = load(DataConfig("digits8x8", train_images=100, test_images=20))
+    assert np.array_equal(fewer.train_images, data.train_images[:100])
+    assert set(fewer.test_labels) == set(range(10))
+
+
+def text_and_tokens() -> Dataset:
+    return load(DataConfig("text", train_images=40, test_images=8))
+
+
+def test_tokens_go_through_range_tests_and_trainings():
+    data = text_and_tokens()
+    model = transformer.Model(depth=1, width=16, heads=2)
+    values = dict(backend="torch", model=model, batch_size=8, protocol=PLAIN)
+    found = execute(make_spec(data.digest, steps=10, **values), data).arrays
+    assert np.log(30) < found["loss"][0] < 2 * np.log(30)  # a guess, and not a sure one
+    spec = make_spec(data.digest, kind="training", lr=0.1, epochs=2, steps=5, **values)
+    trained = execute(spec, data).arrays
+    assert trained["val_loss"][1] < trained["val_loss"][0] and trained["val_accuracy"][1] > 0.1
+    cropped = dataclasses.replace(PLAIN, augmentation="crop")
+    with pytest.raises(InputError, match="the data are tokens"):
+        execute(dataclasses.replace(spec, protocol=cropped), data)
