@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ from hypothesis import strategies as st
 from lrrt import cli, plugins
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, DataConfig, SweepConfig, from_mapping, load
-from lrrt.core import ramp
+from lrrt.config.reading import hints
+from lrrt.core import networks, ramp
+from lrrt.core.protocol import ModelConfig
 from lrrt.datasets import Dataset
 from lrrt.datasets import load as load_dataset
 from lrrt.errors import InputError, one_line_errors
@@ -51,7 +53,7 @@ tried = partial(
 
 def keys(hint: type = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
     """Every key of the configuration with its type; ``p`` and ``weights`` stand for all names."""
-    for name, kind in get_type_hints(hint).items():
+    for name, kind in hints(networks.find({}).Model if hint is ModelConfig else hint).items():
         if get_origin(kind) is dict and dataclasses.is_dataclass(get_args(kind)[1]):
             path_of_one = (*path, name, "p" if name == "protocols" else "weights")
             yield from keys(get_args(kind)[1], path_of_one)
@@ -126,7 +128,7 @@ DEEP = [
     (
         ("model", "dept"),
         8,
-        "model.dept: expected a key of model (name, depth, width), got 'dept'; did you mean depth?",
+        "model.dept: expected a key of model (name, depth, width, batch_norm), got 'dept'; did you mean depth?",
     ),
     (("model",), None, "a section with the keys"),
     (("protocols",), {1: {}}, "protocols: expected ... got 1"),

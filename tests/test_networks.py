@@ -126,7 +126,12 @@ STUDY = {"backends": ["torch"], "protocols": ["p"], "sweeps": ["s"]}
         ({"name": "vgg"}, {}, {}, "model.name: expected one of: cnn, mlp"),
         ({"name": "mlp", "depth": -1}, {}, {}, "model.depth: expected a number from 0 to 100"),
         ({"name": "cnn", "depth": 5}, {}, {}, "model.depth: expected a number from 1 to 4"),
-        ({"name": "resnet", "width": 9}, {}, {}, "multiple of 8 input channels"),
+        (
+            {"name": "resnet", "width": 9},
+            {},
+            {},
+            "model: expected a multiple of 8 channels into each 1x1",
+        ),
         ({"name": "transformer"}, {}, {}, "data.name = digits gives no tokens"),
         ({"name": "mlp"}, {"name": "text"}, {}, "data.name = text gives no images"),
         (

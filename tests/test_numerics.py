@@ -204,7 +204,7 @@ def test_weights_have_the_networks_shapes_and_no_seed_is_too_large(depth, width,
     classes = data.draw(st.integers(2, 12))
     seed = data.draw(st.integers(0, 2**63 - 1))
     scheme = data.draw(st.sampled_from(["he_uniform", "he_normal", "glorot_uniform"]))
-    nodes = resnet.nodes(resnet.Model(depth=depth, width=width), channels, classes)
+    nodes = resnet.nodes(resnet.Model(depth=depth, width=width), (32, 32, channels), classes)
     drawn = weights.draw(nodes, scheme, "uniform", seed)
     assert {n: a.shape for n, a in drawn.items()} == {p.name: p.shape for p in parameters(nodes)}
     assert all(a.dtype == np.float32 and np.isfinite(a).all() for a in drawn.values())

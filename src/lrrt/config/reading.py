@@ -26,6 +26,12 @@ LEAVES = {
 }
 
 
+def hints(section: type) -> dict[str, Any]:
+    """Types by key of a dataclass; ``type`` of a field's metadata goes before its annotation."""
+    found = get_type_hints(section)
+    return found | {f.name: f.metadata["type"] for f in fields(section) if "type" in f.metadata}
+
+
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """``value`` as ``hint`` says: a dataclass of mappings, or numbers and text that can be read so.
 
@@ -46,9 +52,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if kind is ModelConfig and isinstance(value, dict):
         kind = networks.find(value).Model
     if is_dataclass(kind):
-        known = get_type_hints(kind) | {
-            f.name: f.metadata["type"] for f in fields(kind) if f.metadata
-        }
+        known = hints(kind)
         if not isinstance(value, dict):
             raise InputError(key, value, f"a section with the keys {', '.join(known)}")
         parts = {}

@@ -56,5 +56,5 @@ def check_nodes(nodes: list[Node]) -> None:
     """
     for node in nodes:
         if node.operation == "conv" and node.kernel == 1 and node.in_channels % 8 != 0:
-            words = "a multiple of 8 input channels, as every 1x1 convolution must have"
-            raise InputError(f"model: {node.name}", node.in_channels, words)
+            given = f"{node.in_channels} in {node.name}"
+            raise InputError("model", given, "a multiple of 8 channels into each 1x1 convolution")
