@@ -128,7 +128,7 @@ DEEP = [
     (
         ("model", "dept"),
         8,
-        "model.dept: expected a key of model (name, depth, width, batch_norm), got 'dept'; did you mean depth?",
+        "model.dept: expected a key of model (name, depth, width, ... did you mean depth?",
     ),
     (("model",), None, "a section with the keys"),
     (("protocols",), {1: {}}, "protocols: expected ... got 1"),
