@@ -468,3 +468,69 @@ def test_what_a_module_fills_is_put_back_in_place():
     assert model.kinds == {1} and model.total.tolist() == [1, 1]
     assert held[0] is model.seen and held[1] is model.by_name["passes"] and held[2] is model.total
     assert math.isfinite(model.seen[0])
+
+
+class Passes:
+    """What a module holds of a class of one's own is not put back."""
+
+    count = 0
+
+
+class Helped(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 3)
+        self.helper = Passes()
+
+    def forward(self, x):
+        self.helper.count += 1
+        return super().forward(x)
+
+
+def test_what_was_not_put_back_is_named():
+    model, source = Helped(), loader(shuffle=True)
+    optimizer = torch.optim.Adam(model.parameters())
+    plain_losses(model, optimizer, [0.01] * 3)
+    notes = lrrt.range_test(model, LOSS, source, optimizer, verify=True).notes
+    assert notes == ("Not put back by the test: model.helper.",)
+    model = network()
+    assert lrrt.range_test(model, LOSS, source, sgd(model), verify=True).notes == ()
+
+
+seen_by_all = []
+
+
+class Moving:
+    """Data whose order depends on what has been read, wherever that is counted."""
+
+    def __iter__(self):
+        seen_by_all.append(1)
+        return iter(list(loader())[len(seen_by_all) % 5 :])
+
+
+def test_an_order_that_was_not_put_back_is_named():
+    model = network()
+    notes = lrrt.range_test(model, LOSS, Moving(), sgd(model), verify=True).notes
+    assert "the order of the data" in notes[-1]
+
+
+# ---- rates for all groups -----------------------------------------------------------------------
+
+
+def test_rates_of_all_groups_are_set_in_one_call():
+    model = network()
+    groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[2].parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer)
+    lrrt.set_lr(optimizer, curve.suggest("fastai_minimum"))
+    lr = curve.suggest("fastai_minimum").lr
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([lr / 10, lr])
+    lrrt.set_lr(optimizer, 0.5)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.05, 0.5])
+    torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    with pytest.raises(InputError, match="optimizer: .*before its schedule is made"):
+        lrrt.set_lr(optimizer, 0.1)
+    flat = lrrt.Curve(curve.lr[:20], np.ones(20))
+    nothing = flat.suggest("lightning")
+    for lr in (nothing if nothing.lr is None else -1.0, 0, "high"):
+        with pytest.raises(InputError, match="lr: "):
+            lrrt.set_lr(sgd(model), lr)

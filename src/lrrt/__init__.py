@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "range_test": "lrrt.finder.range_test",
+    "set_lr": "lrrt.finder.rates",
     "audit": "lrrt.finder.audit",
     "Audit": "lrrt.finder.audit_result",
     "Curve": "lrrt.finder.curve",

@@ -289,6 +289,12 @@ class KerasSession:
     def _unpacked(self, batch: Batch) -> tuple[Any, Any, Any]:
         return keras.utils.unpack_x_y_sample_weight(mapped(_plain, batch))
 
+    def fingerprint(self) -> dict[str, str]:
+        """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
+        optimizers = _optimizers(self.model)
+        variables = [*_variables(self.model), *(v for o in optimizers for v in o.variables)]
+        return {variable.path: digest([variable.value]) for variable in variables}
+
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
         with self.random_kept(), contextlib.ExitStack() as stack:

@@ -66,6 +66,9 @@ class Session(Protocol):
             If no step moved the model.
         """
 
+    def fingerprint(self) -> dict[str, str]:
+        """Digests, by name, of model and optimiser, to be compared with those of another moment."""
+
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy (NaN if there is none) on the validation batches, which leaves
         model and random states alone."""

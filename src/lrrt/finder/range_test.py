@@ -6,8 +6,10 @@ import functools
 import inspect
 import itertools
 import math
+import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +52,7 @@ OF_OTHERS = {
     "bs": "batch_size",
 }
 #: Parameters of :func:`range_test` that a training at one rate has not.
-OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress")
+OF_THE_TEST = ("start", "end", "steps", "shape", "stop", "validate_every", "progress", "verify")
 
 
 def _hinting(test: Callable[..., Curve]) -> Callable[..., Curve]:
@@ -89,6 +91,7 @@ def range_test(
     clip_norm: float | None = None,
     keep_ratios: bool = True,
     create_graph: bool = False,
+    verify: bool = False,
 ) -> Curve:
     """Train for ``steps`` steps while the learning rate rises, record the losses, put all back.
 
@@ -148,6 +151,9 @@ def range_test(
         the largest of them; False gives all groups the same.
     create_graph : bool
         PyTorch: keep the graph of the gradients, which AdaHessian and its kind differentiate again.
+    verify : bool
+        Compare digests of model, optimiser, random states and the data's first batch before and
+        after; a note of the curve names what was not put back. It costs a pass over all of them.
 
     Returns
     -------
@@ -167,7 +173,7 @@ def tested(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Cur
     :func:`range_test`; they are checked first."""
     known = inspect.signature(range_test).parameters
     of_test = {name: arguments.get(name, known[name].default) for name in OF_THE_TEST}
-    start, end, steps, shape, stop, validate_every, progress = of_test.values()
+    start, end, steps, shape, stop, validate_every, progress, verify = of_test.values()
     of_model = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
     ramp = _ramp(start, end, steps, shape)
     validates = of_model.get("validation") is not None
@@ -175,7 +181,26 @@ def tested(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Cur
         raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
     session = opening(**of_model)
-    return run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
+    before = _fingerprint(session) if verify else {}
+    curve = run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
+    after = _fingerprint(session) if verify else {}
+    changed = [name for name, found in (before | after).items() if before.get(name) != found]
+    changed += before.keys() - after.keys()
+    if not changed:
+        return curve
+    return replace(curve, notes=(*curve.notes, f"Not put back by the test: {', '.join(changed)}."))
+
+
+def _fingerprint(session: Session) -> dict[str, str]:
+    found = {
+        "Python's random state": digest([repr(random.getstate())]),
+        "NumPy's random state": digest([repr(np.random.get_state())]),
+    }
+    found |= session.fingerprint()
+    if not hasattr(session.data, "__next__"):  # what can be read once is left alone
+        with session.random_kept():
+            found["the order of the data"] = digest(next(iter(session.data), None))
+    return found
 
 
 def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:

@@ -382,6 +382,10 @@ class TorchSession:
             array = copy.copy(array)  # Hugging Face's moves itself, in place
         return array.to(self.device) if hasattr(array, "to") else array
 
+    def fingerprint(self) -> dict[str, str]:
+        """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
+        return torch_state.fingerprint(self.model, self.loss, self.optimizer)
+
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}
         total = correct = count = judged = 0

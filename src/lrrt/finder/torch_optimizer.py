@@ -57,18 +57,18 @@ def check_optimizer(optimizer: Any, parameters: Sequence[Tensor]) -> list[dict]:
             "one whose parameter groups all have an lr, which the test raises (Adafactor: lr=1e-3, "
             "relative_step=False)"
         )
-    groups = _rate_groups(optimizer)
-    if groups is None:
-        raise refused(
-            "one whose param_groups keep the lr that is set in them; these are made anew at each "
-            "access: give the optimiser that it wraps"
-        )
-    return groups
+    return rate_groups(optimizer)
 
 
-def _rate_groups(optimizer: Any) -> list[dict] | None:
+def rate_groups(optimizer: Any) -> list[dict]:
     """Dictionaries with an ``lr`` each, one a group, that last: the parameter groups, those of an
-    optimiser that it wraps, or fastai's ``hypers``."""
+    optimiser that it wraps, or fastai's ``hypers``.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
     attributes = getattr(optimizer, "__dict__", {})
     wanted = optimizer.param_groups
     inner = [value.param_groups for value in attributes.values() if is_optimizer(value)]
@@ -76,7 +76,12 @@ def _rate_groups(optimizer: Any) -> list[dict] | None:
         same = len(groups) == len(wanted) and all("lr" in group for group in groups)
         if same and _are_read(groups, optimizer):
             return list(groups)
-    return None
+    raise InputError(
+        "optimizer",
+        type(optimizer).__name__,
+        "one whose param_groups keep the lr that is set in them; these are made anew at each "
+        "access: give the optimiser that it wraps",
+    )
 
 
 def _are_read(groups: Sequence[dict], optimizer: Any) -> bool:

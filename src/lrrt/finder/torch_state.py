@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lrrt.errors import InputError
+from lrrt.finder.data import digest
 from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
@@ -322,3 +323,26 @@ def is_optimizer(value: Any) -> bool:
     return not isinstance(value, type) and all(
         hasattr(value, name) for name in ("step", "param_groups")
     )
+
+
+def fingerprint(model: nn.Module, loss: Any, optimizer: Any) -> dict[str, str]:
+    """Digests, by name, of all that a test must put back: parameters, buffers, gradients, modes and
+    attributes of each module, the optimiser with what it holds, PyTorch's random state."""
+    found = {"PyTorch's random state": digest(torch.get_rng_state())}
+    for root, owner in (("model", model), ("loss", loss)):
+        if not isinstance(owner, nn.Module):
+            continue
+        for path, module in owner.named_modules(prefix=root):
+            members = {**module._parameters, **module._buffers}
+            own = {k: v for k, v in vars(module).items() if k not in OF_EVERY_MODULE}
+            for name, value in ({"training": module.training} | members | own).items():
+                found[f"{path}.{name}"] = digest([value, getattr(value, "grad", None)])
+    for index, group in enumerate(optimizer.param_groups):
+        options = {name: value for name, value in group.items() if name != "params"}
+        slots = [getattr(optimizer, "state", {}).get(p) for p in group["params"]]
+        found[f"optimizer.param_groups[{index}]"] = digest([*options.items()])
+        found[f"optimizer.state of group {index}"] = digest(slots)
+    for name, value in getattr(optimizer, "__dict__", {}).items():
+        if name not in ("param_groups", "state") and not name.startswith("_"):
+            found[f"optimizer.{name}"] = digest([value])
+    return found
