@@ -52,7 +52,7 @@ from lrrt.claims.verdict import (
 from lrrt.claims.verdict import judge as judge_units
 from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
-from lrrt.report import verdicts, wording
+from lrrt.report import findings, verdicts, wording
 from lrrt.report.study import load
 from lrrt.stages import claims as stage
 
@@ -656,6 +656,15 @@ def test_nearly_every_claim_is_judged_from_the_committed_runs(published_scales):
     assert {1, 5, 7, 9, 10, 11} <= stand and 8 not in stand
 
 
+def test_the_page_of_findings_is_what_the_stage_would_write(published_scales):
+    """`python -m lrrt.stages.findings` makes it anew."""
+    records = verdicts.records(list(published_scales.values()))
+    studies = committed("blog"), committed("resnet20")
+    page = findings.page(*studies, records, findings.coverage(ROOT))
+    assert page == (ROOT / "docs" / "findings.md").read_text()
+    assert sum(f"| {n} | " in page for n in range(1, 18)) == 17
+
+
 def test_numbers_are_those_of_an_independent_computation(published_scales):
     """From a review of the claims that used code of its own."""
     of = published_scales
@@ -686,7 +695,7 @@ def test_numbers_are_those_of_an_independent_computation(published_scales):
     ).effect.p == pytest.approx(0.0026, abs=5e-5)
     slope = of[14].verdict.main.effect
     assert (slope.value, slope.low, slope.high) == pytest.approx((0.34, 0.09, 0.59), abs=0.01)
-    raw = result(of, 15, "batch_size_epoch", 56).effect
+    raw = result(of, 15, "one epoch each", 56).effect
     assert (raw.value, raw.low, raw.high) == pytest.approx((-0.170, -0.22, -0.12), abs=0.005)
     middle = of[16].verdict.main.effect
     assert (middle.value, middle.low, middle.high) == pytest.approx((0.25, 0.08, 0.42), abs=0.005)

@@ -25,6 +25,7 @@ from lrrt.claims.verdict import (
 from lrrt.core.smoothing import ema
 
 EQUAL_STEPS, ONE_EPOCH = "batch_size", "batch_size_epoch"
+PARTS = {EQUAL_STEPS: "equal steps", ONE_EPOCH: "one epoch each"}
 NEEDED = "a sweep over batch sizes with equally many steps (batch_size)"
 
 Group = tuple[np.ndarray, np.ndarray]
@@ -151,14 +152,14 @@ def flattening(studies: Sequence[Study]) -> Verdict:
                 results.append(_flattens(study, sweep, units, len(traces)))
     if not results:
         return not_run("a sweep over batch sizes of one epoch each (batch_size_epoch)")
-    main = [r for r in results if r.part == ONE_EPOCH] or results
+    main = [r for r in results if r.part == PARTS[ONE_EPOCH]] or results
     others = [r for r in results if r not in main]
     return Verdict(
         combined(main, "").grade,
         (*main, *others),
         "Over one epoch the raw loss, too, falls less with larger batches: by {effect} of the "
         "level with ten times the batch, {share} of the smoothed loss's change."
-        if main[0].part == ONE_EPOCH and main[0].grade is Grade.PARTLY
+        if main[0].part == PARTS[ONE_EPOCH] and main[0].grade is Grade.PARTLY
         else "With ten times the batch the fall of the raw loss changes by {effect} of the level.",
         missing=main[0].missing,
     )
@@ -205,15 +206,14 @@ def _flattens(study: Study, sweep: str, units: dict[int, list[Trace]], runs: int
     smoothed = slope_effect(quantity, [pair[0] for pair in by_seed.values()], "change", 0.0)
     raw = slope_effect(quantity, [pair[1] for pair in by_seed.values()], "change", 0.0)
     return judge(
-        sweep,
+        PARTS[sweep],
         [study.scale],
         "with ten times the batch the fall of the raw loss changes by {effect} of the level, that "
-        f"of the smoothed loss by {100 * smoothed.value:+.0f} %.",
+        f"of the smoothed loss by {100 * smoothed.value:+.0f} %"
+        + ("." if smoothed.high < 0 else ": nothing flattens, so there is nothing to explain."),
         by_seed,
         assess,
         runs=runs,
-        missing="nothing flattens here, so there is nothing to explain"
-        if not smoothed.high < 0
-        else "14 more range tests",
+        missing="14 more range tests" if smoothed.high < 0 else "",
         share=f"{100 * raw.value / smoothed.value:.0f} %" if smoothed.high < 0 else "",
     )

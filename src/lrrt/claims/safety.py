@@ -111,8 +111,7 @@ def _lost_at_max(study: Study) -> list[Result]:
     if not found and len(swapped := study.cells(lr_kind="max", weights="A")):
         swapped = swapped[swapped["pair"].isin(study.swapped.index)]
         result = lower_lr_result(study, swapped, "A") if len(swapped) else None
-        finding = "weights A reach {effect} of accuracy at their own suggested max LR beside B's, "
-        finding += "which is lower ({runs} pairs, {units} sets of weights)."
+        finding = "at their own suggested max LR weights A {lose} of accuracy beside B's lower one."
         found += [replace(result, part="trainings", finding=finding)] if result else []
     return found
 
@@ -186,7 +185,8 @@ def minimum_is_safe(studies: Sequence[Study]) -> Verdict:
     return Verdict(
         combined(results, "").grade,
         (*results, *costs),
-        "{hits} of {units} sets of weights were harmed by a constant LR from their min LR up"
+        f"{sum(r.numbers['hits'] for r in results)} of {sum(r.units for r in results)} sets of "
+        "weights were harmed by a constant LR from their min LR up"
         + (f", but min LR is slow: it costs {_points(dear.effect)}." if dear else "."),
         missing=combined(results, "").missing,
     )

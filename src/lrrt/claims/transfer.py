@@ -80,7 +80,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
     )
     return combined(
         parts,
-        "A's LR changes the accuracy of weights B by {effect} beside their own ({scale}); "
+        "At A's max LR weights B {lose} of accuracy beside their own ({scale}); "
         f"{shares}; {sum(r.numbers['hits'] for r in overfitted)} of "
         f"{sum(r.runs for r in overfitted)} trainings overfit.",
         about="; ".join(f"{part}: {grade}" for part, grade in grades.items()),
@@ -106,18 +106,17 @@ def lower_lr_result(study: Study, cells: pd.DataFrame, weights: str = "B") -> Re
         ):
             store.setdefault(seed, []).append(at_a - at_b)
     by_weights = {seed: float(np.mean(values)) for seed, values in differences.items()}
-    own = "its own" if weights == "B" else "B's"
+    own = "their own" if weights == "B" else "B's"
     return judge(
         "harms" if weights == "B" else "harms weights A, too",
         [study.scale],
-        f"at A's max LR weights {weights} reach {{effect}} of accuracy beside at {own} ({{runs}} "
-        "pairs, {units} sets of weights); {smooth} as the mean of the last two evaluations, "
-        "{nats} nats of log-loss.",
+        f"at A's max LR weights {weights} {{lose}} of accuracy beside {own} ({{runs}} pairs); "
+        "{smooth} as the mean of the last two evaluations, {nats} nats of log-loss.",
         by_weights,
         lambda values: graded(mean_effect(values, "accuracy at A's max LR minus B's"), -1),
         runs=len(set(cells["pair"])),
         missing="more pairs",
-        smooth=_mean(smooth),
+        smooth=f"{100 * _mean(smooth):+.0f} points",
         nats=_mean(nats),
     )
 

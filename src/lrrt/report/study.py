@@ -26,6 +26,7 @@ from lrrt.experiments.attribution.tables import (
     framework_or_protocol,
     waterfall,
 )
+from lrrt.experiments.sensitivity.smoothing import smoothing_shift
 from lrrt.experiments.sensitivity.tables import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.experiments.stability.tables import MECHANISM_TYPES, turns
 from lrrt.experiments.sweep.dispersion import loss_bands, published_comparison
@@ -131,6 +132,13 @@ class StudyData(Study):
     def rounding(self) -> pd.DataFrame:
         """:func:`lrrt.experiments.sweep.rounding.spreads`."""
         return spreads(self.rounded)
+
+    @cached_property
+    def smoothing_shift(self) -> pd.DataFrame:
+        """:func:`lrrt.experiments.sensitivity.smoothing.smoothing_shift` of the weights sweep."""
+        own = self.curves["batch_size"].eq(self.config.sweep.batch_size)
+        swept = self.curves[own & self.curves["sweep"].eq("weights")]
+        return smoothing_shift(swept, self.config.protocols)
 
     @cached_property
     def turns(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
 from lrrt.report import wording
-from lrrt.report.figures import attribution_framework, instrument, runs
+from lrrt.report.figures import attribution_framework, runs
 from lrrt.report.study import StudyData, of_case
 
 SWEEPS = ("weights", "order")
@@ -147,18 +147,22 @@ def _moves(data: StudyData) -> KeyNumber | None:
 
 
 def _lags(data: StudyData) -> KeyNumber | None:
-    rows = instrument.lags(data).query("value == 'two-sided' and quantity == 'max_lr'")
-    parts = [
-        f"{wording.fold(row.ratio)} ({wording.name(row.protocol)})"
-        if not row.low <= 1 <= row.high
-        else f"no clear shift ({wording.name(row.protocol)})"
-        for row in rows.itertuples()
-    ]
+    parts, runs = [], 0
+    for case in data.home_cases():
+        rows = of_case(data.smoothing_shift, case).set_index("part")
+        if not len(rows) or not np.isfinite(rows.at["both", "low"]):
+            continue
+        both, runs = rows.loc["both"], max(runs, int(rows.at["both", "n"]))
+        words = "no clear shift"
+        if not both["low"] <= 0 <= both["high"]:
+            cut, lag = (wording.fold(10 ** rows.at[p, "effect"]) for p in ("truncation", "lag"))
+            words = f"{wording.fold(10 ** both['effect'])}: {cut} by truncation, {lag} by lag"
+        parts.append(f"{words} ({wording.name(case[1])})")
     return (
         KeyNumber(
             "How far too high does smoothing put the lowest loss?",
             "; ".join(parts),
-            f"against a two-sided average of the same {rows['n'].max()} curves",
+            f"against a two-sided average of the same {runs} curves",
             "instrument",
         )
         if parts

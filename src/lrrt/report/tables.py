@@ -271,6 +271,16 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             | {"effect, decades": ("effect", "low", "high")},
         ),
         Table(
+            "smoothing_shift",
+            "How far too high the usual smoothing puts the lowest loss, in decades",
+            "Runs of the weights sweep, by the blog_fastai rule with its EMA, beside a two-sided "
+            "average of the curve cut before the explosion. Truncation: the same EMA, of the cut "
+            "curve; lag: the rest. Student's t interval over runs (95 %). Against the mean curve: "
+            "bootstrap over runs, since all share that mean.",
+            data.smoothing_shift,
+            columns("protocol", "backend", "part", "n") | {"decades": ("effect", "low", "high")},
+        ),
+        Table(
             "mechanism",
             "Where the loss turns, and where steps outgrow the bound",
             "One row a run, on torch. Turn: the LR at the lowest point of a spline through the "

@@ -186,6 +186,7 @@ def finding(template: str, result: Result) -> str:
     if result.effect:
         fields["effect"] = estimate(result.effect)
         fields["size"] = estimate(result.effect, signed=False)
+        fields["lose"] = f"{'lose' if result.effect.value < 0 else 'gain'} {fields['size']}"
         fields["p"] = p_value(result.effect.p)
     fields |= {"part": part(result.part), "units": result.units, "runs": result.runs}
     fields["scale"] = scales(result)

@@ -20,13 +20,14 @@ from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.experiments.sensitivity.tables import LAG, MEAN_BETA, landmarks, two_sided
 
+RESAMPLES = 400  # of runs
 COLUMNS = ("protocol", "backend", "part", "n", "effect", "low", "high")
 
 Run = tuple[np.ndarray, np.ndarray]
 
 
 def smoothing_shift(
-    curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig], resamples: int
+    curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig], resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     """How far too high an EMA puts the LR of the lowest loss, in decades, by part.
 
