@@ -425,13 +425,8 @@ def test_binary_archive(tens, tmp_path, kind):
 def hostile_members() -> dict[str, list]:
     good, data = whole_archive(), batches()[5]
     last = FILES[5]
-    huge = member(last, pax_headers={"comment": "0" * 40_000_000})
     sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "30730"}
     return {
-        "absolute path": [*good, member("/etc/cron.d/x", b"x")],
-        "path upwards": [*good, member("cifar-10-batches-bin/../../x", b"x")],
-        "another file": [*good, member("cifar-10-batches-bin/data_batch_6.bin", data)],
-        "another folder": [*good, member("other", type=tarfile.DIRTYPE)],
         "symbolic link": [*good[:6], member(last, type=tarfile.SYMTYPE, linkname="/etc/passwd")],
         "hard link": [*good[:6], member(last, type=tarfile.LNKTYPE, linkname=FILES[0])],
         "device": [*good[:6], member(last, type=tarfile.CHRTYPE, devmajor=1, devminor=5)],
@@ -440,11 +435,7 @@ def hostile_members() -> dict[str, list]:
         "folder by a file's name": [*good[:6], member(last, type=tarfile.DIRTYPE)],
         "too short": [*good[:6], member(last, data[:-1])],
         "too long": [*good[:6], member(last, data + b"0")],
-        "twice": [*good, member(last, data)],
         "missing": good[:6],
-        "long text": [*good, member("cifar-10-batches-bin/readme.html", bytes(70_000))],
-        "expanding header": [*good[:6], huge],
-        "headers of headers": [member("x", b"name", type=tarfile.GNUTYPE_LONGNAME)] * 900,
     }
 
 
@@ -456,9 +447,12 @@ def test_hostile_archive(tens, tmp_path, case):
     assert list(tmp_path.iterdir()) == [archive]
 
 
-def test_expanding_archive_is_left_early(tens):
-    with pytest.raises(ValueError, match="expands to more than it should"):
-        _archive.read(gzip.compress(bytes(2**24), 1))
+def test_what_else_an_archive_has_is_neither_read_nor_written(tens, tmp_path):
+    archive = tmp_path / cifar10.ARCHIVE
+    upwards = member("cifar-10-batches-bin/../../x", b"x")
+    archive.write_bytes(pack([*whole_archive(), member("/etc/cron.d/x", b"x"), upwards]))
+    assert len(load(cifar(tmp_path, test=10)).train_labels) == 50
+    assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_cut_and_altered_archives(tens, tmp_path):
@@ -482,8 +476,8 @@ def test_extracted_file_of_another_length(tens, tmp_path):
 def test_without_a_path_the_archive_is_downloaded(tens, tmp_path, monkeypatch):
     calls = []
 
-    def fetch(url, path, size, sha256):
-        calls.append((url, str(path), size, sha256))
+    def fetch(url, path, sha256):
+        calls.append((url, str(path), sha256))
         archive = tmp_path / path.name
         archive.write_bytes(pack(whole_archive()))
         return archive
@@ -495,7 +489,6 @@ def test_without_a_path_the_archive_is_downloaded(tens, tmp_path, monkeypatch):
         (
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "data/downloads/cifar-10-binary.tar.gz",
-            170_052_171,
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         )
     ]

@@ -26,7 +26,6 @@ SHAPE = (32, 32, 3)
 PARQUET = {split: f"{split}-00000-of-00001.parquet" for split in IMAGES}
 ARCHIVE = "cifar-10-binary.tar.gz"
 ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
-ARCHIVE_BYTES = 170_052_171
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 LARGEST_FILE = 400_000_000  # bytes; no edition comes near it
 DOWNLOADS = Path("data/downloads")
@@ -146,7 +145,7 @@ def _locate(path: Path) -> list[Path]:
 def _download_archive() -> Path:
     from lrrt.datasets import _download
 
-    return _download.fetch(ARCHIVE_URL, DOWNLOADS / ARCHIVE, ARCHIVE_BYTES, ARCHIVE_SHA256)
+    return _download.fetch(ARCHIVE_URL, DOWNLOADS / ARCHIVE, ARCHIVE_SHA256)
 
 
 def _read_file(file: Path) -> bytes:
