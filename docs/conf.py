@@ -20,7 +20,14 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings say types, with shapes and units
 # Pages are built without a framework; the pages on its callbacks, too.
-autodoc_mock_imports = ["keras", "lightning", "pytorch_lightning", "tensorflow", "torch"]
+autodoc_mock_imports = [
+    "transformers",
+    "keras",
+    "lightning",
+    "pytorch_lightning",
+    "tensorflow",
+    "torch",
+]
 
 nitpicky = True
 # Names of other packages, whose documentation would have to be asked over a network; and those of

@@ -60,7 +60,9 @@ def run(section, names):
 
 def test_fastai(names):
     dls = SimpleNamespace(train=names["trainloader"])
-    names["learn"] = SimpleNamespace(model=names["model"], loss_func=names["criterion"], dls=dls)
+    names["learn"] = SimpleNamespace(
+        model=names["model"], loss_func=names["criterion"], dls=dls, opt=names["optimizer"]
+    )
     assert len(run("fastai 2", names)) > 50
 
 
@@ -93,6 +95,47 @@ def test_lightning(names):
         assert len(names["curve"]) > 50
     else:
         run("Lightning", names)
+
+
+def test_each_row_of_what_others_do_names_a_test_of_ours():
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+    named = re.findall(r"`(test_\w+)` \|", PAGE.read_text())
+    assert len(named) >= 15 and all(f"def {name}(" in tests for name in named)
+
+
+def test_a_flat_loss_stays_flat(names):
+    torch = names["torch"]
+    flat = lrrt.range_test(
+        names["model"],
+        lambda outputs, targets: 1.0 + 0.0 * outputs.sum(),
+        names["trainloader"],
+        names["optimizer"],
+    )
+    assert torch.tensor(flat.loss).eq(1).all() and flat.flaw
+
+
+def test_other_trainers_on_plain_pytorch(names):
+    """The rows that need no package beside; those with one run in test_finder_peers.py."""
+    lines = dict(zip(*_table("Other trainers"), strict=True))
+    same = lambda *parts: parts  # noqa: E731  as accelerate's prepare gives them back
+    names |= {"loader": names["trainloader"], "accelerator": SimpleNamespace(prepare=same)}
+    x, y = names["trainloader"].dataset.tensors
+    names |= {"X": x.numpy(), "y": y.numpy()}
+    names["net"] = SimpleNamespace(
+        module_=names["model"], criterion_=names["criterion"], optimizer_=names["optimizer"]
+    )
+    for title in ("accelerate", "peft", "several"):
+        code = next(code for name, code in lines.items() if name.startswith(title))
+        exec(code, names)
+    exec(next(c for n, c in lines.items() if n.startswith("skorch")).replace("128", "16"), names)
+    assert len(names["curve"]) > 50
+
+
+def _table(section):
+    text = PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    table = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    titles = [line.split(" | ")[0].strip("| ") for line in table]
+    return titles, ["\n".join(re.findall(r"`([^`]+)`", line.split(" | ")[1])) for line in table]
 
 
 # ---- both sides -------------------------------------------------------------------------------

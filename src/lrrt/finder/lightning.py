@@ -1,5 +1,7 @@
 """Range tests within Lightning's ``Trainer.fit``; needs ``lightning`` or ``pytorch_lightning``."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import itertools
@@ -62,7 +64,7 @@ class RangeTestCallback(Callback):
     rule : str
     set_lr : bool
         Train on at what the rule suggests, if it suggests something and nothing speaks against it
-        (:attr:`lrrt.Suggestion.cautions`); standard error is told what was done. Groups keep their
+        (its ``cautions``); standard error is told what was done. Groups keep their
         ratios; ``lr`` or ``learning_rate`` of the module and its ``hparams`` follow.
     **options
         As of :func:`lrrt.range_test`.
@@ -106,7 +108,7 @@ class RangeTestCallback(Callback):
         if self._session is not None:
             self._session.note_norm()
 
-    def _opened(self, trainer: Any, **options: Any) -> "LightningSession":
+    def _opened(self, trainer: Any, **options: Any) -> LightningSession:
         kind = functools.partial(LightningSession, trainer=trainer)
         self._session = open_session(**options, kind=kind)
         return self._session

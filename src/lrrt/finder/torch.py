@@ -1,5 +1,7 @@
 """Live PyTorch models: one training step of any model, loss and optimiser, put back afterwards."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import math
@@ -57,8 +59,8 @@ def open_session(
     clip_norm: float | None = None,
     keep_ratios: bool = True,
     create_graph: bool = False,
-    kind: Callable[..., "TorchSession"] | None = None,
-) -> "TorchSession":
+    kind: Callable[..., TorchSession] | None = None,
+) -> TorchSession:
     """See :func:`lrrt.range_test` for the parameters; ``kind`` makes the session, if it is to be
     another than :class:`TorchSession`.
 

@@ -1,5 +1,7 @@
 """The learning rate that a live optimiser uses: where it is read, and whether steps follow it."""
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Several processes that train one model together: they decide together, or are refused."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -1,5 +1,7 @@
 """Everything of a live PyTorch model, its optimiser and its random states, put back in place."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import random
@@ -59,7 +61,7 @@ def keep_torch_random(later: Later) -> None:
         later(lambda: torch.mps.set_rng_state(mps))
 
 
-def _keep_accelerate(states: "States") -> None:
+def _keep_accelerate(states: States) -> None:
     """accelerate's record of the accumulation that is under way, one for the process; meanwhile
     every step is a whole one."""
     accelerate = sys.modules.get("accelerate.state")
@@ -92,7 +94,7 @@ def _keep_torch_generator(generator: torch.Generator, later: Later) -> None:
 @contextlib.contextmanager
 def model_kept(
     modules: Iterable[nn.Module], *others: Any, without: Iterable[Any] = ()
-) -> Iterator["States"]:
+) -> Iterator[States]:
     """On leaving, ``modules`` and ``others`` (an optimiser, objects of a trainer) are as before,
     each tensor in its old place; what is ``without`` is left alone, though they refer to it.
 

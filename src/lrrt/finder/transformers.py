@@ -1,5 +1,7 @@
 """Range tests within the ``Trainer`` of Hugging Face's transformers, and before it."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
@@ -38,7 +40,7 @@ class RangeTestCallback(TrainerCallback):
     rule : str
     set_lr : bool
         Train on at what the rule suggests, if it suggests something and nothing speaks against it
-        (:attr:`lrrt.Suggestion.cautions`); standard error is told what was done. The trainer's
+        (its ``cautions``); standard error is told what was done. The trainer's
         schedule then has it as its peak. Groups keep their ratios.
     **options
         As of :func:`lrrt.range_test`.
