@@ -13,9 +13,15 @@ import numpy as np
 
 from lrrt.analysis.regret import COLLAPSE, training_score
 from lrrt.config import Config
-from lrrt.core.protocol import DataConfig, ProtocolConfig
+from lrrt.core.protocol import DataConfig, ModelConfig, ProtocolConfig
 from lrrt.datasets import Dataset, load, open_dataset, save
-from lrrt.experiments.oracle.section import EVALUATIONS, HIGHEST, Section, SettingConfig
+from lrrt.experiments.oracle.section import (
+    EVALUATIONS,
+    HIGHEST,
+    Section,
+    SettingConfig,
+    model_of,
+)
 from lrrt.runs import paths
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Result, Store
@@ -27,11 +33,12 @@ NEAR = 3  # quarter decades on either side of the best coarse rate
 
 
 class Setting(NamedTuple):
-    """``dataset``: its file; ``digest`` and ``classes`` are its own."""
+    """``dataset``: the file of its data; ``digest`` and ``classes`` are theirs."""
 
     name: str
     asked: SettingConfig
     protocol: ProtocolConfig
+    model: ModelConfig
     dataset: Path
     digest: str
     classes: int
@@ -150,7 +157,7 @@ class Design:
             kind=kind,
             backend=setting.asked.backend,
             protocol=protocol,
-            model=setting.asked.model,
+            model=setting.model,
             data_digest=setting.digest,
             weights_seed=seed,
             order_seed=seed,
@@ -215,7 +222,8 @@ def design(config: Config, dataset: Dataset) -> Design:
             made = open_dataset(path)
             opened[asked.data] = path, made.digest, len(made.classes)
         protocol = config.protocols[asked.protocol]
-        settings.append(Setting(name, asked, protocol, *opened[asked.data]))
+        model = model_of(asked.model)
+        settings.append(Setting(name, asked, protocol, model, *opened[asked.data]))
     return Design(config, settings)
 
 

@@ -180,7 +180,7 @@ def setting_table(
                 "optimizer": setting.optimizer,
                 "backend": asked.backend,
                 "data": asked.data,
-                "model": asked.model.name,
+                "model": setting.model.title,
                 "measure": asked.measure,
                 "repeats": asked.repeats,
                 "tier": asked.tier,
