@@ -62,7 +62,7 @@ class Section:
     draws: int = 6
     ramps: list[int] = field(default_factory=lambda: [50, 100, 200])
     short_trainings: bool = True
-    tiers: list[int] = field(default_factory=lambda: [1, 2, 3])
+    tiers: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     minutes: float | None = None
 
     @property
