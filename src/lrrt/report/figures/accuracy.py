@@ -96,7 +96,7 @@ def draw(data: StudyData) -> Figure | None:
     upper.set(ylabel="validation accuracy")
     style.outcome_legend(upper, hero.rows["outcome"], loc="lower left", bbox_to_anchor=(0, 0.2))
     for place, row in enumerate(reversed(list(bars.itertuples()))):
-        _bar(lower, place, row, shade)
+        bar(lower, place, row, shade)
     lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1], ylim=(-0.6, len(bars) - 0.4))
     lower.grid(False, axis="y")
     style.log_axis(lower)
@@ -105,7 +105,7 @@ def draw(data: StudyData) -> Figure | None:
     return figure
 
 
-def _bar(ax: Axes, place: float, row, shade: str) -> None:
+def bar(ax: Axes, place: float, row, shade: str) -> None:
     loss = f"loses {100 * row.regret:.0f} points"
     words = f"{number(row.median_lr)} ({wording.times(row.high_lr / row.low_lr)}): {loss}"
     ax.plot(

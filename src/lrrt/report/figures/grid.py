@@ -1,0 +1,89 @@
+"""Accuracy over a grid of learning rates, and below it what the rules suggest: one setting."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_grid
+from lrrt.report import style
+from lrrt.report.figures import ANSWER
+from lrrt.report.figures.accuracy import KINDS, bar
+from lrrt.report.study import StudyData
+from lrrt.report.wording import number, percent
+
+ORDER = 12
+SECTION = ANSWER
+COLOUR = style.TRAIN_COLOUR
+SHOWN = ("blog_fastai", "blog_keras", "fastai_valley", "fastai_minimum", "raw_minimum/10")
+
+
+def chosen(data: StudyData) -> pd.Series | None:
+    """The first setting that was trained at a constant rate and is judged by accuracy."""
+    settings = data.tables["oracle_settings"]
+    own = settings[settings["schedule"].eq("constant") & settings["measure"].eq("accuracy")]
+    return own.iloc[0] if len(own) and own["draws"].iloc[0] else None
+
+
+def found(data: StudyData) -> AccuracyOverRate:
+    names = ("oracle_trainings", "oracle_scores")
+    return accuracy_over_grid(*(data.tables[name] for name in names), chosen(data)["setting"])
+
+
+def suggestions(shown: AccuracyOverRate) -> pd.DataFrame:
+    """The rules that are drawn, the lowest rate first; ``name``."""
+    rows = shown.suggested[shown.suggested["rule"].isin(SHOWN)].dropna(subset=["median_lr"])
+    kinds = rows["kind"].map(lambda kind: f", {KINDS[kind]}" if kind in KINDS else "")
+    return rows.assign(name=rows["rule"] + kinds).sort_values("median_lr")
+
+
+def title(data: StudyData) -> str:
+    best = found(data).best
+    return (
+        f"Accuracy is within five points of the best from {number(best['good_from'])} to "
+        f"{number(best['good_to'])}; what the rules suggest, and what it costs"
+    )
+
+
+def caption(data: StudyData) -> str:
+    setting, shown = chosen(data), found(data)
+    diverged = int((shown.trainings["outcome"] == "diverged").sum())
+    bars = suggestions(shown)
+    runs = f"{bars['n'].max()} range tests" if len(bars) else "no suggestion"
+    return (
+        f"{setting['model']} on {setting['data']}, batch {setting['batch_size']}, "
+        f"{setting['steps']} steps at a constant rate (n = {len(shown.trainings)} trainings, "
+        f"{shown.trainings['weights_seed'].nunique()} seeds, {diverged} diverged); line and band: "
+        "mean, lowest and highest seed. Below: the median suggestion and 10 to 90 % of "
+        f"{runs}, and the points of accuracy lost by training there."
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    if chosen(data) is None:
+        return None
+    shown = found(data)
+    bars = suggestions(shown)
+    figure, grid = style.axes(
+        2, 1, (style.WIDTH, 4.7), sharex=True, height_ratios=[3, 0.4 + 0.28 * len(bars)]
+    )
+    (upper, lower), curve, best = grid[:, 0], shown.curve, shown.best
+    for ax in (upper, lower):
+        ax.axvspan(best["good_from"], best["good_to"], color=style.LINE, alpha=0.6, linewidth=0)
+    upper.fill_between(curve["lr"], curve["low"], curve["high"], color=COLOUR, alpha=0.18, lw=0)
+    upper.plot(curve["lr"], curve["accuracy"], color=COLOUR, linewidth=1.4)
+    for outcome, rows in shown.trainings.groupby("outcome"):
+        tips = [
+            f"seed {row.weights_seed}, LR {number(row.lr)}: {percent(row.accuracy)}, {outcome}"
+            for row in rows.itertuples()
+        ]
+        looks = {"color": style.INK, "marker": style.MARKERS[outcome], "alpha": 0.7}
+        style.dots(upper, rows["lr"], rows["accuracy"], tips, **looks)
+    upper.set(ylabel="validation accuracy")
+    for place, row in enumerate(reversed(list(bars.itertuples()))):
+        bar(lower, place, row, COLOUR)
+    lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1])
+    lower.set_ylim(-0.6, max(len(bars), 1) - 0.4)
+    lower.grid(False, axis="y")
+    style.log_axis(lower)
+    left, right = lower.get_xlim()
+    lower.set_xlim(left, right * 60)  # room for what is written at the bars
+    return figure

@@ -1,0 +1,151 @@
+"""What training at each rule's suggestion costs, over the settings that were trained on a grid."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lrrt.report import style
+from lrrt.report.figures import RULE
+from lrrt.report.study import StudyData
+from lrrt.report.wording import percent
+
+ORDER = 5
+SECTION = RULE
+FEWEST = 3  # settings that make an average over settings
+SCHEDULES = {"constant": "constant learning rate", "one_cycle": "one cycle up to the suggestion"}
+SCALED = " x constant"  # of the rules times a constant: the best alone is drawn
+WIDEST = 3.0  # decades from the best that are drawn
+
+
+class Row(NamedTuple):
+    """Rules that said the same of every curve, by one line of the table of rules."""
+
+    rules: tuple[str, ...]
+    of_rule: pd.Series
+    away: pd.DataFrame  # setting, decades (median over draws) from the best rate
+
+    @property
+    def name(self) -> str:
+        more = f" (and {len(self.rules) - 1} more)" if len(self.rules) > 1 else ""
+        return min(self.rules, key=len) + more
+
+
+def rows(data: StudyData) -> dict[str, list[Row]]:
+    """By schedule, the rule that loses least first; nothing of fewer than three settings."""
+    rules, scores = data.tables["oracle_rules"], data.tables["oracle_scores"]
+    rules = rules[rules["settings"] >= FEWEST]
+    if not len(rules):
+        return {}
+    ramp = 100 if (rules["ramp_steps"] == 100).any() else rules["ramp_steps"].max()
+    scores = scores[scores["counts"] & (scores["ramp_steps"] == ramp)]
+    found: dict[str, list[Row]] = {}
+    for schedule in [s for s in SCHEDULES if (rules["schedule"] == s).any()]:
+        own = rules[(rules["schedule"] == schedule) & (rules["ramp_steps"] == ramp)]
+        scaled = own["rule"].str.endswith(SCALED)
+        own = pd.concat([own[~scaled], own[scaled].nsmallest(1, "regret")]).sort_values("regret")
+        drawn = scores[scores["schedule"] == schedule].sort_values(["setting", "draw"])
+        alike: dict[tuple, list[str]] = {}
+        for rule in own["rule"]:
+            lrs = drawn.loc[drawn["rule"] == rule, "suggested_lr"]
+            alike.setdefault(tuple(lrs.round(12)), []).append(rule)
+        for names in alike.values():
+            of_rule = own[own["rule"] == names[0]].iloc[0]
+            mine = drawn[drawn["rule"] == names[0]]
+            decades = np.log10(mine["suggested_lr"] / mine["best_lr"])
+            away = decades.groupby(mine["setting"]).median().rename("decades").reset_index()
+            found.setdefault(schedule, []).append(Row(tuple(names), of_rule, away))
+    return found
+
+
+def title(data: StudyData) -> str:
+    best = {schedule: of_schedule[0] for schedule, of_schedule in rows(data).items()}
+    words = [
+        f"{row.name} ({100 * row.of_rule.regret:.1f} points, {SCHEDULES[schedule].split(' up')[0]})"
+        for schedule, row in best.items()
+    ]
+    count = max(int(row.of_rule.settings) for row in best.values())
+    return f"Training at the suggestion costs least by {'; '.join(words)}: {count} settings"
+
+
+def caption(data: StudyData) -> str:
+    (schedule, found), *_ = rows(data).items()
+    best = found[0].of_rule
+    bound = (
+        f"; nine new settings in ten cost less than {100 * best.regret_90:.1f}"
+        if np.isfinite(best.regret_90)
+        else ""
+    )
+    return (
+        f"{SCHEDULES[schedule].capitalize()}: training at {found[0].name} costs "
+        f"{100 * best.regret:.1f} points of accuracy on average [{100 * best.regret_low:.1f}, "
+        f"{100 * best.regret_high:.1f}]{bound} (n = {int(best.settings)} settings). "
+        "Left: how far the suggestion lies from the best rate, a dot a setting; right: mean "
+        "loss, its 95 % interval, a tick at the bound for a new setting, the share that collapsed."
+    )
+
+
+def draw(data: StudyData) -> Figure | None:
+    found = rows(data)
+    if not found:
+        return None
+    counts = [len(of_schedule) for of_schedule in found.values()]
+    figure, grid = style.axes(
+        len(found),
+        2,
+        (style.WIDTH + 2, 1.0 + 0.19 * sum(counts)),
+        sharex="col",
+        height_ratios=counts,
+        width_ratios=[1.1, 1],
+    )
+    for (left, right), (schedule, of_schedule) in zip(grid, found.items(), strict=True):
+        left.axvspan(-0.25, 0.25, color=style.LINE, alpha=0.6, linewidth=0)
+        left.axvline(0, color=style.MUTED, linewidth=0.8)
+        for place, row in enumerate(of_schedule):
+            _dots(left, place, row)
+            _bar(right, place, row)
+        left.set(yticks=range(len(of_schedule)), yticklabels=[row.name for row in of_schedule])
+        for ax in (left, right):
+            ax.set_ylim(len(of_schedule) - 0.4, -0.6)
+            ax.grid(False, axis="y")
+        right.set_yticks([])
+        left.set_title(SCHEDULES[schedule].capitalize(), loc="left")
+    grid[-1, 0].set(xlabel="decades from the best rate", xlim=(-WIDEST - 0.2, WIDEST + 0.2))
+    grid[-1, 1].set(xlabel="points of accuracy lost; collapsed", xlim=(-1, 100))
+    return figure
+
+
+def _dots(ax: Axes, place: int, row: Row) -> None:
+    shown = row.away["decades"].clip(-WIDEST, WIDEST)
+    tips = [
+        f"{row.name}, {setting}: {decades:+.2f} decades"
+        for setting, decades in row.away.itertuples(index=False)
+    ]
+    looks = {"color": style.INK, "markersize": 3.5, "alpha": 0.6}
+    style.dots(ax, shown, place + style.jitter(len(shown)), tips, **looks)
+
+
+def _bar(ax: Axes, place: int, row: Row) -> None:
+    of_rule = row.of_rule
+    low, high, mean = (100 * of_rule[name] for name in ("regret_low", "regret_high", "regret"))
+    words = f"{', '.join(row.rules)}: {mean:.1f} points [{low:.1f}, {high:.1f}]"
+    words += f", worst setting {of_rule.worst_setting}, abstained {percent(of_rule.abstained)}"
+    ax.plot(
+        [low, high], [place] * 2, color=style.INK, alpha=0.45, linewidth=4, gid=style.tip(words)
+    )
+    ax.plot([mean], [place], "o", color=style.INK, markersize=4)
+    if np.isfinite(of_rule.regret_90):
+        ax.plot([100 * of_rule.regret_90], [place], "|", color=style.INK, markersize=8)
+    said = f"{mean:.1f}" + (f"; {percent(of_rule.collapse_rate)}" if of_rule.collapse_rate else "")
+    ax.annotate(
+        said,
+        (1, place),
+        (3, 0),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        fontsize=7.5,
+        annotation_clip=False,
+    )
