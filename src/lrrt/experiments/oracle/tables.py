@@ -1,7 +1,5 @@
 """Trainings, curves and scores of the oracle, as far as the store has their runs."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -25,12 +23,12 @@ TRAINING_TYPES = {
     "stopped_at_step": "Int64",
 }
 CURVE_TYPES = {
-    **dict.fromkeys(("setting", "optimizer"), "str"),
+    **dict.fromkeys(("setting", "optimizer", "run"), "str"),
     **dict.fromkeys(("ramp_steps", "draw", "step"), "int64"),
     **dict.fromkeys(("lr", "loss"), "float64"),
 }
 SHORT_TYPES = {
-    **dict.fromkeys(("setting", "optimizer"), "str"),
+    **dict.fromkeys(("setting", "optimizer", "run"), "str"),
     "draw": "int64",
     **dict.fromkeys(("lr", "loss"), "float64"),
 }
@@ -63,7 +61,7 @@ SCHEMAS = {
 }
 
 
-def tables(design: Design, store: Store) -> dict[str, Any]:
+def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     """Of the runs that are there:
 
     ``oracle_trainings.parquet``: one row a training of a grid, its accuracy and log-loss as
@@ -73,7 +71,6 @@ def tables(design: Design, store: Store) -> dict[str, Any]:
     in log-loss five hundredths of its gain), whether it ``counts``. ``oracle_scores.parquet``: a
     row a suggestion (:func:`lrrt.analysis.regret.score_table`). ``oracle_rules.parquet``:
     :func:`lrrt.analysis.regret.rule_table` over the settings that count.
-    ``oracle_seconds.json``: seconds of computing by setting and stage.
     """
     results = [(run, store.get(run.spec.key)) for run in design.planned(store)]
     found = [(run, result) for run, result in results if result is not None]
@@ -91,11 +88,10 @@ def tables(design: Design, store: Store) -> dict[str, Any]:
         "oracle_scores.parquet": scores.table,
         "oracle_rules.parquet": rules,
     }
-    frames = {
+    return {
         name: table.reindex(columns=list(SCHEMAS[name])).astype(SCHEMAS[name])
         for name, table in made.items()
     }
-    return frames | {"oracle_seconds.json": seconds(found)}
 
 
 def training_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -> pd.DataFrame:
@@ -133,7 +129,7 @@ def curve_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -
         if run.stage == "range_test":
             arrays = result.arrays
             named = {"setting": run.setting, "optimizer": settings[run.setting].optimizer}
-            named |= {"ramp_steps": run.spec.steps, "draw": run.seed}
+            named |= {"run": run.spec.key[:12], "ramp_steps": run.spec.steps, "draw": run.seed}
             columns = {
                 "step": np.arange(run.spec.steps),
                 "lr": arrays["lr"],
@@ -149,6 +145,7 @@ def short_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -
         {
             "setting": run.setting,
             "optimizer": settings[run.setting].optimizer,
+            "run": run.spec.key[:12],
             "draw": run.seed,
             "lr": run.spec.lr,
             "loss": np.nan_to_num(result.arrays["train_loss"][-1], nan=np.inf),
@@ -248,15 +245,3 @@ def rule_frame(scores: regret.Scores) -> pd.DataFrame:
     if not len(counted):
         return pd.DataFrame(columns=list(RULE_TYPES))
     return regret.rule_table(scores._replace(table=counted), primary=PRIMARY)
-
-
-def seconds(found: list[tuple[Run, Result]]) -> dict[str, dict[str, float]]:
-    """By setting and stage; a run that two of them share counts once."""
-    spent: dict[str, dict[str, float]] = {}
-    for run, result in {run.spec.key: (run, result) for run, result in found}.values():
-        of_setting = spent.setdefault(run.setting, {})
-        of_setting[run.stage] = of_setting.get(run.stage, 0.0) + result.record.get("seconds", 0.0)
-    return {
-        name: {stage: round(value, 1) for stage, value in stages.items()}
-        for name, stages in spent.items()
-    }
