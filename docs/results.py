@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 ORACLE, EXTERNAL = ROOT / "data" / "oracle", ROOT / "ground_truth" / "results"
 SCHEDULES = {"constant": "constant rate", "one_cycle": "one cycle"}
 PRIMARY = "blog_fastai.middle"
+RUNS = ("trainings", "curves", "short", "instability")  # tables with a run a row, or more
 NONE_YET = "No setting is complete yet."
 
 
@@ -55,7 +56,7 @@ def seconds() -> dict[str, float]:
 def oracle_settings() -> str:
     """A row a setting."""
     settings, spent = table("settings"), seconds()
-    runs = pd.concat([table(name)[["setting", "run"]] for name in ("trainings", "curves", "short")])
+    runs = pd.concat([table(name)[["setting", "run"]] for name in RUNS])
     minutes = (
         runs.drop_duplicates()
         .groupby("setting")["run"]

@@ -77,7 +77,7 @@ def test_a_run_of_the_study():
     colours = (images / 255).mean(axis=(0, 1, 2)), (images / 255).std(axis=(0, 1, 2))
     dataset = Dataset(images, labels, images, labels, *colours, tuple("0123456789"), "random")
     spec = RunSpec(
-        kind="range_test",
+        kind="instability",
         backend="torch",
         protocol=ProtocolConfig(),
         model=resnet.Model(depth=8, width=8),
@@ -85,9 +85,9 @@ def test_a_run_of_the_study():
         weights_seed=0,
         order_seed=0,
         batch_size=16,
-        steps=12,
+        steps=1,
     )
-    edge = execute.instability_lr(spec, dataset)
+    (edge,) = execute.execute(spec, dataset).arrays["lr"]
     batch = execute._Batches(spec, dataset).train(0)
     risen = {}
     for factor in (0.9, 1.1):

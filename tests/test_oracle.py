@@ -40,6 +40,8 @@ def result(spec, collapse=1.0, random=None) -> Result:
         loss = 2.3 - np.clip(np.log10(lr / 1e-3), 0, 2) + np.where(lr > 1, lr, 0)
         columns = {"lr": lr, "loss": loss, "penalty": 0 * lr, "grad_norm": 0 * lr}
         return Result(columns, record)
+    if spec.kind == "instability":
+        return Result({"lr": np.array([0.01 if spec.weights_seed % 2 else np.nan])}, record)
     accuracy = 0.9 - 0.1 * np.log10(spec.lr / BEST) ** 2
     loss = 1.0 - accuracy
     if spec.lr >= collapse:
@@ -62,7 +64,14 @@ def test_a_setting_has_45_trainings_with_each_schedule(tmp_path):
     store = fill(design, Store(tmp_path))
     runs = design.planned(store)
     counts = {stage: sum(run.stage == stage for run in runs) for stage in designing_stages(runs)}
-    assert counts == {"range_test": 18, "short": 30, "coarse": 22, "fine": 56, "edge": 12}
+    assert counts == {
+        "range_test": 18,
+        "short": 30,
+        "instability": 6,
+        "coarse": 22,
+        "fine": 56,
+        "edge": 12,
+    }
     fine = {run.spec.lr for run in runs if run.stage == "fine"}
     assert fine == {0.0178, 0.0316, 0.0562, 0.1, 0.178, 0.316, 0.562}
     edge = {run.spec.lr for run in runs if run.stage == "edge"}
@@ -76,7 +85,7 @@ def designing_stages(runs) -> set[str]:
 def test_nothing_is_fine_before_the_coarse_grid_is_there(tmp_path):
     design, store = planned(), Store(tmp_path)
     first = design.planned(store)
-    assert {run.stage for run in first} == {"range_test", "short", "coarse"}
+    assert {run.stage for run in first} == {"range_test", "short", "instability", "coarse"}
     assert [run.spec for run in first] == design.specs
     for run in first[:-1]:
         store.put(run.spec, result(run.spec))
@@ -120,6 +129,8 @@ def test_tables_of_a_whole_and_of_a_stopped_oracle(tmp_path, settings):
     assert {"blog_fastai.middle", "raw_minimum/10", "random", "five_short"} <= set(
         rules.index.get_level_values("rule")
     )
+    searched = rules.loc["constant", 100, "instability"]
+    assert searched.abstained == 0.5 and np.isclose(searched.regret, 0.05)  # 0 and 0.1
     # The lowest of the five short rates that lose least is the best one here: 0.1.
     assert abs(rules.loc["constant", 100, "five_short"].regret) < 1e-9
 

@@ -56,6 +56,9 @@ def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -
     update over that of the trained parameters before it. A loss that is not finite ends these
     series, not the test.
 
+    An instability search records one value, ``lr``: :func:`lrrt.core.instability.of_network` from
+    the initial weights, on the first batch; NaN where it finds none.
+
     Raises
     ------
     InputError
@@ -74,14 +77,9 @@ def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -
     checkpoint = Checkpoint(checkpoints, spec, network, versions, started)
     training = partial(_training, checkpoint=checkpoint)
     kinds = {"range_test": _range_test, "training": training, "curvature": _curvature}
+    kinds["instability"] = _instability
     arrays, record = kinds[spec.kind](spec, dataset, network)
     return Result(arrays, record | {"versions": versions, "seconds": checkpoint.seconds})
-
-
-def instability_lr(spec: RunSpec, dataset: Dataset) -> float | None:
-    """:func:`lrrt.core.instability.of_network` from the initial weights of ``spec``, on the first
-    batch of its plan; a few steps, so nothing is stored."""
-    return instability.of_network(_network(spec, dataset), *_Batches(spec, dataset).train(0))
 
 
 def _nodes(spec: RunSpec, backend: str, shape: tuple[int, ...], classes: int) -> list:
@@ -226,6 +224,11 @@ def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict,
     arrays = {"lr": np.asarray(lrs, dtype=np.float64)}
     arrays.update((name, rows[:, i].copy()) for i, name in enumerate(names))
     return arrays, {}
+
+
+def _instability(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
+    found = instability.of_network(network, *_Batches(spec, dataset).train(0))
+    return {"lr": np.array([math.nan if found is None else found])}, {}
 
 
 def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:

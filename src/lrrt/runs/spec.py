@@ -12,7 +12,7 @@ from lrrt.core.optimizers import NUMBERS
 from lrrt.core.protocol import ModelConfig, ProtocolConfig
 
 # Of the numbers, by kind of run: raise each whose runs a change of code gives other numbers.
-ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1}
+ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1, "instability": 1}
 # One version ahead, since it folds, and fuses, on the device.
 VALIDATED_ON_GPU = ("torch", "range_test", "cuda", "running")
 # Fields younger than the first stored results (dotted), each with the value that those had: there
@@ -32,7 +32,8 @@ LEFT_OUT_AT = {
 @dataclass(frozen=True)
 class RunSpec:
     """One range test (``kind="range_test"``), one whose curvature is measured on the way
-    (``kind="curvature"``), or one training (``kind="training"``).
+    (``kind="curvature"``), one training (``kind="training"``), or one search for the rate at which
+    a step first raises its own batch's loss (``kind="instability"``).
 
     Equal specifications give equal bits on the same machine and library versions. ``steps`` is
     always a number here: of the range test, or of one epoch of a training.
@@ -69,7 +70,7 @@ class RunSpec:
         decay = values["protocol"]["weight_decay"]
         if decay["kind"] == "decoupled":  # the factors weigh the parts of an L2 penalty
             decay |= dict.fromkeys(("conv_factor", "dense_factor", "other_factor"), 1.0)
-        if self.kind == "training":
+        if self.kind in ("training", "instability"):
             del values["protocol"]["ramp"]
         read = plugins.find("lrrt.core.optimizers", self.protocol.optimizer, "optimizer").READS
         defaults = ProtocolConfig()

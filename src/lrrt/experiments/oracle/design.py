@@ -51,8 +51,8 @@ class Setting(NamedTuple):
 class Run(NamedTuple):
     """A run and what it is for.
 
-    ``stage``: ``range_test``, ``short``, ``coarse``, ``fine`` or ``edge``. ``schedule`` is empty
-    for the first two. ``seed``: of a training, else the draw, from 0.
+    ``stage``: ``range_test``, ``short``, ``instability``, ``coarse``, ``fine`` or ``edge``.
+    ``schedule`` is empty for the first three. ``seed``: of a training, else the draw, from 0.
     """
 
     setting: str
@@ -108,7 +108,7 @@ class Design:
         return found
 
     def first(self, setting: Setting) -> list[Run]:
-        """Range tests and short trainings by draw, then the coarse grid by seed."""
+        """Range tests, short trainings and searches by draw, then the coarse grid by seed."""
         found, oracle, name = [], self.section, setting.name
         for draw in range(oracle.draws):
             for steps in oracle.ramps:
@@ -119,6 +119,9 @@ class Design:
                 more = {"lr": lr, "epochs": SHORT_EVALUATIONS}
                 spec = self._spec(setting, "training", FIRST_DRAW + draw, steps, **more)
                 found.append(Run(name, "short", "", draw, spec))
+            if not setting.asked.repeats:
+                spec = self._spec(setting, "instability", FIRST_DRAW + draw, 1)
+                found.append(Run(name, "instability", "", draw, spec))
         for seed, schedule in itertools.product(range(oracle.coarse_seeds), oracle.schedules):
             found += self._trainings(setting, "coarse", schedule, seed, self.coarse(setting))
         return found

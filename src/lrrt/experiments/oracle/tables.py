@@ -11,7 +11,7 @@ from lrrt.runs.store import Result, Store
 
 #: (schedule, rule) of the one contrast that was named in advance.
 PRIMARY = ("constant", "blog_fastai.middle")
-FIVE_SHORT = "five_short"
+FIVE_SHORT, INSTABILITY = "five_short", "instability"
 ENOUGH_SEEDS = 2  # of the fine grid, for a setting to count
 
 TRAINING_TYPES = {
@@ -32,6 +32,7 @@ SHORT_TYPES = {
     "draw": "int64",
     **dict.fromkeys(("lr", "loss"), "float64"),
 }
+INSTABILITY_TYPES = {name: SHORT_TYPES[name] for name in SHORT_TYPES if name != "loss"}
 SETTING_TYPES = {
     **dict.fromkeys(("setting", "schedule", "optimizer", "backend", "data", "model"), "str"),
     **dict.fromkeys(("measure", "repeats"), "str"),
@@ -55,6 +56,7 @@ SCHEMAS = {
     "oracle_trainings.parquet": TRAINING_TYPES,
     "oracle_curves.parquet": CURVE_TYPES,
     "oracle_short.parquet": SHORT_TYPES,
+    "oracle_instability.parquet": INSTABILITY_TYPES,
     "oracle_settings.parquet": SETTING_TYPES,
     "oracle_scores.parquet": SCORE_TYPES,
     "oracle_rules.parquet": RULE_TYPES,
@@ -65,11 +67,12 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     """Of the runs that are there:
 
     ``oracle_trainings.parquet``: one row a training of a grid, its accuracy and log-loss as
-    ``docs/ground_truth.md`` scores them. ``oracle_curves.parquet``: the range tests, a row a step.
-    ``oracle_short.parquet``: the short trainings. ``oracle_settings.parquet``: a row a setting and
-    schedule: what was trained, the best rate and the rates within five points of it (of accuracy;
-    in log-loss five hundredths of its gain), whether it ``counts``. ``oracle_scores.parquet``: a
-    row a suggestion (:func:`lrrt.analysis.regret.score_table`). ``oracle_rules.parquet``:
+    ``docs/ground_truth.md`` scores them. ``oracle_curves.parquet``: the range tests, a row a step;
+    ``oracle_short.parquet``: the short trainings; ``oracle_instability.parquet``: the searches.
+    ``oracle_settings.parquet``: a row a setting and schedule: what was trained, the best rate and
+    the rates within five points of it (of accuracy; in log-loss five hundredths of its gain),
+    whether it ``counts``. ``oracle_scores.parquet``: a row a suggestion
+    (:func:`lrrt.analysis.regret.score_table`). ``oracle_rules.parquet``:
     :func:`lrrt.analysis.regret.rule_table` over the settings that count.
     """
     results = [(run, store.get(run.spec.key)) for run in design.planned(store)]
@@ -77,13 +80,15 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     of_name = {setting.name: setting for setting in design.settings}
     trainings = training_table(found, of_name)
     curves, short = curve_table(found, of_name), short_table(found, of_name)
+    searched = instability_table(found, of_name)
     settings = setting_table(trainings, curves, of_name)
-    scores = score_frame(design, trainings, curves, short, settings)
+    scores = score_frame(design, trainings, curves, short, searched, settings)
     rules = rule_frame(scores)
     made = {
         "oracle_trainings.parquet": trainings,
         "oracle_curves.parquet": curves,
         "oracle_short.parquet": short,
+        "oracle_instability.parquet": searched,
         "oracle_settings.parquet": settings,
         "oracle_scores.parquet": scores.table,
         "oracle_rules.parquet": rules,
@@ -156,6 +161,24 @@ def short_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -
     return pd.DataFrame(rows, columns=list(SHORT_TYPES))
 
 
+def instability_table(
+    found: list[tuple[Run, Result]], settings: dict[str, Setting]
+) -> pd.DataFrame:
+    """``lr``: at which one step first raises its batch's loss; NaN where no rate does."""
+    rows = [
+        {
+            "setting": run.setting,
+            "optimizer": settings[run.setting].optimizer,
+            "run": run.spec.key[:12],
+            "draw": run.seed,
+            "lr": result.arrays["lr"][0],
+        }
+        for run, result in found
+        if run.stage == "instability"
+    ]
+    return pd.DataFrame(rows, columns=list(INSTABILITY_TYPES))
+
+
 def setting_table(
     trainings: pd.DataFrame, curves: pd.DataFrame, settings: dict[str, Setting]
 ) -> pd.DataFrame:
@@ -205,13 +228,16 @@ def score_frame(
     trainings: pd.DataFrame,
     curves: pd.DataFrame,
     short: pd.DataFrame,
+    searched: pd.DataFrame,
     settings: pd.DataFrame,
 ) -> regret.Scores:
     """Scores of all suggestions; ``counts`` as in the table of settings."""
     if not len(curves) or not len(trainings):
         return regret.Scores(pd.DataFrame(columns=[*SCORE_TYPES, "place"]), {})
     ramp = main_ramp(design.section.ramps)
-    suggested = pd.concat([suggested_rates(curves), five_short(short, ramp)], ignore_index=True)
+    searched = searched.assign(rule=INSTABILITY, ramp_steps=ramp)[list(SUGGESTED)]
+    parts = [suggested_rates(curves), five_short(short, ramp), searched]
+    suggested = pd.concat([part for part in parts if len(part)], ignore_index=True)
     by_log_loss = set(settings.loc[settings["measure"] == "log_loss", "setting"])
     counted = settings[settings["counts"]].set_index(["setting", "schedule"]).index
     parts, by_seed = [], {}
