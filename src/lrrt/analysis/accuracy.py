@@ -115,7 +115,7 @@ def accuracy_over_grid(
 
     ``low`` and ``high`` of the curve are the lowest and the highest seed at each rate; a regret's
     interval is over range tests. The rates that lose less than five points are interpolated in
-    log LR.
+    log LR. Rules times a constant are left out.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def accuracy_over_grid(
     curve = at_rate.agg(accuracy="mean", low="min", high="max").reset_index()
     drawn = scores[(scores["setting"] == setting) & (scores["schedule"] == schedule)]
     ramp = 100 if (drawn["ramp_steps"] == 100).any() else drawn["ramp_steps"].max()
-    drawn = drawn[drawn["ramp_steps"] == ramp]
+    drawn = drawn[(drawn["ramp_steps"] == ramp) & ~drawn["rule"].str.contains(" ")]
     lrs = np.geomspace(curve["lr"].min(), curve["lr"].max(), POINTS)
     means = np.interp(np.log10(lrs), np.log10(curve["lr"]), curve["accuracy"])
     good = lrs[means >= means.max() - GOOD]

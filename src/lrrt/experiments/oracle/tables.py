@@ -12,7 +12,7 @@ from lrrt.runs.store import Result, Store
 #: (schedule, rule) of the one contrast that was named in advance.
 PRIMARY = ("constant", "blog_fastai.middle")
 FIVE_SHORT, INSTABILITY = "five_short", "instability"
-ENOUGH_SEEDS = 2  # of the fine grid, for a setting to count
+ENOUGH_SEEDS = 2  # of the fine grid, or all of them, for a setting to count
 
 TRAINING_TYPES = {
     **dict.fromkeys(("setting", "optimizer", "schedule", "stage", "run"), "str"),
@@ -81,7 +81,8 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     trainings = training_table(found, of_name)
     curves, short = curve_table(found, of_name), short_table(found, of_name)
     searched = instability_table(found, of_name)
-    settings = setting_table(trainings, curves, of_name)
+    enough = min(ENOUGH_SEEDS, design.section.fine_seeds)
+    settings = setting_table(trainings, curves, of_name, enough)
     scores = score_frame(design, trainings, curves, short, searched, settings)
     rules = rule_frame(scores)
     made = {
@@ -180,8 +181,9 @@ def instability_table(
 
 
 def setting_table(
-    trainings: pd.DataFrame, curves: pd.DataFrame, settings: dict[str, Setting]
+    trainings: pd.DataFrame, curves: pd.DataFrame, settings: dict[str, Setting], enough: int
 ) -> pd.DataFrame:
+    """``enough``: fine seeds that a setting needs to count."""
     rows = []
     of_measure = {measure: regret.grids(trainings, measure) for measure in ("accuracy", "log_loss")}
     for (name, schedule), trained in trainings.groupby(["setting", "schedule"], sort=False):
@@ -217,7 +219,7 @@ def setting_table(
                 "is_smoothed": grid.best.is_smoothed,
                 "is_cut_off": grid.is_cut_off,
                 "collapses": bool((lost > regret.COLLAPSE * grid.gain).any()),
-                "counts": fine_seeds >= ENOUGH_SEEDS and not asked.repeats and draws > 0,
+                "counts": fine_seeds >= enough and not asked.repeats and draws > 0,
             }
         )
     return pd.DataFrame(rows, columns=list(SETTING_TYPES)).astype(SETTING_TYPES)
