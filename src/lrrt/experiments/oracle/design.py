@@ -13,14 +13,13 @@ import numpy as np
 
 from lrrt.analysis.regret import COLLAPSE, training_score
 from lrrt.config import Config
-from lrrt.core.protocol import DataConfig, ModelConfig, ProtocolConfig
+from lrrt.core.protocol import DataConfig, ProtocolConfig
 from lrrt.datasets import Dataset, load, open_dataset, save
 from lrrt.experiments.oracle.section import (
     EVALUATIONS,
     HIGHEST,
     Section,
     SettingConfig,
-    model_of,
 )
 from lrrt.runs import paths
 from lrrt.runs.spec import RunSpec
@@ -38,7 +37,6 @@ class Setting(NamedTuple):
     name: str
     asked: SettingConfig
     protocol: ProtocolConfig
-    model: ModelConfig
     dataset: Path
     digest: str
     classes: int
@@ -160,7 +158,7 @@ class Design:
             kind=kind,
             backend=setting.asked.backend,
             protocol=protocol,
-            model=setting.model,
+            model=setting.asked.model,
             data_digest=setting.digest,
             weights_seed=seed,
             order_seed=seed,
@@ -225,8 +223,7 @@ def design(config: Config, dataset: Dataset) -> Design:
             made = open_dataset(path)
             opened[asked.data] = path, made.digest, len(made.classes)
         protocol = config.protocols[asked.protocol]
-        model = model_of(asked.model)
-        settings.append(Setting(name, asked, protocol, model, *opened[asked.data]))
+        settings.append(Setting(name, asked, protocol, *opened[asked.data]))
     return Design(config, settings)
 
 

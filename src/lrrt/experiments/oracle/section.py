@@ -124,3 +124,8 @@ def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> Non
         networks.check(setting.model)
     except InputError as error:
         raise InputError(f"{prefix}.{error.key}", error.value, error.expected) from None
+    wanted = networks.input_of(networks.module_of(setting.model))
+    name = oracle.data[setting.data].name
+    if wanted != getattr(plugins.find("lrrt.datasets", name, "data.name"), "GIVES", "images"):
+        words = f"data of {wanted}, which the network {setting.model.name} reads"
+        raise InputError(f"{prefix}.data", setting.data, words)

@@ -6,6 +6,7 @@ import pandas as pd
 from lrrt.analysis import regret
 from lrrt.analysis.suggested import COLUMNS as SUGGESTED
 from lrrt.analysis.suggested import suggested_rates
+from lrrt.core.protocol import ModelConfig
 from lrrt.experiments.oracle.design import Design, Run, Setting, main_ramp, score
 from lrrt.runs.store import Result, Store
 
@@ -180,6 +181,14 @@ def instability_table(
     return pd.DataFrame(rows, columns=list(INSTABILITY_TYPES))
 
 
+def network_name(model: ModelConfig) -> str:
+    """``cnn, depth 3, width 8, no batch norm``."""
+    values = {key: value for key, value in vars(model).items() if key != "name"}
+    plain = values.pop("batch_norm", True) is False
+    words = [f"{key} {value}" for key, value in values.items()]
+    return ", ".join([model.name, *words, *["no batch norm"] * plain])
+
+
 def setting_table(
     trainings: pd.DataFrame, curves: pd.DataFrame, settings: dict[str, Setting], enough: int
 ) -> pd.DataFrame:
@@ -202,7 +211,7 @@ def setting_table(
                 "optimizer": setting.optimizer,
                 "backend": asked.backend,
                 "data": asked.data,
-                "model": setting.model.title,
+                "model": network_name(asked.model),
                 "measure": asked.measure,
                 "repeats": asked.repeats,
                 "tier": asked.tier,
