@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results
 
 from lrrt.core.rules import _fastai2, _lightning, _parts
 from lrrt.finder import rules
@@ -56,7 +57,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rule_table": rule_table,
     "rule_sections": rule_sections,
     "shared_sections": shared_sections,
-}
+} | results.BLOCKS
 
 
 def _section(name: str, documented: Any) -> str:
@@ -123,6 +124,7 @@ def main() -> None:
         if after != before:
             path.write_text(after)
             print(path.relative_to(ROOT), file=sys.stderr)
+    results.draw(ROOT / "docs" / "ground_truth.png")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -158,6 +159,20 @@ def external_rules() -> str:
 def _external(row: pd.Series) -> str:
     collapse = f"; collapses {row['collapse_rate']:.0%}" if row["collapse_rate"] > 0 else ""
     return f"{row['median_lr']:.2g}: {100 * row['regret']:.1f}{collapse}"
+
+
+def draw(path: Path) -> None:
+    """The figure that answers, where there is something to draw."""
+    from lrrt.report import style
+    from lrrt.report.figures import ground_truth
+
+    tables = {file.stem: pd.read_parquet(file) for file in ORACLE.glob("oracle_*.parquet")}
+    data = SimpleNamespace(tables=tables)
+    with style.applied():
+        figure = ground_truth.draw(data)
+        if figure is not None:
+            style.head(figure, ground_truth.title(data))
+            path.write_bytes(style.png(figure, 110))
 
 
 BLOCKS = {
