@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from lrrt.config import Config
-from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.networks import resnet, transformer
+from lrrt.core.protocol import DataConfig, ProtocolConfig, RampConfig
+from lrrt.errors import InputError
 from lrrt.experiments.oracle import design as designing
 from lrrt.experiments.oracle.design import Design, Setting
-from lrrt.experiments.oracle.section import Section, SettingConfig
+from lrrt.experiments.oracle.section import Section, SettingConfig, check
 from lrrt.experiments.oracle.tables import SCHEMAS, tables
 from lrrt.runs.store import Result, Store
 
@@ -111,7 +112,7 @@ def test_equal_accuracies_are_told_apart_by_log_loss():
     assert designing.best_and_edge(scores, 0.1) == (0, 0)
 
 
-@pytest.mark.parametrize("settings", [1, 3])
+@pytest.mark.parametrize("settings", [1, 2])
 def test_tables_of_a_whole_and_of_a_stopped_oracle(tmp_path, settings):
     design = planned(settings)
     empty = tables(design, Store(tmp_path / "none"))
@@ -151,7 +152,7 @@ def test_figures_show_what_was_found(tmp_path):
     from lrrt.report import style
     from lrrt.report.figures import grid, ground_truth
 
-    found = tables(planned(3), fill(planned(3), Store(tmp_path)))
+    found = tables(planned(3, ramps=[100]), fill(planned(3, ramps=[100]), Store(tmp_path)))
     data = SimpleNamespace(tables={name.removesuffix(".parquet"): t for name, t in found.items()})
     with style.applied():
         for module in (grid, ground_truth):
@@ -162,3 +163,44 @@ def test_figures_show_what_was_found(tmp_path):
     empty = {name: table.iloc[:0] for name, table in data.tables.items()}
     for module in (grid, ground_truth):
         assert module.draw(SimpleNamespace(tables=empty)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"schedules": ["triangular"]}, "oracle.schedules"),
+        ({"ramps": [10]}, "oracle.ramps"),
+        ({"draws": 0}, "oracle.draws"),
+        ({"minutes": -1.0}, "oracle.minutes"),
+        ({"data": {"a b": DataConfig()}}, "oracle.data"),
+        ({"data": {"d": DataConfig(path="x")}}, "oracle.data.d.path"),
+    ],
+)
+def test_an_impossible_section_is_named(changes, key):
+    with pytest.raises(InputError) as error:
+        check(Config(oracle=Section(**changes)))
+    assert error.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"data": "other"}, "data"),
+        ({"protocol": "other"}, "protocol"),
+        ({"batch_size": 20_000}, "batch_size"),
+        ({"steps": 15}, "steps"),
+        ({"measure": "loss"}, "measure"),
+        ({"repeats": "other"}, "repeats"),
+        ({"backend": "other"}, "backend"),
+        ({"model": resnet.Model(depth=9)}, "model.depth"),
+        ({"model": transformer.Model()}, "data"),  # which reads no images
+    ],
+)
+def test_an_impossible_setting_is_named(changes, key):
+    setting = SettingConfig("d", "sgd", 32, 100, resnet.Model())
+    section = Section(
+        data={"d": DataConfig()}, settings={"s": dataclasses.replace(setting, **changes)}
+    )
+    with pytest.raises(InputError) as error:
+        check(Config(protocols={"sgd": ProtocolConfig()}, oracle=section))
+    assert error.value.key == f"oracle.settings.s.{key}"

@@ -5,7 +5,7 @@ optimiser, a batch size and a number of steps. Everything here takes and gives a
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -293,12 +293,18 @@ def setting_means(values: list[np.ndarray], resamples: int = RESAMPLES) -> np.nd
     ``values``: by setting an array (seeds, draws). The same seed every time, so that two rules with
     arrays of the same shapes are resampled alike.
     """
-    random = np.random.default_rng(BOOTSTRAP_SEED)
     found = np.empty((len(values), resamples))
     for i, value in enumerate(values):
-        seeds, draws = (random.multinomial(n, np.full(n, 1 / n), resamples) for n in value.shape)
-        found[i] = np.einsum("bs,sd,bd->b", seeds, value, draws) / value.size
+        seeds, draws = (_counts(2 * i + axis, n, resamples) for axis, n in enumerate(value.shape))
+        found[i] = ((seeds @ value) * draws).sum(axis=1) / value.size
     return found
+
+
+@lru_cache(maxsize=256)
+def _counts(stream: int, n: int, resamples: int) -> np.ndarray:
+    """How often each of ``n`` is drawn, (resamples, n)."""
+    random = np.random.default_rng([BOOTSTRAP_SEED, stream])
+    return random.multinomial(n, np.full(n, 1 / n), resamples)
 
 
 def hierarchical_interval(
