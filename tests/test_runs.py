@@ -18,7 +18,7 @@ import lrrt.backends
 import lrrt.core.batches
 from lrrt.analysis.tables import CURVE_TYPES
 from lrrt.config import Config, LauncherConfig, SweepConfig
-from lrrt.core.networks import resnet
+from lrrt.core.networks import mlp, resnet
 from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
@@ -482,6 +482,20 @@ def test_training_goes_on_from_its_checkpoint(dataset, tmp_path, monkeypatch):
     store.put(spec, result)
     assert not store.checkpoints.has(spec.key)
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == [f"{spec.key}.safetensors"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimiser_goes_on_from_its_checkpoint(dataset, tmp_path, optimizer):
+    """Adam's count of updates is a single value, which has to come back as one."""
+    pytest.importorskip("torch")
+    protocol = dataclasses.replace(make_spec().protocol, optimizer=optimizer)
+    changes = {"backend": "torch", "model": mlp.Model(width=8), "protocol": protocol}
+    spec = make_spec(dataset.digest, kind="training", lr=0.01, epochs=3, steps=4, **changes)
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(spec, dataset, StoppedStore(store.checkpoints.path))
+    whole, resumed = execute(spec, dataset), execute(spec, dataset, store.checkpoints)
+    assert all(np.array_equal(resumed.arrays[name], whole.arrays[name]) for name in whole.arrays)
 
 
 def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(

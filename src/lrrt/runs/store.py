@@ -161,7 +161,8 @@ class Store:
 
     def put(self, spec: RunSpec, result: Result) -> None:
         """Store ``result`` under the key of ``spec``; its checkpoint goes."""
-        arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
+        # As they are, but in C order; ascontiguousarray would make one value an array of one.
+        arrays = {name: np.asarray(array, order="C") for name, array in result.arrays.items()}
         spec_json, record_json = spec.to_json(), json.dumps(result.record, sort_keys=True)
         metadata = {
             "format_version": FORMAT_VERSION,
