@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_backends import SMALL, both, continued, run  # noqa: F401  run: a fixture
+from test_backends import SMALL, both, continued, digits_like, network, run  # noqa: F401  run: a fixture
 from test_runs import make_spec
 
 from lrrt import plugins
+from lrrt.config import from_mapping
 from lrrt.config.validation import validate_protocol
 from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
 from lrrt.errors import InputError
@@ -183,3 +184,66 @@ def test_every_optimizer_has_a_backend(name):
     assert any((backends / b / "optimizers" / f"{name}.py").exists() for b in OWN)
     module = plugins.find("lrrt.core.optimizers", name, "")
     assert set(module.READS) <= {field.name for field in dataclasses.fields(ProtocolConfig)}
+
+
+# --- of libraries
+
+LIBRARIES = {
+    "prodigy": ("prodigyopt", "Prodigy", {}),
+    "dadapt_adam": ("dadaptation", "DAdaptAdam", {"decouple": True}),
+    "schedule_free": ("schedulefree", "AdamWScheduleFree", {}),
+}
+
+
+def theirs_by_hand(_: str, name: str) -> np.ndarray:
+    import torch
+
+    library, kind, options = LIBRARIES[name]
+    weight = torch.tensor(START, requires_grad=True)
+    options = {"lr": 1.0, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1} | options
+    optimizer = getattr(__import__(library), kind)([weight], **options)
+    if name == "schedule_free":
+        optimizer.train()
+    found = []
+    for gradient, lr in zip(GRADIENTS, LRS, strict=True):
+        optimizer.param_groups[0]["lr"] = float(lr)
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+        found.append(weight.detach().numpy().copy())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_librarys_optimizer_is_the_librarys(run, name):  # noqa: F811
+    pytest.importorskip(LIBRARIES[name][0])
+    protocol = ProtocolConfig(optimizer=name, beta2=0.99, weight_decay=DECOUPLED)
+    ours = run("torch", ours_in_torch, protocol, False)
+    assert np.array_equal(ours, run("torch", theirs_by_hand, name))
+    found = run("torch", continued, dataclasses.replace(protocol, augmentation="none"))
+    assert all(one == other for one, other in found["taken"])
+
+
+def averaged(_: str) -> tuple[float, float, float]:
+    """Loss as evaluated, loss where the average has been put, what the weights have moved by it."""
+    made = network("torch", SMALL, ProtocolConfig(optimizer="schedule_free"))
+    images, labels = digits_like(64)
+    x = (images / np.float32(255)).astype(np.float32)
+    for _ in range(3):
+        made.step(x, labels, 0.03)
+    before, loss, after = made.export(), made.evaluate(x, labels)[0], made.export()
+    moved = max(np.abs(before[name] - after[name]).max() for name in before)
+    with made.optimizer.evaluation():
+        return loss, made.evaluate(x, labels)[0], moved
+
+
+def test_a_schedule_free_network_is_evaluated_at_its_average(run):  # noqa: F811
+    pytest.importorskip("schedulefree")
+    loss, again, moved = run("torch", averaged)
+    assert loss == pytest.approx(again, rel=1e-5) and moved < 1e-6
+
+
+def test_an_optimizer_of_one_backend_is_refused_on_the_other():
+    values = {"study": {"backends": ["keras"], "protocols": ["p"], "sweeps": ["s"]}}
+    values |= {"protocols": {"p": {"optimizer": "prodigy"}}, "sweeps": {"s": {}}}
+    with pytest.raises(InputError, match="expected torch with protocols.p.optimizer = prodigy"):
+        from_mapping(values | {"divergence": {"cases": []}})

@@ -1,5 +1,6 @@
 """What is possible: every value of a configuration is checked here, once, at the edge."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -88,6 +89,16 @@ def validate_study(config: Config) -> None:
         for name in listed:
             if name not in known:
                 raise InputError(key, name, f"one of: {', '.join(known)}")
+
+
+def _check_optimizers(config: Config) -> None:
+    """That each backend of the study has the optimisers of its protocols."""
+    for name, backend in itertools.product(config.study.protocols, config.study.backends):
+        used = config.protocols[name].optimizer
+        offered = getattr(plugins.find("lrrt.core.optimizers", used, "optimizer"), "BACKENDS", None)
+        if offered and backend not in offered:
+            words = f"{', '.join(offered)} with protocols.{name}.optimizer = {used}"
+            raise InputError("study.backends", backend, words)
 
 
 def validate_model(config: Config) -> None:
@@ -218,6 +229,7 @@ def validate(config: Config) -> Config:
     validate_model(config)
     for name, protocol in config.protocols.items():
         validate_protocol(f"protocols.{name}", protocol)
+    _check_optimizers(config)
     validate_defaults(config)
     for name in config.sweeps:
         validate_sweep(config, name)

@@ -42,6 +42,12 @@ class DeviceNetwork(TorchNetwork):
 
     evaluation_batch = {"running": 2000, "batch": 512}
 
+    def __init__(self, nodes, protocol, weights, autocast_dtype, device):
+        super().__init__(nodes, protocol, weights, autocast_dtype, device)
+        if hasattr(self.optimizer, "restore"):  # a library's, which asks the host at each step
+            words = f"cpu with protocol.optimizer = {protocol.optimizer}"
+            raise InputError("launcher.device", "cuda", words)
+
     def resident(
         self,
         images: np.ndarray,

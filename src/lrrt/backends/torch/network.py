@@ -1,5 +1,6 @@
 """A network in PyTorch, channels-last: one training step written out on one screen."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -76,11 +77,13 @@ class TorchNetwork:
         self, images: np.ndarray, labels: np.ndarray, statistics: str = "running"
     ) -> tuple[float, float]:
         network = self
-        if statistics == "running":
-            network = copy.copy(self)
-            folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
-            network.nodes, network.tensors = folded[0], tensors_of(*folded, self.device)
-        return network._evaluate_on(images, torch.tensor(labels, device=self.device), statistics)
+        with getattr(self.optimizer, "evaluation", contextlib.nullcontext)():
+            if statistics == "running":
+                network = copy.copy(self)
+                folded = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
+                network.nodes, network.tensors = folded[0], tensors_of(*folded, self.device)
+            targets = torch.tensor(labels, device=self.device)
+            return network._evaluate_on(images, targets, statistics)
 
     def _evaluate_on(
         self, images: np.ndarray | Tensor, labels: Tensor, statistics: str
@@ -122,6 +125,9 @@ class TorchNetwork:
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, tensor in tensors_of(self.nodes, state, self.device).items():
             self.tensors[name].copy_(tensor)
+        if hasattr(self.optimizer, "restore"):
+            self.optimizer.restore(state)
+            return
         for name, slot in self.optimizer.state().items():
             slot.copy_(tensor_of(self._like(name), state[name], self.device))
 

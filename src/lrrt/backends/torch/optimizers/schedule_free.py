@@ -1,0 +1,18 @@
+"""See :mod:`lrrt.core.optimizers.schedule_free`."""
+
+from torch import Tensor
+
+from lrrt.backends.torch.optimizers._library import LibraryOptimizer, library
+from lrrt.core.protocol import ProtocolConfig
+
+
+def start(parameters: dict[str, Tensor], protocol: ProtocolConfig) -> LibraryOptimizer:
+    return LibraryOptimizer(
+        parameters,
+        lambda found: library("schedulefree").AdamWScheduleFree(
+            found,
+            betas=(protocol.beta1, protocol.beta2),
+            eps=protocol.epsilon,
+            weight_decay=protocol.weight_decay.value,
+        ),
+    )

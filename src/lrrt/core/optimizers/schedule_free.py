@@ -1,0 +1,16 @@
+"""Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682): an average instead of a schedule.
+
+The library ``schedulefree`` (1.4.1), in PyTorch, on a CPU. It has an LR, which takes the constant
+policy; its authors' is 0.0025. What is evaluated is the average of the weights. Batch norm's
+running statistics are those of the weights that are trained, not of the average.
+"""
+
+from lrrt.core.optimizers import check_decay
+from lrrt.core.optimizers.prodigy import BACKENDS as BACKENDS
+from lrrt.core.optimizers.prodigy import READS as READS
+from lrrt.core.protocol import ProtocolConfig
+
+
+def validate(prefix: str, protocol: ProtocolConfig) -> None:
+    """Raise :class:`InputError` for a penalty."""
+    check_decay(prefix, protocol, "none", "decoupled")
