@@ -705,8 +705,12 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
     assert "prefers-color-scheme: dark" in html and "@media print" in html
     assert html.count("<svg") == 3 and html.count('role="img" aria-label=') == 3
     assert "weights seed 4, order seed 4" in html
-    for name in rules.names():
-        assert f"<td>{name}</td>" in html
+    assert made.advice[0] in html and "0.1\N{MULTIPLICATION SIGN}" in html
+    rows = re.findall(r"<tr.*?</tr>", html)
+    assert sum("0 of 5 runs" in row for row in rows) == 2  # of the trainings' table
+    for summary in made.by_rule():
+        assert (f"<td>{summary.rule}</td>" in html) == bool(summary.values)
+    assert "smith: no suggestion in any run" in html and "<td></td>" not in html.split("Rules")[1]
     assert Audit.load(tmp_path / "a.json").report(tmp_path / "b.html").read_text() == html
     with pytest.raises(InputError, match="html"):
         made.report(tmp_path / "a.pdf")

@@ -6,9 +6,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from lrrt.finder.verdict import FACTORS, VARIED, Summary
-from lrrt.report import style, wording
-from lrrt.report.html import environment, hover_script, inline
+from lrrt.finder.verdict import (
+    FACTORS,
+    SCHEDULES,
+    VARIED,
+    Summary,
+    clearly_better,
+    losses_by_factor,
+)
+from lrrt.report import style
+from lrrt.report.html import dark_colours, environment, hover_script, inline
+from lrrt.report.wording import number
 
 DPI = 110
 
@@ -30,17 +38,20 @@ def page(audit: Any) -> str:
                 "title": "What each rule suggests",
                 "text": "One dot a run, at the rate to train at. A narrow row repeats well; that "
                 "alone does not make its rule right.",
-                "svg": _svg(rules_figure(audit, rules), "rules"),
+                "svg": _svg(rules_figure(audit, [r for r in rules if r.values]), "rules"),
             },
         ]
-        if audit.trials:
-            figures.append(
+        for schedule in {trial.schedule: None for trial in audit.trials}:
+            figures.insert(
+                len(figures) - 2,
                 {
-                    "title": "Short trainings around the suggestion",
+                    "title": f"Short trainings with {SCHEDULES[schedule]}",
                     "text": f"One line a run: the loss after {audit.about['train_steps']} steps at "
-                    "a constant rate. A loss that was not finite is at the top.",
-                    "svg": _svg(trials_figure(audit), "trials"),
-                }
+                    "a tenth of the suggestion, at the suggestion and at ten times it. A loss that "
+                    "was not finite is at the top.",
+                    "svg": _svg(trials_figure(audit, schedule), f"trials-{schedule}"),
+                    "table": trials_table(audit, schedule),
+                },
             )
     seeds = zip(audit.weights_seeds, audit.order_seeds, strict=True)
     return (
@@ -51,8 +62,13 @@ def page(audit: Any) -> str:
             summary=audit.summary,
             vary="meant to have " * bool(audit.unvaried) + VARIED[audit.vary],
             figures=figures,
-            rules=rules,
+            rules=[row for row in rules if row.values],
+            silent=[row for row in rules if not row.values],
+            has_range=any(s.min_lr is not None and s.max_lr is not None for s in audit.suggestions),
+            has_remarks=any(s.reason for s in audit.suggestions)
+            or any(curve.stopped for curve in audit.curves),
             runs=list(zip(seeds, audit.suggestions, audit.curves, strict=True)),
+            dark=Markup(dark_colours()),
             notes=sorted({note for curve in audit.curves for note in curve.notes}),
             script=Markup(script),
             script_digest=digest,
@@ -73,7 +89,7 @@ def _tips(audit: Any) -> list[str]:
 
 def curves_figure(audit: Any):
     """Smoothed losses of all runs, suggestions as ticks below."""
-    figure, axes = style.axes(size=(7.2, 4.0))
+    figure, axes = style.axes(size=(style.WIDTH, 3.4))
     ax = axes[0, 0]
     smoothed = [curve.smoothed() for curve in audit.curves]
     finite = np.concatenate([values[np.isfinite(values)] for values in smoothed])
@@ -113,7 +129,7 @@ def curves_figure(audit: Any):
 
 def rules_figure(audit: Any, rules: list[Summary]):
     """A row for each rule, a dot for each run."""
-    figure, axes = style.axes(size=(7.2, 0.8 + 0.3 * len(rules)))
+    figure, axes = style.axes(size=(style.WIDTH, 0.8 + 0.27 * len(rules)))
     ax = axes[0, 0]
     for row, summary in enumerate(rules):
         chosen = summary.rule == audit.rule
@@ -143,26 +159,58 @@ def rules_figure(audit: Any, rules: list[Summary]):
     return figure
 
 
-def trials_figure(audit: Any):
-    """Final losses of the short trainings, a line for each run."""
-    figure, axes = style.axes(size=(7.2, 3.4))
+def trials_figure(audit: Any, schedule: str):
+    """Final losses of the short trainings over the factor, a line for each run."""
+    figure, axes = style.axes(size=(style.WIDTH, 3.2))
     ax = axes[0, 0]
-    losses = np.array([trial.loss for trial in audit.trials]).reshape(-1, len(FACTORS))
+    trials = [trial for trial in audit.trials if trial.schedule == schedule]
+    losses = np.array([trial.loss for trial in trials]).reshape(-1, len(FACTORS))
     finite = losses[np.isfinite(losses)]
     top = float(finite.max() + 0.1 * (np.ptp(finite) or abs(finite.max()))) if len(finite) else 1.0
-    lrs = [trial.lr for trial in audit.trials[: len(FACTORS)]]
-    for values, text in zip(losses, _tips(audit)[: len(losses)], strict=True):
-        told = ", ".join(wording.number(value) for value in values)
+    tips, runs = _tips(audit), [trial.run for trial in trials[:: len(FACTORS)]]
+    for values, run in zip(losses, runs, strict=True):
+        told = ", ".join(number(value) for value in values)
         ax.plot(
-            lrs,
+            range(len(FACTORS)),
             np.where(np.isfinite(values), values, top),
             marker="o",
             markersize=5,
             color=style.TRAIN_COLOUR,
             linewidth=1,
             alpha=0.7,
-            gid=style.tip(f"{text}: {told}"),
+            gid=style.tip(f"{tips[run]}: {told}"),
         )
-    style.log_axis(ax)
+    labels = [
+        f"{trial.factor:g}\N{MULTIPLICATION SIGN}\n{number(trial.lr)}"
+        for trial in trials[: len(FACTORS)]
+    ]
+    ax.set_xticks(range(len(FACTORS)), labels)
+    ax.set_xlim(-0.3, len(FACTORS) - 0.7)
+    ax.set_xlabel("of the suggestion; learning rate")
     ax.set_ylabel("loss afterwards")
     return figure
+
+
+def trials_table(audit: Any, schedule: str) -> list[dict[str, Any]]:
+    """A row for each factor: rate, median, lowest and highest loss, failures, runs clearly lower
+    than at the suggestion."""
+    losses = losses_by_factor(audit.trials, schedule)
+    chosen = next(r.factor for r in audit.recommendations if r.schedule == schedule)
+    rates = {t.factor: t.lr for t in audit.trials if t.schedule == schedule}
+    rows = []
+    for factor, values in losses.items():
+        finite = values[np.isfinite(values)]
+        rows.append(
+            {
+                "factor": f"{factor:g}",
+                "lr": rates[factor],
+                "median": float(np.median(values)),
+                "low": float(finite.min()) if len(finite) else None,
+                "high": float(finite.max()) if len(finite) else None,
+                "failed": len(values) - len(finite),
+                "lower": None if factor == 1 else int(clearly_better(losses, factor).sum()),
+                "runs": len(values),
+                "chosen": factor == chosen,
+            }
+        )
+    return rows

@@ -159,11 +159,11 @@ def recommend(
 ) -> Recommendation:
     """The rate among those tried that most runs' short trainings speak for; without any, the
     suggestion."""
-    losses = _losses(trials, schedule)
+    losses = losses_by_factor(trials, schedule)
     at, n = losses[1.0], len(losses[1.0])
     if summary.median is None or not n or not any(t.lowered for t in trials):
         return Recommendation(schedule, summary.median)
-    better = {factor: _better(losses, factor) for factor in FACTORS if factor != 1}
+    better = {factor: clearly_better(losses, factor) for factor in FACTORS if factor != 1}
     best = max(better, key=lambda factor: (better[factor].sum(), -np.median(losses[factor])))
     chosen, count = best, int(better[best].sum())
     if count <= n / 2:
@@ -183,13 +183,13 @@ def recommend(
     )
 
 
-def _losses(trials: Sequence[Trial], schedule: str) -> dict[float, np.ndarray]:
+def losses_by_factor(trials: Sequence[Trial], schedule: str) -> dict[float, np.ndarray]:
     """Losses of each run's short training, (runs,), by factor."""
     tried = [trial for trial in trials if trial.schedule == schedule]
     return {f: np.array([t.loss for t in tried if t.factor == f]) for f in FACTORS}
 
 
-def _better(losses: Mapping[float, np.ndarray], factor: float) -> np.ndarray:
+def clearly_better(losses: Mapping[float, np.ndarray], factor: float) -> np.ndarray:
     """In which runs, (runs,), the loss was clearly lower than at the suggestion."""
     with np.errstate(invalid="ignore"):
         lower = clearly_lower(losses[factor], losses[1.0])
@@ -300,7 +300,7 @@ def tried_out(summary: Summary, trials: Sequence[Trial]) -> tuple[bool, list[str
     """Whether short trainings speak against the suggestion; what else they say of it."""
     against, sentences = False, []
     for schedule, words in SCHEDULES.items():
-        at = _losses(trials, schedule)[1.0]
+        at = losses_by_factor(trials, schedule)[1.0]
         failed = int((~np.isfinite(at)).sum())
         if failed:
             sentences.append(
