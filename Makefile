@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test install lock lint docs
+.PHONY: study test install lock lint docs floors
 
 study: install ## the study named in params.yaml, from data to report
 	python -m lrrt.repair_dvc
@@ -25,6 +25,9 @@ lint: install
 
 docs: install ## build/docs/index.html, offline; a warning is an error
 	sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+
+floors: ## the library's tests with the lowest versions that pyproject.toml declares
+	$(PYTHON) -m reliability.floors
 
 lock: install ## rewrite constraints.txt from .venv
 	@pinned=$$($(BIN)/pip freeze --exclude-editable) && \

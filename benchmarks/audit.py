@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"
-RUNS, STEPS, BATCH = 10, 100, 64
+RUNS, STEPS, BATCH = 10, 50, 64
 
 
 def make_model():
@@ -35,7 +35,7 @@ def make_data():
     import numpy as np
 
     random = np.random.default_rng(0)
-    x = random.standard_normal((2048, 3, 32, 32)).astype("float32")
+    x = random.standard_normal((2048, 3, 16, 16)).astype("float32")
     return {"data": (x, x.mean((1, 2, 3)).argsort() % 10), "batch_size": BATCH}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lrrt.core.curve import Curve
 from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
-from lrrt.core.ramp import grid, training_lrs
+from lrrt.core.ramp import grid, spaced, training_lrs
 from lrrt.core.replay import recorded
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
@@ -158,3 +158,9 @@ def test_recording_changes_no_curve_and_does_not_warn():
         lr, loss = recorded(raw, protocol)
     lr[:], loss[:] = 0, 0
     assert (raw.lr > 0).all() and np.isinf(raw.loss).all()
+
+
+def test_values_of_a_key_do_not_depend_on_numpy():
+    assert spaced(1e-3, 10.0, 5) == [0.001, 0.01, 0.1, 1.0, 10.0]
+    assert spaced(1e-3, 10.0, 7)[1:4] == [0.004641588833612777, 0.021544346900318832, 0.1]
+    assert spaced(2.0, 3.0, 1) == [2.0]

@@ -1,5 +1,7 @@
 """The learning rate's way from its start to its end during a range test."""
 
+import math
+
 import numpy as np
 
 from lrrt.core.protocol import RampConfig
@@ -22,6 +24,16 @@ def grid(ramp: RampConfig, steps: int) -> np.ndarray:
         raise InputError("ramp.steps", steps, "at least 1")
     space = np.geomspace if ramp.shape == "exponential" else np.linspace
     return space(ramp.start, ramp.end, steps, endpoint=ramp.end_at == "last")
+
+
+def spaced(start: float, end: float, count: int) -> list[float]:
+    """``count`` values from ``start`` to ``end`` at equal factors.
+
+    Powers of Python's floats: those of ``np.geomspace`` depend on NumPy's version and on the
+    processor in their last bits, and values that are part of a run's key must not.
+    """
+    logs = np.linspace(math.log10(start), math.log10(end), count).tolist()
+    return [start, *(10.0**log for log in logs[1:-1]), end] if count > 1 else [start]
 
 
 def training_lrs(ramp: RampConfig, steps: int) -> np.ndarray:

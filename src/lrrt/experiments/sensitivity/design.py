@@ -3,12 +3,12 @@
 import dataclasses
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from lrrt.analysis.tables import CURVE_TYPES, curves_file
 from lrrt.config import Config
 from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.ramp import spaced
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
 from lrrt.experiments._design import ramped, range_tests
@@ -103,7 +103,7 @@ def restarts(config: Config, dataset_digest: str) -> list[Restart]:
     batches of the ramp, and records the loss of every step.
     """
     settings, found = config.instrument, []
-    lrs = np.geomspace(*RESTART_LRS, settings.restarts).tolist()
+    lrs = spaced(*RESTART_LRS, settings.restarts)
     for name in settings.protocols if settings.runs else []:
         for spec in range_tests(config, dataset_digest, settings.backend, name, settings):
             for lr in lrs:

@@ -1,6 +1,7 @@
 """Tasks on an existing Ray cluster. Nothing is shared with its machines but the network."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -71,6 +72,8 @@ def run(
 def _cluster(address: str | None) -> Iterator[Any]:
     """The ``ray`` module, connected; disconnected afterwards unless it was connected before."""
     try:
+        # Ray's older versions read it on import; without it SIGTERM adds a line of theirs.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         import ray
     except ImportError:
         raise InputError(
