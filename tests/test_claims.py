@@ -40,6 +40,7 @@ from lrrt.claims import (
     weights,
 )
 from lrrt.claims.verdict import (
+    MANY,
     Effect,
     Grade,
     Scale,
@@ -48,6 +49,7 @@ from lrrt.claims.verdict import (
     holm,
     mean_effect,
     runs_to_decide,
+    share_to_decide,
 )
 from lrrt.claims.verdict import judge as judge_units
 from lrrt.config import Config, from_mapping
@@ -130,6 +132,9 @@ def test_runs_to_decide():
     assert runs_to_decide(found, 0.1) == math.ceil((1.95996 + 0.84162) ** 2)
     assert runs_to_decide(effect(0.01, -0.1, 0.1), 0.1) == 32  # of the smallest that matters, 0.05
     assert runs_to_decide(found, math.nan) is None
+    # Of exact tests: 6 of 6 decide, and a share of 0.8 needs 20 runs.
+    assert share_to_decide(1.0, 0.5, 2) == 6 and share_to_decide(0.8, 0.5, 2) == 20
+    assert share_to_decide(0.5, 0.5, 2) is None and share_to_decide(0.51, 0.5, 2) == MANY + 1
 
 
 # --- weights crossed with batches

@@ -10,10 +10,12 @@ and heavy-tailed effects (``benchmarks/coverage.py``, 400 designs of each kind).
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades
 
+BATCHES = ["order_seed", "augmentation_seed"]
 PERMUTATIONS = 4999
 DRAWS = 4000
 CAUTION = 2  # the degrees of freedom are divided by it
@@ -29,6 +31,16 @@ class WeightsTest(NamedTuple):
     p: float
     share: float
     spread: float
+
+
+def by_weights_and_batches(runs: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """log10 of a quantity of one case's runs: a row per set of weights, a column per batches of
+    which no run lacks it."""
+    values = runs.assign(value=decades(runs[quantity]), augmentation_seed=-1)
+    if runs["augmentation_seed"].notna().all():
+        values["augmentation_seed"] = runs["augmentation_seed"]
+    table = values.pivot(index="weights_seed", columns=BATCHES, values="value")
+    return table.dropna(axis=1)
 
 
 def _mean_squares(values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -86,7 +98,8 @@ def weights_test(values: np.ndarray) -> WeightsTest | None:
 def weights_share(values: np.ndarray, caution: float = CAUTION) -> tuple[float, float]:
     """95 % interval of the share of the variance that the weights make; see the module.
 
-    What the same weights leave of the standard deviation is the square root of what is left of 1.
+    What the same weights leave of the standard deviation is the square root of what is left of 1
+    (:func:`spread_left`); of a table turned on its side, all of it is of batches.
     """
     rows, columns = values.shape
     random = np.random.default_rng(BOOTSTRAP_SEED)
@@ -101,3 +114,9 @@ def weights_share(values: np.ndarray, caution: float = CAUTION) -> tuple[float, 
     ]
     ends = np.quantile(_share(*drawn, values.shape), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(ends[0]), float(ends[1])
+
+
+def spread_left(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of what the same weights leave of the standard deviation."""
+    low, high = weights_share(values)
+    return (1 - high) ** 0.5, (1 - low) ** 0.5

@@ -1,7 +1,7 @@
 """The post's claims, each judged by one function on the frames of one study or several.
 
 A module per theme, a function per claim: its docstring is the rule that decides, with the names of
-:mod:`lrrt.claims.margins` in braces. A new claim is one new function, marked with :func:`claim`;
+``lrrt.claims.margins`` in braces. A new claim is one new function, marked with :func:`claim`;
 tables, counts and pages find it.
 """
 

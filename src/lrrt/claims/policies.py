@@ -45,7 +45,7 @@ def policies_help(studies: Sequence[Study]) -> Verdict:
                     reduced,
                     lambda v: graded(mean_effect(v, "reduction of the gap in accuracy")),
                     runs=len(reduced),
-                    missing="fourteen pairs" if policy == "triangular" else "more pairs",
+                    missing="{n} pairs",
                     better=sum(value > 0 for value in reduced.values()),
                     flat=f"{100 * flat:.0f}",
                     other=f"{100 * other:.0f} points",

@@ -58,7 +58,7 @@ def unsafe_without_smoothing(studies: Sequence[Study]) -> Verdict:
                     hits,
                     lambda h: graded(share_effect(h, "share with a risen raw loss")),
                     runs=len(runs),
-                    missing="more runs with new weights",
+                    missing="{n} runs with new weights",
                     hits=sum(hits.values()),
                 )
             )
@@ -172,7 +172,7 @@ def minimum_is_safe(studies: Sequence[Study]) -> Verdict:
                     harmed,
                     _few_are_harmed,
                     runs=len(rows),
-                    missing="eight sets of weights trained at their min LR",
+                    missing="{n} sets of weights trained at their min LR",
                     hits=sum(harmed.values()),
                     direct=len(direct),
                     up_to=margins.SAFE_UP_TO,
@@ -274,7 +274,7 @@ def narrower_is_safer(studies: Sequence[Study]) -> Verdict:
                 by_weights,
                 lambda v: graded(mean_effect(v, "accuracy at the middle minus the maximum")),
                 runs=sum(map(len, gains.values())),
-                missing="nine more sets of weights at both LRs",
+                missing="{n} sets of weights trained at both LRs",
                 better=sum(v > 0 for v in by_weights.values()),
                 at_max=counts["max"],
                 in_middle=counts["middle"],

@@ -52,7 +52,7 @@ def _most(part: str, study: Study, found: list[tuple[int, bool]], finding: str, 
         lambda hits: graded(share_effect(hits, quantity)),
         runs=len(found),
         hits=sum(units.values()),
-        missing="more runs with new weights: 15 in all if the true share is 90 %, 20 if 80 %",
+        missing="{n} runs with new weights",
     )
 
 
@@ -135,7 +135,7 @@ def steepest_descent(studies: Sequence[Study]) -> Verdict:
                     runs=len(runs),
                     hits=sum(hits.values()),
                     fallbacks=fallbacks,
-                    missing="more runs with new weights",
+                    missing="{n} runs with new weights",
                 )
             )
     if not results:

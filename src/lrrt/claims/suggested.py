@@ -89,7 +89,7 @@ def published_medians(studies: Sequence[Study]) -> Verdict:
                     dict(enumerate(values)),
                     ratio,
                     runs=len(rows),
-                    missing="at least 20 runs with new weights",
+                    missing="{n} runs with new weights",
                 )
             )
     if not results:
@@ -191,7 +191,7 @@ def two_against_a_tenth(studies: Sequence[Study]) -> Verdict:
                     )
                 ),
                 runs=len(values),
-                missing="more runs with new weights",
+                missing="{n} runs with new weights",
                 median=float(10 ** np.median(values)),
                 low=int(low.sum()),
                 high=float(10 ** np.median(values[~low])) if (~low).any() else math.nan,

@@ -115,7 +115,7 @@ def lower_lr_result(study: Study, cells: pd.DataFrame, weights: str = "B") -> Re
         by_weights,
         lambda values: graded(mean_effect(values, "accuracy at A's max LR minus B's"), -1),
         runs=len(set(cells["pair"])),
-        missing="more pairs",
+        missing="{n} pairs",
         smooth=f"{100 * _mean(smooth):+.0f} points",
         nats=_mean(nats),
     )
@@ -127,7 +127,6 @@ def _mean(by_weights: dict[int, list[float]]) -> float:
 
 def _share_of(study: Study, rows: pd.DataFrame, outcome: str, part: str) -> Result:
     hits = {index: value == outcome for index, value in rows["outcome"].items()}
-    few = len(hits) < 6 and len(set(hits.values())) == 1
     finding = "{hits} of {runs} trainings {verb} ({epochs} epochs)."
     result = judge(
         part,
@@ -136,7 +135,7 @@ def _share_of(study: Study, rows: pd.DataFrame, outcome: str, part: str) -> Resu
         hits,
         lambda h: graded(share_effect(h, f"share that {outcome}")),
         runs=len(hits),
-        missing="three more pairs at 15 epochs" if few else "more pairs",
+        missing="{n} pairs",
         hits=sum(hits.values()),
         verb={"diverged": "diverged", "overfits": "overfit"}[outcome],
         epochs=" or ".join(map(str, sorted(set(rows["epochs"])))),
@@ -183,5 +182,5 @@ def _own_gain(part, scales, values: dict, pairs: int) -> Result:
         values,
         lambda v: graded(mean_effect(v, "gain by one's own max LR")),
         runs=pairs,
-        missing="seven more pairs with both weights at both max LRs",
+        missing="{n} clusters of pairs with both weights at both max LRs",
     )

@@ -27,6 +27,7 @@ class Grade(StrEnum):
 
 
 UNDECIDED = (Grade.OPEN, Grade.NOT_RUN)
+MANY = 1000  # units: more than these are not worth counting
 
 
 class Scale(NamedTuple):
@@ -161,6 +162,8 @@ def judge(
         By independent unit (a set of weights, or a cluster that shares some), its data.
     assess : callable
         From the list of such data to an effect and its grade; called again with each unit left out.
+    missing : str
+        What would decide an open result; ``{n}`` is the number of further units for 80 % power.
     """
     whole = list(units.values())
     effect, found = assess(whole)
@@ -179,9 +182,21 @@ def judge(
         len(whole),
         runs,
         robust,
-        missing if found in UNDECIDED else "",
+        missing.format(n=_more(effect, whole)) if found in UNDECIDED else "",
         numbers,
     )
+
+
+def _more(effect: Effect, units: list) -> str:
+    """How many further units would decide, in words."""
+    needed = None
+    if units and all(isinstance(unit, bool | np.bool_) for unit in units):
+        needed = share_to_decide(effect.value, effect.none, len(units))
+    elif len(units) > 1 and all(isinstance(unit, float) for unit in units):
+        needed = runs_to_decide(effect, float(np.std(units, ddof=1)))
+    if needed is None:
+        return "more"
+    return f"{max(needed - len(units), 1):,} more" if needed <= MANY else f"over {MANY:,} more"
 
 
 def mean_effect(
@@ -237,6 +252,20 @@ def runs_to_decide(effect: Effect, spread: float, power: float = 0.8) -> int | N
         return None
     quantiles = stats.norm.ppf((1 + margins.CONFIDENCE) / 2) + stats.norm.ppf(power)
     return max(2, math.ceil((quantiles * spread / size) ** 2))
+
+
+def share_to_decide(share: float, none: float, at_least: int, power: float = 0.8) -> int | None:
+    """Runs for this power of the exact two-sided test if the true share is the estimate; None for
+    one that equals ``none``, one more than :data:`MANY` if those are not enough."""
+    if not 0 <= share <= 1 or share == none:
+        return None
+    for total in range(max(at_least, 2), MANY + 1):
+        counts = np.arange(total + 1)
+        below, above = stats.binom.cdf(counts, total, none), stats.binom.sf(counts - 1, total, none)
+        decisive = np.minimum(below, above) <= (1 - margins.CONFIDENCE) / 2
+        if stats.binom.pmf(counts, total, share)[decisive].sum() >= power:
+            return total
+    return MANY + 1
 
 
 def combined(

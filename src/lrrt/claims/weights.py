@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrrt.analysis.crossed import weights_share, weights_test
+from lrrt.analysis.crossed import by_weights_and_batches, weights_share, weights_test
 from lrrt.analysis.ranges import with_range
-from lrrt.analysis.statistics import BOOTSTRAP_SEED, MINIMUM_RUNS, decades
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, MINIMUM_RUNS
 from lrrt.claims import claim, margins
 from lrrt.claims.study import Case, Study
 from lrrt.claims.verdict import Assessed, Effect, Grade, Scale, Verdict, combined, judge, not_run
@@ -31,11 +31,7 @@ def weights_change_suggestion(studies: Sequence[Study]) -> Verdict:
         for (protocol, depth, size), runs in study.variance_runs.groupby(
             ["protocol", "depth", "batch_size"], sort=False
         ):
-            values = decades(runs["max_lr"])
-            table = runs.assign(value=values).pivot(
-                index="weights_seed", columns=["order_seed", "augmentation_seed"], values="value"
-            )
-            table = table.dropna(axis=1)
+            table = by_weights_and_batches(runs, "max_lr")
             if min(table.shape, default=0) < 3:
                 continue
             rows = {seed: row.to_numpy() for seed, row in table.iterrows()}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lrrt.analysis.crossed import by_weights_and_batches, spread_left
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _cells
@@ -21,7 +22,18 @@ def left(data: StudyData) -> pd.DataFrame:
     batches = next((name for name in BATCHES if (rows["fixed"] == name).any()), "")
     rows = rows[rows["fixed"].isin([WEIGHTS, batches])]
     rows = rows.assign(what=np.where(rows["fixed"] == WEIGHTS, "same weights", "same batches"))
-    return rows[np.isfinite(rows["ratio"].astype(float))]
+    rows = rows[np.isfinite(rows["ratio"].astype(float))]
+    ends = [_interval(data, row) for row in rows.itertuples()]
+    return rows.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+
+
+def _interval(data: StudyData, row) -> tuple[float, float]:
+    """Of what is left, by :func:`lrrt.analysis.crossed.spread_left`."""
+    runs = of_case(data.variance_runs, (row.backend, row.protocol))
+    table = by_weights_and_batches(runs[runs["depth"] == row.depth], row.quantity).to_numpy()
+    if min(table.shape) < 2:
+        return np.nan, np.nan
+    return spread_left(table if row.fixed == WEIGHTS else table.T)
 
 
 def title(data: StudyData) -> str:
@@ -37,9 +49,8 @@ def caption(data: StudyData) -> str:
     return (
         f"All combinations of {settings.weights} initial weights and {settings.orders} orders of "
         "the batches; bars: standard deviation of log10 LR that is left where what is named is the "
-        "same in all runs, of that with all new (100 %). Lines: 95 % intervals for normal effects, "
-        "wide because few levels tell little about a variance and too narrow where suggestions "
-        "fall in two clusters."
+        "same in all runs, of that with all new (100 %). Lines: 95 % intervals, wide because few "
+        "levels tell little about a variance; they hold where suggestions fall in two clusters."
     )
 
 
