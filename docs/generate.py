@@ -5,9 +5,13 @@ comment ``end`` is written by it. So the pages stay plain Markdown that a code f
 new rule appears on them by itself. ``tests/test_docs.py`` says when a page is behind the code.
 """
 
+import functools
 import inspect
+import os
 import re
+import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +20,12 @@ from typing import Any
 import numpy as np
 import results
 
+from lrrt import config
 from lrrt.core.rules import _fastai2, _lightning, _parts
 from lrrt.finder import rules
+from lrrt.report import summary, wording
+from lrrt.report.figures import accuracy
+from lrrt.report.study import StudyData, load
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -52,7 +60,76 @@ def shared_sections() -> str:
     return "\n\n".join(_section(name, part) for name, part in shared.items())
 
 
+@functools.cache
+def _study(name: str) -> StudyData:
+    return load(config.load(ROOT / "reports" / name / "params.yaml"), ROOT)
+
+
+def short_answer() -> str:
+    """What training at each suggestion lost, of the study with trainings at many rates."""
+    data = _study("resnet20")
+    cases = [("torch", "blog_fastai"), ("torch", "blog_keras")]
+    found = {case: accuracy.of_case(data, case) for case in cases}
+    trainings = " and ".join(str(len(hero.rows)) for hero in found.values())
+    losses = [accuracy.suggestions(data, hero).set_index("name") for hero in found.values()]
+    rows = []
+    for name, words in TRAINED_AT.items():
+        cells = [
+            f"{100 * loss.at[name, 'regret']:.0f} [{100 * loss.at[name, 'regret_low']:.0f}, "
+            f"{100 * loss.at[name, 'regret_high']:.0f}]"
+            for loss in losses
+        ]
+        rows.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            f"| points of accuracy lost by training at | "
+            f"{' | '.join(wording.name(protocol) for _, protocol in cases)} |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+            f"({data.scale_of()}, CIFAR-10, PyTorch, "
+            f"{found[cases[0]].rows['epochs'].max()} epochs at one constant rate, against the best "
+            f"rate of {trainings} trainings; 95 % intervals over initial weights.)",
+        ]
+    )
+
+
+TRAINED_AT = {
+    "min LR": "the suggested minimum",
+    "fastai_valley": "`fastai_valley`",
+    "middle of the range": "the middle of the range",
+    "max LR": "the suggested maximum",
+}
+
+
+def five_numbers() -> str:
+    """The table of the report at the post's scale."""
+    data = _study("blog")
+    rows = [
+        f"| {row.question} | **{row.answer}** | {row.origin} |" for row in summary.key_numbers(data)
+    ]
+    return "\n".join([f"| {data.scale_of()} | | from |", "| --- | --- | --- |", *rows])
+
+
+def example_output() -> str:
+    """What the example of the README prints; it is run as it stands."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "96"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    return f"```text\n{ran.stdout.rstrip()}\n```"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "short_answer": short_answer,
+    "five_numbers": five_numbers,
+    "example_output": example_output,
     "rule_count": rule_count,
     "rule_table": rule_table,
     "rule_sections": rule_sections,

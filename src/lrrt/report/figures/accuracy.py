@@ -10,7 +10,8 @@ from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_rate
 from lrrt.claims.study import Case
 from lrrt.report import style, wording
 from lrrt.report.figures import ANSWER, _cells
-from lrrt.report.study import StudyData, of_case
+from lrrt.report.study import StudyData
+from lrrt.report.study import of_case as rows_of
 from lrrt.report.wording import number, percent
 
 ORDER = 10
@@ -33,14 +34,16 @@ def chosen(data: StudyData) -> Hero | None:
     counts = {
         case: mine["lr"].nunique()
         for case in _cells.cases(data, rows)
-        if (mine := of_case(rows, case))["lr_kind"].nunique() > 1
+        if (mine := rows_of(rows, case))["lr_kind"].nunique() > 1
     }
     case = max(counts, key=counts.get, default=None)
-    if case is None or counts[case] < FEWEST:
-        return None
+    return None if case is None or counts[case] < FEWEST else of_case(data, case)
+
+
+def of_case(data: StudyData, case: Case) -> Hero:
     resamples = data.config.report.bootstrap_resamples
     found = accuracy_over_rate(data.outcomes, data.suggestions, *case, resamples)
-    return Hero(case, of_case(rows, case), found)
+    return Hero(case, rows_of(data.cells(), case), found)
 
 
 def suggestions(data: StudyData, hero: Hero) -> pd.DataFrame:
