@@ -1,10 +1,14 @@
 """The ``lrrt`` command."""
 
 import argparse
+import json
+import textwrap
 from pathlib import Path
 
 from lrrt import __version__
 from lrrt.errors import InputError, one_line_errors
+
+MOST_CHANGES = 12  # that `lrrt compose` lists
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,8 +30,9 @@ def _run(arguments: list[str] | None) -> None:
     composing = commands.add_parser(
         "compose",
         help="write the study's params.yaml from conf/, for a plain `dvc repro`",
-        description="Compose conf/ with overrides (study=blog, data=cifar10, model.depth=20, "
-        "sweep.runs=5, ...) into params.yaml.",
+        description="Compose conf/ with overrides into params.yaml and say what changed. GROUP=NAME "
+        "takes one of what `lrrt list` shows (study=blog, data=cifar10), KEY=VALUE sets a number "
+        "(sweep.runs=5, model.depth=20), +KEY=VALUE adds one. docs/study.md has examples.",
     )
     composing.add_argument("overrides", nargs="*", help="Hydra overrides, as of `dvc exp run -S`")
     composing.add_argument("--show", action="store_true", help="print it, write nothing")
@@ -38,7 +43,7 @@ def _run(arguments: list[str] | None) -> None:
         finder.run(options)
     elif options.command == "compose":
         try:
-            from lrrt.compose import composed_yaml
+            from lrrt.compose import changes, composed_yaml
         except ModuleNotFoundError as error:
             if error.name not in ("hydra", "omegaconf"):
                 raise
@@ -49,18 +54,37 @@ def _run(arguments: list[str] | None) -> None:
         text = composed_yaml(Path("conf"), options.overrides)
         if options.show:
             print(text, end="")
-        else:
-            write_whole(Path("params.yaml"), text.encode())
+            return
+        path = Path("params.yaml")
+        found = changes(path.read_text() if path.is_file() else "", text)
+        write_whole(path, text.encode())
+        _say_changes(found)
     elif options.command == "list":
         _list(options.group)
 
 
+def _say_changes(found: dict) -> None:
+    for key, (old, new) in list(found.items())[:MOST_CHANGES]:
+        print(f"  {key}: {json.dumps(old)} -> {json.dumps(new)}")
+    if len(found) > MOST_CHANGES:
+        print(f"  and {len(found) - MOST_CHANGES} more")
+    keys = "1 key" if len(found) == 1 else f"{len(found) or 'no'} keys"
+    print(f"params.yaml: {keys} changed. Next: dvc repro")
+
+
 def _list(group: str | None) -> None:
-    groups = sorted(path.name for path in Path("conf").glob("*") if path.is_dir())
+    conf = Path("conf")
+    groups = sorted(path.name for path in conf.glob("*") if path.is_dir())
     if not groups:
         raise InputError("folder", str(Path.cwd()), "the study's repository, with its conf/")
     if group is not None and group not in groups:
         raise InputError("group", group, f"one of: {', '.join(groups)}")
+    from lrrt.compose import options
+
+    print("* is the default; `lrrt compose GROUP=NAME` takes another.")
     for name in groups if group is None else [group]:
-        members = sorted(path.stem for path in (Path("conf") / name).glob("*.yaml"))
-        print(f"{name}: {', '.join(members)}")
+        print(f"\n{name}")
+        for option in options(conf):
+            if option.group == name:
+                about = textwrap.shorten(option.about, 78, placeholder=" …")
+                print(f"{'*' if option.default else ' '} {option.name:17} {about}")

@@ -1,6 +1,9 @@
 """Compose ``conf/`` into ``params.yaml`` without DVC's git machinery."""
 
+import difflib
+import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -30,6 +33,8 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
     if not (conf / "config.yaml").is_file():
         raise InputError("conf", str(conf), "a folder with config.yaml; run in the repository")
     register_schema()
+    for override in overrides:
+        _check_key(conf, override)
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
             config = compose(config_name="config", overrides=overrides)
@@ -51,3 +56,81 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
         raise InputError("overrides", " ".join(overrides), " ".join(kept)) from None
     from_mapping(config)
     return OmegaConf.to_yaml(config)
+
+
+def _check_key(conf: Path, override: str) -> None:
+    """Refuse ``key=value`` whose key, or whose member of a group, is near one that there is and is
+    none itself."""
+    key, _, value = override.partition("=")
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key) or "=" not in override:
+        return  # what is added, taken away or within a list is Hydra's to judge
+    names = {option.group: [] for option in options(conf)}
+    for option in options(conf):
+        names[option.group].append(option.name)
+    if key in names:
+        close = difflib.get_close_matches(value, names[key], 1)
+        if value not in names[key] and close:
+            words = f"one of: {', '.join(names[key])}; did you mean {close[0]}?"
+            raise InputError(key, value, words)
+        return
+    known = {*changes("", composed_yaml(conf, [])), *names}
+    sections = {key[:end] for key in known for end in range(len(key)) if key[end] == "."}
+    close = difflib.get_close_matches(key, known, 1, cutoff=0.8)
+    if key not in known | sections and close:
+        raise InputError("overrides", override, f"a key of the study; did you mean {close[0]}?")
+
+
+def changes(before: str, after: str) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, the two values that a key has in two texts of ``params.yaml`` where they
+    differ; None where it has none."""
+    old, new = (_flat(OmegaConf.to_container(OmegaConf.create(text))) for text in (before, after))
+    return {
+        key: (old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) or (key in old) != (key in new)
+    }
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values} if prefix else {}
+    found = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+class Option(NamedTuple):
+    """A file of a config group: ``about``, its first comment; whether the study takes it unless
+    asked otherwise."""
+
+    group: str
+    name: str
+    about: str
+    default: bool
+
+
+def options(conf: Path) -> list[Option]:
+    """What each group of ``conf/`` offers."""
+    lines = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml"))["defaults"]
+    chosen = {
+        (key.partition("@")[0], name)
+        for line in lines
+        if isinstance(line, dict)
+        for key, name in line.items()
+    }
+    return [
+        Option(path.parent.name, path.stem, _about(path), (path.parent.name, path.stem) in chosen)
+        for path in sorted(conf.glob("*/*.yaml"))
+    ]
+
+
+def _about(path: Path) -> str:
+    """The first sentence of the comment at the top."""
+    words = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            words.append(line.lstrip("# "))
+    return re.split(r"(?<=\.)\s", " ".join(words))[0].strip()
