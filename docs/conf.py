@@ -4,6 +4,9 @@ Every link within the pages must resolve, every name in a docstring too (``nitpi
 is an error. The theme loads nothing from elsewhere.
 """
 
+import re
+from pathlib import Path
+
 import lrrt
 
 project = "lrrt"
@@ -41,3 +44,29 @@ html_theme = "furo"
 html_title = f"lrrt {version}"
 html_copy_source = False
 html_show_sphinx = False
+
+
+def setup(app):
+    app.connect("builder-inited", lambda app: write_notebooks(Path(app.srcdir)))
+
+
+def write_notebooks(docs: Path) -> None:
+    """The executed notebooks as pages: ``docs/notebooks/NAME.md`` with their pictures."""
+    from nbconvert import MarkdownExporter
+
+    folder = docs / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for path in sorted((docs.parent / "notebooks").glob("*.ipynb")):
+        resources = {"output_files_dir": ".", "unique_key": path.stem}
+        text, found = MarkdownExporter().from_filename(str(path), resources)
+        text = re.sub(r"\]\((?:\.\./)docs/", "](../", text)
+        text = re.sub(r"(!\[[^\]]*\]\()(?=[^)/]+\.png)", r"\1", text)
+        _write(folder / f"{path.stem}.md", text.encode())
+        for name, content in found["outputs"].items():
+            _write(folder / Path(name).name, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Only what has changed: Sphinx reads again what is newer than its page."""
+    if not path.is_file() or path.read_bytes() != content:
+        path.write_bytes(content)

@@ -146,7 +146,7 @@ def nodes(model, shape, classes):
 # A run is a specification; the same one gives the same bits. Ten range tests of 60 steps, each with
 # other weights and another order:
 
-# %%
+# %% tags=["picture"]
 protocol = ProtocolConfig(augmentation="none", flip=False, ramp=RampConfig(end=100.0, steps=60))
 
 

@@ -11,108 +11,100 @@
 # ---
 
 # %% [markdown]
-# # The post's figures, from curves on disk
+# # The figures, from curves on disk
 #
-# Every figure of "The Learning Rate Finder Technique: How Reliable Is It?", redrawn from the range
-# tests of a study: the one at the post's scale (`data/blog`) where it is there, else the one that
-# `params.yaml` names (`make study` runs it). Nothing is trained here. The same functions draw the
-# report; `lrrt.report.figures` has one module for each figure.
+# Every figure of the report and of the post, redrawn from the tables of a study: the ones with
+# results (`data/blog` at the post's scale, `data/resnet20`) where they are there, else the one
+# that `params.yaml` names (`make study` runs it). Nothing is trained here. First the tables, then
+# a figure of your own, then the report's.
 
 # %%
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
 from IPython.display import Image, Markdown, display
 
 from lrrt import config as configuration
-from lrrt.report import study, style
-from lrrt.report.figures import (
-    batch_sizes,
-    navigation,
-    pair,
-    published,
-    runs,
-    same_weights,
-    typical,
-    unsmoothed,
-)
+from lrrt.report import figures, study, style, wording
 
 root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "params.yaml").is_file())
-blog = root / "reports" / "blog" / "params.yaml"
-params = blog if blog.is_file() else root / "params.yaml"
-data = study.load(configuration.load(params), root, partial=True)
-print(data.source(), f"{data.curves['run'].nunique()} range tests.")
+committed = [root / "reports" / name / "params.yaml" for name in ("blog", "resnet20")]
+found = [path for path in committed if path.is_file()] or [root / "params.yaml"]
+studies = [study.load(configuration.load(path), root, partial=True) for path in found]
+data = studies[0]
+for one in studies:
+    print(one.source(), f"{one.curves['run'].nunique()} range tests.")
+pd.set_option("display.max_columns", 20)
+
+# %% [markdown]
+# ## The tables
+#
+# Curves: one row a step, losses raw. Suggestions: one row a run and rule.
+
+# %%
+data.curves[["run", "backend", "protocol", "sweep", "weights_seed", "step", "lr", "loss"]].head()
+
+# %%
+columns = ["backend", "protocol", "sweep", "weights_seed", "rule", "min_lr", "max_lr"]
+data.suggestions[columns].dropna().sample(5, random_state=0)
+
+# %% [markdown]
+# ## A figure of your own
+#
+# What every finder's default says on the same curves. Change `rules`, or `sweep` to `"order"`.
+
+# %% tags=["picture"]
+rules = ["fastai_valley", "fastai_steep", "lightning", "torch_lr_finder", "blog_fastai"]
+sweep = "weights"
+
+rows = data.suggestions[data.suggestions["sweep"].eq(sweep) & data.suggestions["rule"].isin(rules)]
+rows = rows.assign(
+    lr=rows["max_lr"].fillna(rows["min_lr"]), framework=rows["backend"].map(wording.name)
+)
+figure, ax = plt.subplots(figsize=(6, 3))
+sns.stripplot(rows, x="lr", y="rule", hue="framework", dodge=True, alpha=0.6, log_scale=True, ax=ax)
+ax.set(xlabel="suggested learning rate", ylabel="")
+plt.show()
+
+# %%
+spread = rows.groupby(["framework", "rule"])["lr"].quantile([0.1, 0.5, 0.9]).unstack()
+spread.assign(ratio=spread[0.9] / spread[0.1]).round(4)
+
+# %% [markdown]
+# ## The report's figures
+#
+# Each is a module of `lrrt.report.figures`: `draw(data)` makes it, `title(data)` is its finding.
 
 
 # %%
-def show(figure_module, *case):
-    """Draw one figure of this study, its caption below; say so where the study lacks its data."""
+def show(*names):
+    """Draw these figures of every study that has what they show."""
     with style.applied():
-        figure = figure_module.draw(data, *case)
-        if figure is None:
-            print(f"{figure_module.TITLE}: needs {figure_module.NEEDS}")
-            return
-        display(Image(style.png(figure, dpi=90)))
-        display(Markdown(figure_module.caption(data, *case)))
+        for one in studies:
+            for name, case in figures.planned(one):
+                drawing = figures.drawing(one, name, case) if name in names else None
+                if drawing is not None:
+                    display(Image(style.png(drawing.figure, dpi=80)), Markdown(drawing.caption))
 
 
-def show_all(figure_module):
-    """The same for each case of a figure: a backend and a protocol."""
-    cases = figure_module.cases(data)
-    if not cases:
-        print(f"{figure_module.TITLE}: needs {figure_module.NEEDS}")
-    for case in cases:
-        display(Markdown(f"**{figure_module.title(case)}**"))
-        show(figure_module, case)
-
+show("navigation", "typical")
 
 # %% [markdown]
-# ## How the learning rate shapes the way down
+# ## How much one test varies
 
 # %%
-show(navigation)
+show("runs", "published", "pair")
 
 # %% [markdown]
-# ## The typical range test
-# A plateau, a descent, an explosion; and the range that the rule reads off.
+# ## What happens if one trains there
 
 # %%
-show(typical)
+show("accuracy", "swaps", "policies")
 
 # %% [markdown]
-# ## New initial weights each run
-# In Keras and in PyTorch with fastai's protocol, as in the post; then each protocol on the other
-# framework, which the post did not run.
+# ## Without smoothing, and by batch size
 
 # %%
-show_all(runs)
-
-# %% [markdown]
-# ## The same initial weights each run
-# Only the order of the batches and their augmentation change.
-
-# %%
-show_all(same_weights)
-
-# %% [markdown]
-# ## The published values beside these
-
-# %%
-show(published)
-
-# %% [markdown]
-# ## Two initialisations, two ranges
-
-# %%
-show_all(pair)
-
-# %% [markdown]
-# ## Training and validation loss without smoothing
-
-# %%
-show_all(unsmoothed)
-
-# %% [markdown]
-# ## Batch sizes
-
-# %%
-show_all(batch_sizes)
+show("unsmoothed", "batch_sizes")

@@ -110,7 +110,7 @@ print(f"first loss {loss[0]:.2f} (a uniform guess has {np.log(10):.2f}), last {l
 # smooth, and it lags: its minimum lies at a larger LR than that of the raw loss.
 
 
-# %%
+# %% tags=["picture"]
 def draw(beta=0.98, seed=0):
     """Raw and smoothed loss of one test, and where each is lowest."""
     loss = range_test(seed)
@@ -118,7 +118,7 @@ def draw(beta=0.98, seed=0):
     raw_lr, smooth_lr = lrs[np.nanargmin(loss)], lrs[np.nanargmin(smoothed)]
     print(f"lowest raw loss at LR {raw_lr:.2g}, lowest smoothed loss at LR {smooth_lr:.2g}")
     with style.applied():
-        figure, axes = style.axes(size=(7.2, 3.8))
+        figure, axes = style.axes(size=(6.0, 3.0))
         ax = axes[0, 0]
         top = style.loss_axis(ax, [loss[0]])
         ax.plot(lrs, style.below(loss, top), color=style.TRAIN_COLOUR, alpha=0.4, label="raw")
@@ -128,13 +128,21 @@ def draw(beta=0.98, seed=0):
         style.log_axis(ax)
         ax.set(ylabel="training loss (nats)", xlim=(lrs[0], lrs[-1]))
         ax.legend(loc="lower left")
-        display(Image(style.png(figure, dpi=90)))
+        display(Image(style.png(figure, dpi=80)))
 
 
 draw()
 
 # %% [markdown]
+# Less smoothing lags less, and is noisier; another seed is another curve:
+
+# %%
+draw(beta=0.9)
+draw(seed=1)
+
+# %% [markdown]
 # In a running notebook: move $\beta$ and see the minimum wander, change the seed and see it jump.
+# (A page that only shows the notebook has no slider; the three figures above stand for it.)
 
 # %%
 interact(draw, beta=FloatSlider(0.98, min=0.0, max=0.99, step=0.01), seed=(0, 19))
@@ -167,7 +175,7 @@ low, median, high = 10 ** np.quantile(np.log10(maxima), [0.1, 0.5, 0.9])
 print(f"max LR of {len(maxima)} runs: median {median:.2g}, 10 to 90 %: {low:.2g} to {high:.2g}")
 
 with style.applied():
-    figure, axes = style.axes(size=(7.2, 3.8))
+    figure, axes = style.axes(size=(6.0, 3.0))
     ax = axes[0, 0]
     top = style.loss_axis(ax, [curve[0] for curve in curves])
     for curve in curves:
@@ -181,4 +189,4 @@ with style.applied():
     )
     style.log_axis(ax)
     ax.set(ylabel="smoothed loss of 20 runs (nats)", xlim=(lrs[0], lrs[-1]))
-    display(Image(style.png(figure, dpi=90)))
+    display(Image(style.png(figure, dpi=80)))

@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import generate  # noqa: E402
 
-WRITTEN = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]
+WRITTEN = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / name / "README.md" for name in ("benchmarks", "notebooks")),
+]
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -169,14 +173,11 @@ def test_the_reference_shows_what_the_package_offers(site):
     assert {rule.replace("_", "-") for rule in rules.names()} <= anchors
 
 
-def test_the_example_of_the_readme_runs_as_it_stands(tmp_path):
+def test_the_readme_is_short_and_its_numbers_and_output_are_generated():
     page = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    code = code.replace("runs=10", "runs=2")  # the same in less time
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    rules = [line.split(":")[0] for line in done.stdout.splitlines()]
-    assert {"fastai_valley", "blog_keras", "torch_lr_finder"} <= set(rules)
-    assert "too few runs" in done.stdout.lower() and (tmp_path / "lr.html").stat().st_size > 10_000
+    assert len(re.sub(r"```.*?```", "", page, flags=re.DOTALL).split()) <= 500
+    assert set(re.findall("<!-- generated: (.*) -->", page)) == {
+        "short_answer",
+        "five_numbers",
+        "example_output",
+    }

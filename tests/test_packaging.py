@@ -99,7 +99,7 @@ def test_the_sdist_holds_the_project(built):
         "CHANGELOG.md",
         "CITATION.cff",
         "LICENSE",
-        "notebooks/your_model.py",
+        "notebooks/tutorial.py",
         "src/lrrt/py.typed",
         "tests/test_packaging.py",
         "hydra_plugins/lrrt_schema.py",

@@ -30,7 +30,7 @@ def _run(arguments: list[str] | None) -> None:
     composing = commands.add_parser(
         "compose",
         help="write the study's params.yaml from conf/, for a plain `dvc repro`",
-        description="Compose conf/ with overrides into params.yaml and say what changed. GROUP=NAME "
+        description="Compose conf/ with overrides into params.yaml, say what changed. GROUP=NAME "
         "takes one of what `lrrt list` shows (study=blog, data=cifar10), KEY=VALUE sets a number "
         "(sweep.runs=5, model.depth=20), +KEY=VALUE adds one. docs/study.md has examples.",
     )
