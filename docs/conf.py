@@ -7,6 +7,8 @@ is an error. The theme loads nothing from elsewhere.
 import re
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import _MockObject
+
 import lrrt
 
 project = "lrrt"
@@ -23,6 +25,7 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings say types, with shapes and units
 # Pages are built without a framework; the pages on its callbacks, too.
+_MockObject.__or__ = lambda self, other: self  # in a signature: torch.dtype | None
 autodoc_mock_imports = [
     "transformers",
     "keras",
@@ -36,7 +39,8 @@ nitpicky = True
 # Names of other packages, whose documentation would have to be asked over a network; and those of
 # the inside of the study, which have no page.
 nitpick_ignore_regex = [
-    (r"py:.*", r"lrrt\.(analysis|report)\..*"),
+    (r"py:.*", r"lrrt\.(analysis|claims|core|experiments|report|runs|stages)\b.*"),
+    (r"py:.*", r"lrrt\.Suggestion\.cautions|NUMBERS|device_and_precision|step|evaluate"),
     (r"py:.*", r"(numpy|matplotlib|keras|torch)\..*"),
 ]
 

@@ -21,9 +21,10 @@ import numpy as np
 import results
 
 from lrrt import config
+from lrrt.claims import judge
 from lrrt.core.rules import _fastai2, _lightning, _parts
 from lrrt.finder import rules
-from lrrt.report import figures, style, summary, wording
+from lrrt.report import figures, style, summary, verdicts, wording
 from lrrt.report.figures import accuracy, policies
 from lrrt.report.study import StudyData, load
 
@@ -89,8 +90,8 @@ def short_answer() -> str:
             *rows,
             "",
             f"({data.scale_of()}, CIFAR-10, PyTorch, {trainings} trainings of "
-            f"{found[cases[0]].rows['epochs'].max()} epochs at a constant rate; 95 % intervals. One "
-            f"cycle up to the higher of two maxima: "
+            f"{found[cases[0]].rows['epochs'].max()} epochs at a constant rate; 95 % intervals. "
+            "One cycle up to the higher of two maxima: "
             f"{wording.percent(at_higher['one_cycle'])} accuracy instead of "
             f"{wording.percent(at_higher['constant'])}.)",
         ]
@@ -108,7 +109,8 @@ TRAINED_AT = {
 def five_numbers() -> str:
     """The table of the report at the post's scale."""
     data = _study("blog")
-    rows = [f"| {row.question} | **{row.answer}** |" for row in summary.key_numbers(data)]
+    found = summary.key_numbers(data, verdicts.records(judge([data])))
+    rows = [f"| {row.question} | **{row.answer}** |" for row in found]
     return "\n".join([f"| {data.scale_of()} | |", "| --- | --- |", *rows])
 
 
