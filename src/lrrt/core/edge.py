@@ -1,0 +1,167 @@
+"""Our own reading of range tests: the edge of instability, found without lag, and a margin below.
+
+What it avoids, since the study found it to harm other rules: an average of the past alone, which
+lags; a stop at a multiple of the best loss, which depends on the loss's level and sign; a single
+noisy curve. Several tests are one: their losses are pooled before anything is read.
+
+1. From each curve its own start is subtracted (the median of its first fifth). Losses above that by
+   more than four standard deviations of the noise count as that high, so that an explosion's size
+   says nothing; one that is not finite counts so, too.
+2. The losses of all curves are averaged over log LR under a triangle that reaches 0.4 decades to
+   either side.
+3. The edge is the geometric middle of two rates: where nine tenths of the fall are made, and where
+   past the lowest average the loss is back at its start (at the ramp's end, if it is not).
+4. An instability takes some steps to show: the edge is moved back by five steps of the ramp.
+5. The suggestion is a sixth of the edge for a constant rate, a third for one cycle's highest.
+
+It abstains where the fall is no more than noise makes, and where nothing rises again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrrt.errors import InputError
+
+START = 5  # the median of one part in this many is a curve's start
+CAP = 4.0  # standard deviations of the noise above the start
+WIDTH = 0.4  # decades to either side
+FALLEN = 0.9  # share of the fall: the lower of the two rates
+RISEN = 0.1  # share of the fall: less is no rise at all
+LAG = 5  # steps
+#: What the edge is divided by.
+MARGIN = {"constant": 6.0, "one_cycle": 3.0}
+#: The 80 % interval reaches from the suggestion over this to the suggestion times it.
+INTERVAL = 3.0
+OF_NOISE = 4.0  # standard errors that a fall is more than
+LEAST_STEPS = 10
+
+NO_RATES = "no learning rates that are positive, finite and rise"
+TOO_FEW = f"too few finite losses: it needs {LEAST_STEPS} steps in all"
+NEVER_FELL = "the loss never falls by more than its noise"
+NEVER_ROSE = "the loss does not rise again: the range ends too soon"
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What several range tests say together.
+
+    ``lr``: to train at, None where they abstain, and ``reason`` says why. ``low``, ``high``: the
+    80 % interval for the rate that trains best. ``edge_lr``: where the loss turns unstable.
+    ``tests``: how many were pooled.
+    """
+
+    lr: float | None
+    low: float | None = None
+    high: float | None = None
+    edge_lr: float | None = None
+    tests: int = 1
+    schedule: str = "constant"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        of = f"{self.tests} range test{'s' if self.tests > 1 else ''}"
+        if self.lr is None:
+            return f"no suggestion from {of}; {self.reason}"
+        return f"{self.lr:.2g} [{self.low:.2g}, {self.high:.2g}] from {of}"
+
+
+def pooled(curves: Sequence[tuple[np.ndarray, np.ndarray]], schedule: str = "constant") -> Pooled:
+    """Read ``curves`` as one.
+
+    Parameters
+    ----------
+    curves : sequence of (learning rates, losses)
+        Raw, each of shape (steps,), of ramps that may differ; any loss may be infinite or NaN.
+    schedule : {"constant", "one_cycle"}
+        What will be trained with.
+
+    Raises
+    ------
+    InputError
+        For another schedule, or no curve.
+    """
+    if schedule not in MARGIN:
+        raise InputError("schedule", schedule, f"one of: {', '.join(MARGIN)}")
+    if not len(curves):
+        raise InputError("curves", "none", "one range test or more")
+    found = edge(curves)
+    if isinstance(found, str):
+        return Pooled(None, tests=len(curves), schedule=schedule, reason=found)
+    lr = found / MARGIN[schedule]
+    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule)
+
+
+@np.errstate(all="ignore")
+def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
+    """The LR at which the loss turns unstable, or why there is none."""
+    decades, falls, noises = [], [], []
+    for lr, loss in curves:
+        lr, loss = np.asarray(lr, float), np.asarray(loss, float)
+        if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) > 0).all()):
+            return NO_RATES
+        loss = np.where(np.isfinite(loss), loss, np.inf)
+        start = np.median(loss[: max(3, len(loss) // START)])
+        if not np.isfinite(start):
+            continue
+        changes = np.abs(np.diff(loss[: len(loss) // 2]))
+        noise = np.median(changes) / 0.6745 / np.sqrt(2) if len(changes) else 0.0  # of a normal
+        decades.append(np.log10(lr))
+        noises.append(noise if np.isfinite(noise) else 0.0)
+        falls.append(np.minimum(loss - start, CAP * noises[-1]))
+    if sum(map(len, decades)) < LEAST_STEPS:
+        return TOO_FEW
+    order = np.argsort(np.concatenate(decades), kind="stable")
+    x, y = np.concatenate(decades)[order], np.concatenate(falls)[order]
+    at = np.unique(x)
+    level = averaged(x, y, at)
+    lowest = int(level.argmin())
+    weights = np.clip(1 - np.abs(x - at[lowest]) / WIDTH, 0, None)
+    error = np.median(noises) * np.sqrt((weights**2).sum()) / weights.sum()
+    fall = -level[lowest]
+    if not fall > OF_NOISE * error:
+        return NEVER_FELL
+    if not (level[lowest:] > -(1 - RISEN) * fall).any():
+        return NEVER_ROSE
+    low = _crossing(at[: lowest + 1], -level[: lowest + 1], FALLEN * fall)
+    found = (low + _crossing(at[lowest:], level[lowest:], 0.0)) / 2
+    steps = [rates[_place(rates, found)] - rates[_place(rates, found) - 1] for rates in decades]
+    return float(10 ** (found - LAG * np.mean(steps)))
+
+
+def averaged(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Means of ``y`` over ``x`` (rising) around each of ``at``, under a triangle of ``WIDTH``.
+
+    From running sums, so that a curve of ten thousand steps takes no time.
+    """
+    sums = np.concatenate([[0], np.cumsum(y)]), np.concatenate([[0], np.cumsum(x * y)])
+    counts = np.arange(len(x) + 1.0), np.concatenate([[0], np.cumsum(x)])
+    first, middle, last = (
+        np.searchsorted(x, at + shift, side)
+        for shift, side in ((-WIDTH, "left"), (0, "left"), (WIDTH, "right"))
+    )
+
+    def weighed(plain: np.ndarray, times_x: np.ndarray) -> np.ndarray:
+        left = (1 - at / WIDTH) * (plain[middle] - plain[first])
+        left += (times_x[middle] - times_x[first]) / WIDTH
+        right = (1 + at / WIDTH) * (plain[last] - plain[middle])
+        return left + right - (times_x[last] - times_x[middle]) / WIDTH
+
+    return weighed(*sums) / weighed(*counts)
+
+
+def _crossing(x: np.ndarray, y: np.ndarray, at_least: float) -> float:
+    """Where ``y`` first reaches a value, linear between its points; the last of ``x`` if never."""
+    reached = np.flatnonzero(y >= at_least)
+    if not len(reached):
+        return float(x[-1])
+    after = int(reached[0])
+    if after == 0:
+        return float(x[0])
+    share = (at_least - y[after - 1]) / (y[after] - y[after - 1])
+    return float(x[after - 1] + share * (x[after] - x[after - 1]))
+
+
+def _place(rates: np.ndarray, value: float) -> int:
+    return int(np.clip(np.searchsorted(rates, value), 1, len(rates) - 1))
