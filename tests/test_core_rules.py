@@ -500,6 +500,7 @@ def test_a_suggestion_does_not_depend_on_the_losss_unit(rule):
 
 #: Those whose answer has a bound or is rounded, or that take logarithms, which round.
 OF_THE_LRS_UNIT = {
+    "edge",
     "fastai_jl",
     "fastai_steep",
     "neuralprophet_mean",

@@ -18,6 +18,8 @@ _HOMES = {
     "Suggestion": "lrrt.finder.curve",
     "instability_lr": "lrrt.finder.instability",
     "load": "lrrt.finder.recorded_curves",
+    "pool": "lrrt.finder.pooling",
+    "Pooled": "lrrt.core.edge",
     "InputError": "lrrt.errors",
 }
 __all__ = ["__version__", *_HOMES]

@@ -1,0 +1,120 @@
+"""Our own rule and the pooling of range tests, on curves whose edge is known."""
+
+import numpy as np
+import pytest
+
+import lrrt
+from lrrt.core import edge
+from lrrt.core.rules import replay
+
+STEPS = 100
+LR = np.geomspace(1e-7, 10, STEPS)
+STEP = 8 / (STEPS - 1)  # decades
+
+
+def valley(lr=LR, falls=(-4, -2), rises=(-1, 0), depth=1.0, level=3.0, noise=0.0, seed=0):
+    """Falls by ``depth`` linearly in log LR between ``falls``, is back between ``rises``."""
+    x = np.log10(lr)
+    fallen = np.clip((x - falls[0]) / (falls[1] - falls[0]), 0, 1)
+    risen = np.clip((x - rises[0]) / (rises[1] - rises[0]), 0, None)
+    random = np.random.default_rng(seed)
+    return level - depth * fallen + depth * risen + noise * random.standard_normal(len(lr))
+
+
+def test_the_edge_of_a_curve_without_noise():
+    """Nine tenths of the fall are made at -2.2; the cap at the start lets no rise pass it, so the
+    average, which reaches 0.4 decades, is back where all of it is: 0.4 decades after 0."""
+    found = edge.pooled([(LR, valley())])
+    middle = np.log10(found.edge_lr) + edge.LAG * STEP
+    assert middle == pytest.approx((-2.2 + 0.4) / 2, abs=0.1)
+    assert found.lr == found.edge_lr / 6 and found.tests == 1
+    assert (found.low, found.high) == (found.lr / 3, found.lr * 3)
+    cycle = edge.pooled([(LR, valley())], "one_cycle")
+    assert cycle.edge_lr == found.edge_lr and cycle.lr == cycle.edge_lr / 3
+
+
+def test_it_knows_neither_the_losss_level_nor_its_sign_nor_its_unit():
+    loss = valley(noise=0.05)
+    lr = replay("edge", LR, loss).max_lr
+    for other in (loss - 100, loss - 3, loss + 1000, 1e6 * loss):
+        assert replay("edge", LR, other).max_lr == pytest.approx(lr, rel=1e-6)
+
+
+def test_how_high_it_explodes_says_nothing():
+    loss = valley(noise=0.05)
+    lr = replay("edge", LR, loss).max_lr
+    for value in (50.0, 1e30, np.inf, np.nan):
+        exploded = np.where(LR > 2, value, loss)
+        assert replay("edge", LR, exploded).max_lr == pytest.approx(lr, rel=1e-9)
+
+
+def test_it_shifts_with_the_curve_and_corrects_for_the_ramps_speed():
+    lr = replay("edge", LR, valley()).max_lr
+    moved = replay("edge", LR, valley(falls=(-5, -3), rises=(-2, -1))).max_lr
+    assert moved == pytest.approx(lr / 10, rel=0.05)
+    slow = np.geomspace(1e-7, 10, 400)
+    late = replay("edge", slow, valley(slow)).max_lr
+    assert late == pytest.approx(lr * 10 ** (5 * (STEP - 8 / 399)), rel=0.1)
+
+
+def test_pooling_is_more_precise_than_one_test():
+    noisy = [valley(noise=0.6, seed=seed) for seed in range(60)]
+    one = [edge.pooled([(LR, loss)]).lr for loss in noisy]
+    threes = [edge.pooled([(LR, loss) for loss in noisy[i : i + 3]]).lr for i in range(0, 60, 3)]
+    spread = [np.std(np.log10([lr for lr in found if lr])) for found in (one, threes)]
+    assert spread[1] < 0.75 * spread[0]
+    assert sum(lr is None for lr in threes) <= sum(lr is None for lr in one)
+
+
+def test_ramps_may_differ_and_so_may_levels():
+    slow = np.geomspace(1e-5, 1e2, 150)
+    curves = [(LR, valley(noise=0.02)), (slow, valley(slow, level=-7, noise=0.02))]
+    alone = [edge.pooled([curve]).lr for curve in curves]
+    together = edge.pooled(curves)
+    assert min(alone) * 0.9 < together.lr < max(alone) * 1.1 and together.tests == 2
+    assert edge.pooled(curves[::-1]).lr == pytest.approx(together.lr, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lr", "loss", "reason"),
+    [
+        (LR, np.full(STEPS, 2.3), edge.NEVER_FELL),
+        (LR, valley(depth=0.0, noise=0.3), edge.NEVER_FELL),
+        (LR, valley(rises=(2, 3)), edge.NEVER_ROSE),
+        (LR, np.full(STEPS, np.nan), edge.TOO_FEW),
+        (LR[:6], valley()[:6], edge.TOO_FEW),
+        (LR[::-1], valley(), edge.NO_RATES),
+        (LR[::2], valley()[::2], edge.TOO_COARSE),
+    ],
+)
+def test_it_abstains_with_a_reason(lr, loss, reason):
+    found = edge.pooled([(lr, loss)])
+    assert (found.lr, found.low, found.high, found.edge_lr) == (None,) * 4
+    assert found.reason == reason and reason in str(found)
+    assert replay("edge", lr, loss).reason == reason
+
+
+def test_running_sums_give_the_plain_average():
+    random = np.random.default_rng(0)
+    x, y = np.sort(random.uniform(-7, 1, 300)), random.standard_normal(300)
+    at = np.linspace(-7, 1, 37)
+    weights = np.clip(1 - np.abs(x - at[:, None]) / edge.WIDTH, 0, None)
+    plain = (weights * y).sum(axis=1) / weights.sum(axis=1)
+    np.testing.assert_allclose(edge.averaged(x, y, at), plain, rtol=1e-9, atol=1e-12)
+
+
+def test_curves_of_the_library_are_pooled():
+    def curve(seed):
+        zeros = np.zeros(STEPS)
+        return lrrt.Curve(LR, valley(noise=0.05, seed=seed), zeros, zeros)
+
+    found = lrrt.pool([curve(seed) for seed in range(3)])
+    assert isinstance(found, lrrt.Pooled) and found.tests == 3
+    assert str(found).endswith("] from 3 range tests")
+    assert lrrt.pool(curve(0)).lr == curve(0).suggest("edge").lr
+    with pytest.raises(lrrt.InputError, match="schedule: expected one of: constant, one_cycle"):
+        lrrt.pool(curve(0), "cosine")
+    with pytest.raises(lrrt.InputError, match="curves: expected one range test or more"):
+        lrrt.pool([])
+    with pytest.raises(lrrt.InputError, match="curves: expected curves of lrrt.range_test"):
+        lrrt.pool([1.0])
