@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import results
+import rule_scores
 
 from lrrt import config
 from lrrt.claims import judge
@@ -160,7 +161,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rule_table": rule_table,
     "rule_sections": rule_sections,
     "shared_sections": shared_sections,
-} | results.BLOCKS
+} | results.BLOCKS | rule_scores.BLOCKS
 
 
 def _section(name: str, documented: Any) -> str:
@@ -228,6 +229,7 @@ def main() -> None:
             path.write_text(after)
             print(path.relative_to(ROOT), file=sys.stderr)
     results.draw(ROOT / "docs" / "ground_truth.png")
+    rule_scores.write_costs()
 
 
 if __name__ == "__main__":

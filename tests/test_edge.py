@@ -1,9 +1,11 @@
 """Our own rule and the pooling of range tests, on curves whose edge is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import lrrt
+from lrrt.analysis.suggested import suggested_rates
 from lrrt.core import edge
 from lrrt.core.rules import replay
 
@@ -19,6 +21,10 @@ def valley(lr=LR, falls=(-4, -2), rises=(-1, 0), depth=1.0, level=3.0, noise=0.0
     risen = np.clip((x - rises[0]) / (rises[1] - rises[0]), 0, None)
     random = np.random.default_rng(seed)
     return level - depth * fallen + depth * risen + noise * random.standard_normal(len(lr))
+
+
+def curve_of(lr, loss):
+    return lrrt.Curve(lr, loss, np.zeros(len(lr)), np.zeros(len(lr)))
 
 
 def test_the_edge_of_a_curve_without_noise():
@@ -80,11 +86,10 @@ def test_ramps_may_differ_and_so_may_levels():
     [
         (LR, np.full(STEPS, 2.3), edge.NEVER_FELL),
         (LR, valley(depth=0.0, noise=0.3), edge.NEVER_FELL),
-        (LR, valley(rises=(2, 3)), edge.NEVER_ROSE),
+        (LR, valley(rises=(2, 3)), edge.STILL_FALLING),
         (LR, np.full(STEPS, np.nan), edge.TOO_FEW),
         (LR[:6], valley()[:6], edge.TOO_FEW),
         (LR[::-1], valley(), edge.NO_RATES),
-        (LR[::2], valley()[::2], edge.TOO_COARSE),
     ],
 )
 def test_it_abstains_with_a_reason(lr, loss, reason):
@@ -92,6 +97,14 @@ def test_it_abstains_with_a_reason(lr, loss, reason):
     assert (found.lr, found.low, found.high, found.edge_lr) == (None,) * 4
     assert found.reason == reason and reason in str(found)
     assert replay("edge", lr, loss).reason == reason
+
+
+def test_a_coarse_ramp_is_read_with_a_caution():
+    coarse = lrrt.pool(curve_of(LR[::2], valley()[::2]))
+    assert coarse.lr and coarse.caution == edge.TOO_COARSE and edge.TOO_COARSE in str(coarse)
+    assert curve_of(LR[::2], valley()[::2]).suggest("edge").cautions == (edge.TOO_COARSE,)
+    fine = lrrt.pool(curve_of(LR, valley()))
+    assert fine.caution == "" and curve_of(LR, valley()).suggest("edge").cautions == ()
 
 
 def test_running_sums_give_the_plain_average():
@@ -105,8 +118,7 @@ def test_running_sums_give_the_plain_average():
 
 def test_curves_of_the_library_are_pooled():
     def curve(seed):
-        zeros = np.zeros(STEPS)
-        return lrrt.Curve(LR, valley(noise=0.05, seed=seed), zeros, zeros)
+        return curve_of(LR, valley(noise=0.05, seed=seed))
 
     found = lrrt.pool([curve(seed) for seed in range(3)])
     assert isinstance(found, lrrt.Pooled) and found.tests == 3
@@ -118,3 +130,24 @@ def test_curves_of_the_library_are_pooled():
         lrrt.pool([])
     with pytest.raises(lrrt.InputError, match="curves: expected curves of lrrt.range_test"):
         lrrt.pool([1.0])
+
+
+def test_the_rates_that_are_scored():
+    """For both schedules, alone and three as one; where it abstains there is no rate."""
+    parts = [
+        pd.DataFrame({"step": range(STEPS), "lr": LR, "loss": loss}).assign(draw=draw, setting=name)
+        for name, losses in (
+            ("falls", [valley(noise=0.1, seed=seed) for seed in range(7)]),
+            ("flat", [np.full(STEPS, 2.3)] * 3),
+        )
+        for draw, loss in enumerate(losses)
+    ]
+    curves = pd.concat(parts).assign(optimizer="sgd", ramp_steps=STEPS)
+    found = suggested_rates(curves).set_index(["setting", "rule"])["lr"]
+    of = {rule: found["falls", rule].to_numpy() for rule in found["falls"].index.unique()}
+    np.testing.assert_allclose(of["edge.one_cycle"], 2 * of["edge"])
+    np.testing.assert_allclose(of["edge.pooled.one_cycle"], 2 * of["edge.pooled"])
+    assert len(of["edge"]) == 7 and len(of["edge.pooled"]) == 2  # the seventh is left over
+    three = [(LR, valley(noise=0.1, seed=seed)) for seed in range(3)]
+    assert of["edge.pooled"][0] == edge.pooled(three).lr
+    assert found["flat"].filter(like="edge").isna().all()

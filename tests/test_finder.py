@@ -621,8 +621,10 @@ def test_a_loss_that_says_nothing_is_told(case):
     assert drawn.flaw == flaw and drawn.suggest().cautions == ((flaw,) if flaw else ())
     assert flaw in str(drawn.suggest())
     assert curve(loss, val_accuracy=np.linspace(0, 1, STEPS)).suggest("smith").cautions == ()
-    found = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6)))
+    found = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6)), rule="fastai_valley")
     assert (f"Do not trust it: {flaw}." == found.verdict[0]) == bool(flaw)
+    own = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict[0]
+    assert (own.startswith("Do not trust it") and flaw in own) == bool(flaw)
     assert curve(loss, steps=5, stopped="it exploded").flaw == NEVER_FELL
 
 
@@ -647,13 +649,14 @@ def test_runs_that_were_cut_are_told_together():
 @pytest.mark.parametrize("below", [-3.0, -1.5])  # at once, on the way down
 def test_a_loss_of_zero_or_below_that_a_stop_misreads_is_told(below):
     drawn = curve(losses() + below)
-    found = drawn.suggest()
+    found = drawn.suggest("fastai_valley")
     assert SIGNED in found.cautions and SIGNED in str(found)
     assert drawn.suggest("lightning").stop_step < curve().suggest("lightning").stop_step
     assert (found.lr is None) == (below == -3.0)
-    told = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict
+    seeds = tuple(range(6))
+    told = Audit((drawn,) * 6, seeds, seeds, rule="fastai_valley").verdict
     assert f"In 6 of 6 runs {SIGNED}." in told
-    assert curve().suggest().cautions == ()
+    assert curve().suggest("fastai_valley").cautions == drawn.suggest().cautions == ()
 
 
 @pytest.mark.parametrize(
@@ -1199,7 +1202,7 @@ def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):
     both = run(capsys, "suggest", str(one), str(two), "--rule", "fastai1", "--rule", "ignite")
     assert both.count("one.csv: ") == both.count("two.json: ") == 2
     found = json.loads(run(capsys, "suggest", str(one), "--json"))
-    assert found[str(one)]["fastai_valley"]["lr"] == curve().suggest().lr
+    assert found[str(one)][rules.DEFAULT_RULE]["lr"] == curve().suggest().lr
     table = run(capsys, "compare", str(one)).splitlines()
     assert table[0].split() == ["rule", "min", "LR", "max", "LR"]
     assert [row.split()[0] for row in table[1:]] == rules.names()

@@ -90,7 +90,7 @@ def test_skips_take_the_place_of_a_rules_own(tmp_path, capsys):
         other = drawn.suggest(rule, skip_begin=0, skip_end=0)
         assert other.lr is not None and drawn.suggest(rule, skip_begin=80) != own
     with pytest.raises(lrrt.InputError, match="skip_begin: .*None for fastai_valley.*got 3"):
-        drawn.suggest(skip_begin=3)
+        drawn.suggest("fastai_valley", skip_begin=3)
     with pytest.raises(lrrt.InputError, match="skip_end: .*at least 0, got -1"):
         drawn.suggest("lightning", skip_end=-1)
     path = str(drawn.save(tmp_path / "a.csv"))
@@ -101,8 +101,8 @@ def test_skips_take_the_place_of_a_rules_own(tmp_path, capsys):
 
 def test_an_offset_gives_a_loss_below_zero_the_suggestion_of_the_shifted_one(tmp_path, capsys):
     drawn, shifted = curve(losses() - 3), curve()
-    assert drawn.suggest(offset=3).lr == shifted.suggest().lr
-    assert SIGNED not in drawn.suggest(offset=3).cautions
+    assert drawn.suggest("ktrain_valley", offset=3).lr == shifted.suggest("ktrain_valley").lr
+    assert SIGNED not in drawn.suggest("ktrain_valley", offset=3).cautions
     assert drawn.compare(offset=3)["lightning"].lr == pytest.approx(shifted.suggest("lightning").lr)
     needed = drawn.needed_offset
     assert 0 < needed + drawn.smoothed().min() == pytest.approx(np.ptp(drawn.smoothed()[:85]), 0.1)
@@ -110,9 +110,10 @@ def test_an_offset_gives_a_loss_below_zero_the_suggestion_of_the_shifted_one(tmp
     assert lr_to_train_at(drawn, drawn.suggest("fastai_minimum"), 0) is None
     assert SIGNED in capsys.readouterr().err
     path = str(drawn.save(tmp_path / "a.json"))
-    assert f"--offset {needed:.2g}" in run(capsys, "suggest", path)
-    told = run(capsys, "suggest", path, "--offset", "3")
-    assert told.strip() == str(drawn.suggest(offset=3))
+    valley = ("suggest", path, "--rule", "ktrain_valley")
+    assert f"--offset {needed:.2g}" in run(capsys, *valley)
+    told = run(capsys, *valley, "--offset", "3")
+    assert told.strip() == str(drawn.suggest("ktrain_valley", offset=3))
     assert run(capsys, "compare", path, "--offset", "3").count(SIGNED) == 0
 
 

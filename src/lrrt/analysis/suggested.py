@@ -6,10 +6,12 @@ import pandas as pd
 from lrrt import plugins
 from lrrt.analysis.accuracy import rates
 from lrrt.analysis.regret import DEFAULT, FIXED
+from lrrt.core.edge import MARGIN, pooled
 from lrrt.core.rules import replay
 
 COLUMNS = ("setting", "optimizer", "rule", "ramp_steps", "draw", "lr")
 RAW_MINIMUM = (3, 10)  # divisors of the rate of the lowest raw loss
+POOLED = 3  # range tests read as one
 RANDOM_RANGE = {"sgd": (1e-4, 10.0), "adam": (1e-5, 1.0), "adamw": (1e-5, 1.0)}
 
 
@@ -19,7 +21,9 @@ def suggested_rates(curves: pd.DataFrame) -> pd.DataFrame:
     A rule that names a rate has one row a curve; one that names a range has three, ``<rule>.min``,
     ``<rule>.middle`` (geometric) and ``<rule>.max``. Baselines are ``raw_minimum/3`` and ``/10``,
     ``fixed.default`` and ``fixed.lower`` (:data:`lrrt.analysis.regret.FIXED`), and ``random``: the
-    middles of as many equal parts of the grid's five decades as there are draws.
+    middles of as many equal parts of the grid's five decades as there are draws. This library's own
+    rule also has ``edge.one_cycle``, its rate for that schedule, and ``edge.pooled`` and
+    ``edge.pooled.one_cycle``: :data:`POOLED` curves read as one, under the first one's draw.
 
     Parameters
     ----------
@@ -54,4 +58,29 @@ def suggested_rates(curves: pd.DataFrame) -> pd.DataFrame:
         low, high = np.log10(RANDOM_RANGE[optimizer])
         share = (np.arange(len(drawn)) + 0.5) / len(drawn)
         parts.append(drawn.assign(rule="random", lr=10 ** (low + share * (high - low))))
+    parts.append(_own_rates(curves))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _own_rates(curves: pd.DataFrame) -> pd.DataFrame:
+    """What :mod:`lrrt.core.edge` says but the rule of its name, of one curve, does not."""
+    found, keys = [], ["setting", "optimizer", "ramp_steps"]
+    for identity, tests in curves.groupby(keys, sort=False):
+        named = dict(zip(keys, identity, strict=True))
+        read = [
+            (draw, (steps["lr"].to_numpy(), steps["loss"].to_numpy()))
+            for draw, steps in tests.sort_values(["draw", "step"]).groupby("draw")
+        ]
+        for schedule in MARGIN:
+            suffix = "" if schedule == "constant" else f".{schedule}"
+            for i, (draw, curve) in enumerate(read):
+                together = [other for _, other in read[i : i + POOLED]]
+                row = named | {"draw": draw}
+                if suffix:
+                    found.append(
+                        row | {"rule": f"edge{suffix}", "lr": pooled([curve], schedule).lr}
+                    )
+                if i % POOLED == 0 and len(together) == POOLED:
+                    lr = pooled(together, schedule).lr
+                    found.append(row | {"rule": f"edge.pooled{suffix}", "lr": lr})
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype({"lr": float})

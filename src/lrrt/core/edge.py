@@ -14,7 +14,8 @@ noisy curve. Several tests are one: their losses are pooled before anything is r
 4. An instability takes some steps to show: the edge is moved back by five steps of the ramp.
 5. The suggestion is a sixth of the edge for a constant rate, a third for one cycle's highest.
 
-It abstains where the fall is no more than noise makes, and where nothing rises again.
+It abstains where the fall is no more than noise makes, and where nothing rises again. On a ramp of
+fewer than eight steps a decade it answers with a caution: an instability shows too late there.
 """
 
 from collections.abc import Sequence
@@ -36,12 +37,15 @@ MARGIN = {"constant": 6.0, "one_cycle": 3.0}
 INTERVAL = 3.0
 OF_NOISE = 4.0  # standard errors that a fall is more than
 LEAST_STEPS = 10
-LEAST_DENSITY = 8.0  # steps a decade; on ramps of 6 the reading collapsed in 1 of 22 settings
+LEAST_DENSITY = 8.0  # steps a decade
 
 NO_RATES = "no learning rates that are positive, finite and rise"
 TOO_FEW = f"too few finite losses: it needs {LEAST_STEPS} steps in all"
-NEVER_FELL = "the loss never falls by more than its noise"
-NEVER_ROSE = "the loss does not rise again: the range ends too soon"
+NEVER_FELL = (
+    "the loss never fell by more than its noise: too few steps, a range that misses the useful "
+    "rates, or nothing trains"
+)
+STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
 TOO_COARSE = (
     f"fewer than {LEAST_DENSITY:g} steps a decade: more steps, or a range that starts later"
 )
@@ -53,7 +57,7 @@ class Pooled:
 
     ``lr``: to train at, None where they abstain, and ``reason`` says why. ``low``, ``high``: the
     80 % interval for the rate that trains best. ``edge_lr``: where the loss turns unstable.
-    ``tests``: how many were pooled.
+    ``tests``: how many were pooled. ``caution``: what speaks against the rate, if anything does.
     """
 
     lr: float | None
@@ -63,12 +67,14 @@ class Pooled:
     tests: int = 1
     schedule: str = "constant"
     reason: str = ""
+    caution: str = ""
 
     def __str__(self) -> str:
         of = f"{self.tests} range test{'s' if self.tests > 1 else ''}"
         if self.lr is None:
             return f"no suggestion from {of}; {self.reason}"
-        return f"{self.lr:.2g} [{self.low:.2g}, {self.high:.2g}] from {of}"
+        words = f"{self.lr:.2g} [{self.low:.2g}, {self.high:.2g}] from {of}"
+        return words + (f" ({self.caution})" if self.caution else "")
 
 
 def pooled(curves: Sequence[tuple[np.ndarray, np.ndarray]], schedule: str = "constant") -> Pooled:
@@ -94,7 +100,14 @@ def pooled(curves: Sequence[tuple[np.ndarray, np.ndarray]], schedule: str = "con
     if isinstance(found, str):
         return Pooled(None, tests=len(curves), schedule=schedule, reason=found)
     lr = found / MARGIN[schedule]
-    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule)
+    told = max((caution(rates) for rates, _ in curves), key=len)
+    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule, caution=told)
+
+
+def caution(lr: np.ndarray) -> str:
+    """What speaks against reading a ramp of these rates; empty if nothing does."""
+    density = (len(lr) - 1) / np.log10(lr[-1] / lr[0])
+    return TOO_COARSE if density < LEAST_DENSITY else ""
 
 
 @np.errstate(all="ignore")
@@ -127,12 +140,10 @@ def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
     if not fall > OF_NOISE * error:
         return NEVER_FELL
     if not (level[lowest:] > -(1 - RISEN) * fall).any():
-        return NEVER_ROSE
+        return STILL_FALLING
     low = _crossing(at[: lowest + 1], -level[: lowest + 1], FALLEN * fall)
     found = (low + _crossing(at[lowest:], level[lowest:], 0.0)) / 2
     steps = [rates[_place(rates, found)] - rates[_place(rates, found) - 1] for rates in decades]
-    if np.mean(steps) * LEAST_DENSITY > 1:
-        return TOO_COARSE
     return float(10 ** (found - LAG * np.mean(steps)))
 
 

@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lrrt.core import curve as core_curve
 from lrrt.core import rules as core_rules
+from lrrt.core.edge import NEVER_FELL, STILL_FALLING
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.files import write_whole
@@ -27,11 +28,6 @@ from lrrt.finder.checks import check_count
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
 # What speaks against a suggestion; the first three against any of the same curve.
-NEVER_FELL = (
-    "the loss never fell by more than its noise: too few steps, a range that misses the useful "
-    "rates, or nothing trains"
-)
-STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
 BEFORE = ", before it fell"
 CUT = f"a loss was not finite{BEFORE}"  # a curve of its own says which, and where
 FLAWS = (NEVER_FELL, STILL_FALLING, CUT)
@@ -187,6 +183,8 @@ class Curve(core_curve.Curve):
             cautions += [self.flaw] if self.flaw else []
             if found["stop_step"] is not None and loss[: found["stop_step"] + 1].min() <= 0:
                 cautions.append(SIGNED)
+            coarse = getattr(module, "caution", lambda _: "")(lr)
+            cautions += [coarse] if coarse else []
         elif self.val_accuracy is not None:
             found = asdict(module.suggest(self.lr.copy(), self.val_accuracy.copy()))
         else:

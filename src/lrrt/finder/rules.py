@@ -1,37 +1,56 @@
 """All rules by name: those that read the loss and those that read the accuracy."""
 
+import json
 from dataclasses import dataclass
+from importlib import resources
 from types import ModuleType
 
 from lrrt import plugins
 from lrrt.errors import InputError
 
-#: fastai's default, the rule that most people's suggestions come from; `lrrt compare` shows all.
-DEFAULT_RULE = "fastai_valley"
-#: What training at a rule's suggestion costs on average, by rule and schedule (``constant``,
-#: ``one_cycle``), from the ground truth; an audit prints it beside its recommendation.
-EXPECTED: "dict[tuple[str, str], ExpectedCost]" = {}
+#: The rule of `curve.suggest()`, audits and callbacks. It was chosen by what training at a rule's
+#: suggestion costs (docs/which_rule.md): on grids that it was not made on it lost less than any
+#: other finder's rule, with a constant rate and with one cycle.
+DEFAULT_RULE = "edge"
 OF_LOSS, OF_ACCURACY = "lrrt.core.rules", "lrrt.core.accuracy_rules"
 
 
 @dataclass(frozen=True)
 class ExpectedCost:
     """Mean loss of accuracy, in points, against the best rate of ``settings`` settings, its 95 %
-    interval ``low`` to ``high``, and the share of trainings that collapsed."""
+    interval ``low`` to ``high``, and the share of trainings that collapsed. ``worst``: what nine of
+    ten new settings stay below (None where the settings are too few to say)."""
 
     points: float
     low: float
     high: float
     settings: int
     collapsed: float
+    worst: float | None = None
 
     def sentence(self, rule: str, schedule: str) -> str:
         return (
             f"In {self.settings} settings with known best rates, training at what {rule} suggests "
             f"with {schedule} cost {self.points:.1f} points of accuracy on average (95 % interval "
-            f"{self.low:.1f} to {self.high:.1f}); {100 * self.collapsed:.0f} % of such trainings "
-            "collapsed."
+            f"{self.low:.1f} to {self.high:.1f}"
+            + (
+                ""
+                if self.worst is None
+                else f"; below {self.worst:.1f} in nine of ten new settings"
+            )
+            + f"); {100 * self.collapsed:.0f} % of such trainings collapsed."
         )
+
+
+def _expected() -> dict[tuple[str, str], ExpectedCost]:
+    file = resources.files(__package__) / "expected_cost.json"
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    return {(row.pop("rule"), row.pop("schedule")): ExpectedCost(**row) for row in rows}
+
+
+#: What training at a rule's suggestion costs, by rule and schedule (``constant``, ``one_cycle``):
+#: the ground truth's, filled in by ``docs/generate.py``. An audit prints it beside its advice.
+EXPECTED = _expected()
 
 
 def names() -> list[str]:

@@ -9,8 +9,10 @@ several range tests as one and knows of one cycle.
 
 import numpy as np
 
-from lrrt.core.edge import pooled
+from lrrt.core.edge import caution, pooled
 from lrrt.core.rules import Suggestion, abstain
+
+__all__ = ["caution", "suggest"]
 
 
 def suggest(lr: np.ndarray, loss: np.ndarray, *, schedule: str = "constant") -> Suggestion:

@@ -1,0 +1,137 @@
+"""Which rule to use, in numbers: the tables of the ground truth, for the pages and for audits."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lrrt.finder import rules
+
+ROOT = Path(__file__).parents[1]
+ORACLE = ROOT / "data" / "oracle"
+COSTS = ROOT / "src" / "lrrt" / "finder" / "expected_cost.json"
+RAMP = 100  # steps of the range tests
+SCHEDULES = {"constant": "a constant rate", "one_cycle": "one cycle"}
+LISTED = 15  # rows of the page's table
+NOT_YET = "No scores are committed yet (`data/oracle`)."
+#: Decades from the best rate, on average: below and above it a rule is safe, or near the maximum.
+SAFE, MAXIMUM = -0.5, 0.3
+BASELINES = {
+    "raw_minimum/10": "a tenth of the LR of the lowest raw loss, by hand",
+    "raw_minimum/3": "a third of the LR of the lowest raw loss, by hand",
+    "fixed.default": "no finder: 0.1 for SGD, 0.001 for Adam",
+    "fixed.lower": "no finder: 0.01 for SGD, 0.0003 for Adam",
+    "five_short": "the best of five short trainings, no finder",
+    "random": "a random rate",
+}
+
+
+def rule_scores() -> str:
+    """The table of ``docs/which_rule.md``: a row a rule, the best over both schedules first."""
+    scored = _scored()
+    if scored is None:
+        return NOT_YET
+    both = _by_schedule(scored).pivot(index="rule", columns="schedule")
+    order = both["regret"].dropna().mean(axis=1).sort_values()
+    lines = [
+        "| rule | it names | constant | one cycle | spread |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for rule in order.index[:LISTED]:
+        cells = [
+            _cell(both.xs(schedule, level="schedule", axis=1).loc[rule]) for schedule in SCHEDULES
+        ]
+        of_constant = both.xs("constant", level="schedule", axis=1).loc[rule]
+        spread = f"{of_constant['spread']:.1f}"
+        lines.append(f"| {_named(rule)} | {_place(of_constant)} | {' | '.join(cells)} | {spread} |")
+    return "\n".join(lines)
+
+
+def rule_evidence() -> str:
+    """How many settings, draws and trainings the table rests on."""
+    scored = _scored()
+    if scored is None:
+        return NOT_YET
+    n = scored.groupby("schedule")["settings"].max()
+    counts = " and ".join(f"{n[name]} settings with {words}" for name, words in SCHEDULES.items())
+    more = max(len(_by_schedule(scored)["rule"].unique()) - LISTED, 0)
+    return (
+        f"{counts[0].upper()}{counts[1:]}, range tests of {RAMP} steps; {more} more rules and "
+        "baselines lose more. `.min`, `.max`: of a rule that names a range; `.middle`: its "
+        "geometric middle."
+    )
+
+
+BLOCKS = {function.__name__: function for function in (rule_scores, rule_evidence)}
+
+
+def write_costs() -> None:
+    """What an audit says of a rule: :data:`lrrt.finder.rules.EXPECTED`, from the same table."""
+    scored = _scored()
+    if scored is not None:
+        rows = sorted(_costs(scored), key=lambda row: (row["rule"], row["schedule"]))
+        text = json.dumps(rows, indent=1, allow_nan=False) + "\n"
+        COSTS.write_text(text)
+
+
+def _costs(scored: pd.DataFrame) -> Iterator[dict]:
+    """Of the one rate that each rule is to be trained at."""
+    for row in scored.itertuples():
+        rule, _, kind = row.rule.partition(".")
+        if rule in rules.names() and kind in ("", "max"):
+            yield {
+                "rule": rule,
+                "schedule": row.schedule,
+                "points": round(100 * row.regret, 2),
+                "low": round(100 * row.regret_low, 2),
+                "high": round(100 * row.regret_high, 2),
+                "settings": int(row.settings),
+                "collapsed": round(row.collapse_rate, 4),
+                "worst": round(100 * row.regret_90, 2) if np.isfinite(row.regret_90) else None,
+            }
+
+
+def _scored() -> pd.DataFrame | None:
+    """A row a rule and schedule, with the spread of its suggestions; None without the tables."""
+    files = [ORACLE / name for name in ("oracle_rules.parquet", "oracle_scores.parquet")]
+    if not all(file.exists() for file in files):
+        return None
+    table, scores = (pd.read_parquet(file) for file in files)
+    table, scores = (frame[frame["ramp_steps"] == RAMP] for frame in (table, scores))
+    if not len(table):
+        return None
+    keys = ["schedule", "rule"]
+    decades = scores.assign(x=np.log10(scores["suggested_lr"]))
+    spread = decades.groupby([*keys, "setting"])["x"].std().groupby(level=keys).mean()
+    return table.join((10**spread).rename("spread"), on=keys)
+
+
+def _by_schedule(table: pd.DataFrame) -> pd.DataFrame:
+    """Of this library's own rule each schedule has its own rate (``edge.one_cycle``)."""
+    own = table["rule"].str.startswith("edge") & ~table["rule"].str.contains("constant")
+    is_cycle = table["rule"].str.contains("one_cycle")
+    table = table[~own | (is_cycle == (table["schedule"] == "one_cycle"))]
+    return table.assign(rule=table["rule"].str.replace(".one_cycle", "", regex=False))
+
+
+def _cell(row: pd.Series) -> str:
+    points = (
+        f"{100 * row['regret']:.1f} [{100 * row['regret_low']:.1f}, {100 * row['regret_high']:.1f}]"
+    )
+    return f"{points}, {100 * row['collapse_rate']:.0f} %"
+
+
+def _place(row: pd.Series) -> str:
+    mean = row["above"] - row["below"]
+    if mean < SAFE:
+        return "a safe rate"
+    return "the maximum" if mean > MAXIMUM else "the middle"
+
+
+def _named(rule: str) -> str:
+    base = rule.partition(".")[0].partition(" ")[0]
+    if rule in BASELINES:
+        return f"`{rule}` ({BASELINES[rule]})"
+    return f"[`{rule}`](rules.md#{base})" if base in rules.names() else f"`{rule}`"
