@@ -161,7 +161,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rule_table": rule_table,
     "rule_sections": rule_sections,
     "shared_sections": shared_sections,
-} | results.BLOCKS | rule_scores.BLOCKS
+    **results.BLOCKS,
+    **rule_scores.BLOCKS,
+}
 
 
 def _section(name: str, documented: Any) -> str:

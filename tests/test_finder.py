@@ -623,8 +623,7 @@ def test_a_loss_that_says_nothing_is_told(case):
     assert curve(loss, val_accuracy=np.linspace(0, 1, STEPS)).suggest("smith").cautions == ()
     found = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6)), rule="fastai_valley")
     assert (f"Do not trust it: {flaw}." == found.verdict[0]) == bool(flaw)
-    own = Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict[0]
-    assert (own.startswith("Do not trust it") and flaw in own) == bool(flaw)
+    assert flaw in Audit((drawn,) * 6, tuple(range(6)), tuple(range(6))).verdict[0]
     assert curve(loss, steps=5, stopped="it exploded").flaw == NEVER_FELL
 
 
@@ -1210,7 +1209,7 @@ def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):
     assert table[0].split() == ["rule", "one", "two"]
     flat = curve(np.ones(STEPS)).save(tmp_path / "flat.json")
     for files in ([flat], [one, flat]):
-        assert run(capsys, "compare", *map(str, files)).count(NEVER_FELL) == 1
+        assert NEVER_FELL in run(capsys, "compare", *map(str, files)).splitlines()[-1]
     found = json.loads(run(capsys, "compare", str(two), "--json"))[str(two)]
     assert found["fastai1"]["min_lr"] == curve(losses(1)).suggest("fastai1").min_lr
     for path in (one, two):
