@@ -16,6 +16,7 @@ from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES
 
 NEAR = 0.75  # decades on either side of the best rate that its parabola is fitted in
 STEEP = 0.25  # share of the gain over a guess: rates that lose more are beside a cliff
+MARGIN = 0.25  # decades that the optimum keeps below a rate at which a seed collapsed
 COLLAPSE = 0.5  # share of the gain over a guess: what loses more has collapsed
 FINE = 5  # rates near the best that a seed needs for the optimum to be read off it
 LATEST = {"constant": 3, "one_cycle": 1}  # evaluations that a training's score is the mean of
@@ -77,7 +78,7 @@ class Grid:
     @cached_property
     def best(self) -> "Optimum":
         """Fitted on all seeds."""
-        return optimum(self.decades, self.means, self.floor)
+        return self._optimum(self.values)
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
@@ -90,12 +91,23 @@ class Grid:
             return np.array([-1]), np.array([self.best.value])
         found = []
         for seed in fine:
-            others = np.delete(self.values, seed, axis=0)
-            known = np.isfinite(others).any(axis=0)
-            x = self.decades[known]
-            fitted = optimum(x, np.nanmean(others[:, known], axis=0), self.floor)
+            fitted = self._optimum(np.delete(self.values, seed, axis=0))
             found.append(np.interp(np.log10(fitted.lr), self.decades, self.of_seed(seed)))
         return fine, np.array(found)
+
+    def _optimum(self, values: np.ndarray) -> "Optimum":
+        known = np.isfinite(values).any(axis=0)
+        means = np.nanmean(values[:, known], axis=0)
+        return optimum(self.decades[known], means, self.floor, self.ceiling)
+
+    @cached_property
+    def ceiling(self) -> float:
+        """log10 of the lowest rate from the best mean up at which a seed collapsed; infinite
+        without one. Of all seeds: a cliff is no luck that has to be averaged out."""
+        best = self.means.argmax()
+        least = self.means[best] - COLLAPSE * (self.means[best] - self.floor)
+        collapsed = np.nanmin(self.values, axis=0)[best:] < least
+        return float(self.decades[best:][collapsed].min(initial=np.inf))
 
     def of_seed(self, seed: int) -> np.ndarray:
         """Values of one seed, and the mean of the others at rates that it lacks; -1: the means."""
@@ -133,16 +145,21 @@ class Optimum:
     is_smoothed: bool
 
 
-def optimum(decades: np.ndarray, means: np.ndarray, floor: float) -> Optimum:
+def optimum(
+    decades: np.ndarray, means: np.ndarray, floor: float, ceiling: float = np.inf
+) -> Optimum:
     """Vertex of a parabola in log LR through the means near the best (Lourie et al., 2025).
 
     Of the rates within :data:`NEAR` of the best it takes those that lose less than :data:`STEEP` of
-    the best's gain over ``floor``, so that no cliff bends it. With fewer than three, or where it
-    opens upwards, the best mean takes its place; a vertex beyond the rates that it was fitted to
-    is moved to the last of them.
+    the best's gain over ``floor``, so that no cliff bends it, and of all rates those at least
+    :data:`MARGIN` below ``ceiling``, if there are such, so that the optimum is not at its foot.
+    With fewer than three, or where it opens upwards, the best mean takes its place; a vertex
+    beyond the rates that it was fitted to is moved to the last of them.
     """
-    top = int(np.argmax(means))
-    near = np.abs(decades - decades[top]) <= NEAR + CLOSE
+    safe = decades <= ceiling - MARGIN + CLOSE
+    safe |= not safe.any()
+    top = int(np.where(safe, means, -np.inf).argmax())
+    near = safe & (np.abs(decades - decades[top]) <= NEAR + CLOSE)
     near &= means > means[top] - STEEP * (means[top] - floor)
     if near.sum() >= 3:
         curved, sloped, level = np.polyfit(decades[near] - decades[top], means[near], 2)
