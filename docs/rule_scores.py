@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.regret import sign_flip_p
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, RESAMPLES
+from lrrt.analysis.suggested import POOLED
 from lrrt.finder import rules
 
 ROOT = Path(__file__).parents[1]
@@ -64,15 +67,83 @@ def rule_evidence() -> str:
     )
 
 
-BLOCKS = {function.__name__: function for function in (rule_scores, rule_evidence)}
+def edge_readings() -> str:
+    """What `edge` makes of other ramps, and of three tests read as one."""
+    found = _tables()
+    if found is None:
+        return NOT_YET
+    table, scores = found
+    lines = [
+        "| range tests | steps in all | constant | one cycle | spread |",
+        "| --- | ---: | --- | --- | ---: |",
+    ]
+    for steps in sorted(table["ramp_steps"].unique()):
+        of_ramp = _by_schedule(_with_spread(table, scores, steps)).set_index(["rule", "schedule"])
+        for rule, tests in (("edge", 1), ("edge.pooled", POOLED)):
+            if all((rule, schedule) in of_ramp.index for schedule in SCHEDULES):
+                cells = [_cell(of_ramp.loc[rule, schedule]) for schedule in SCHEDULES]
+                spread = f"{of_ramp.loc[(rule, 'constant'), 'spread']:.2f}"
+                name = f"{tests} of {steps} steps"
+                lines.append(f"| {name} | {tests * steps} | {' | '.join(cells)} | {spread} |")
+    return "\n".join(lines)
+
+
+def edge_against_the_best() -> str:
+    """Paired over settings: the best of the other finders' rules minus `edge`."""
+    found = _tables()
+    if found is None:
+        return NOT_YET
+    scores = _by_schedule(found[1][(found[1]["ramp_steps"] == RAMP) & found[1]["counts"]])
+    means = scores.groupby(["rule", "setting", "schedule"])["regret_accuracy"].mean().unstack()
+    means = 100 * means[list(SCHEDULES)].dropna()
+    others = [
+        rule for rule in means.index.unique("rule") if rule.partition(".")[0] in rules.names()
+    ]
+    others = [rule for rule in others if not rule.startswith("edge") and " x " not in rule]
+    sentences = []
+    for words, columns in (
+        ("over both schedules", list(SCHEDULES)),
+        *((f"with {words}", [schedule]) for schedule, words in SCHEDULES.items()),
+    ):
+        lost = means[columns].mean(axis=1).unstack("setting")
+        best = lost.loc[others].mean(axis=1).idxmin()
+        differences = (lost.loc[best] - lost.loc["edge"]).dropna().to_numpy()
+        low, high = _interval(differences)
+        sentences.append(
+            f"{words[0].upper()}{words[1:]} `edge` loses {lost.loc['edge'].mean():.1f} points, the "
+            f"best other finder's rule, `{best}`, {lost.loc[best].mean():.1f}: a difference of "
+            f"{differences.mean():.1f} [{low:.1f}, {high:.1f}], p = {sign_flip_p(differences):.2f} "
+            f"by flipping signs, n = {len(differences)}."
+        )
+    return " ".join(sentences)
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over settings."""
+    random = np.random.default_rng(BOOTSTRAP_SEED)
+    chosen = random.integers(0, len(differences), (RESAMPLES, len(differences)))
+    low, high = np.quantile(differences[chosen].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+BLOCKS = {
+    function.__name__: function
+    for function in (rule_scores, rule_evidence, edge_readings, edge_against_the_best)
+}
+
+
+def costs() -> str | None:
+    """What an audit says of a rule: :data:`lrrt.finder.rules.EXPECTED`, from the same table."""
+    scored = _scored()
+    if scored is None:
+        return None
+    rows = sorted(_costs(scored), key=lambda row: (row["rule"], row["schedule"]))
+    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
 
 def write_costs() -> None:
-    """What an audit says of a rule: :data:`lrrt.finder.rules.EXPECTED`, from the same table."""
-    scored = _scored()
-    if scored is not None:
-        rows = sorted(_costs(scored), key=lambda row: (row["rule"], row["schedule"]))
-        text = json.dumps(rows, indent=1, allow_nan=False) + "\n"
+    text = costs()
+    if text is not None:
         COSTS.write_text(text)
 
 
@@ -93,15 +164,24 @@ def _costs(scored: pd.DataFrame) -> Iterator[dict]:
             }
 
 
-def _scored() -> pd.DataFrame | None:
-    """A row a rule and schedule, with the spread of its suggestions; None without the tables."""
+def _tables() -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Those of rules and of scores; None where they are not there or have no setting."""
     files = [ORACLE / name for name in ("oracle_rules.parquet", "oracle_scores.parquet")]
     if not all(file.exists() for file in files):
         return None
     table, scores = (pd.read_parquet(file) for file in files)
-    table, scores = (frame[frame["ramp_steps"] == RAMP] for frame in (table, scores))
-    if not len(table):
-        return None
+    return (table, scores) if "edge.pooled" in set(table["rule"]) else None
+
+
+def _scored() -> pd.DataFrame | None:
+    """A row a rule and schedule, with the spread of its suggestions; None without the tables."""
+    found = _tables()
+    return None if found is None else _with_spread(*found, RAMP)
+
+
+def _with_spread(table: pd.DataFrame, scores: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """The rows of one ramp, with the geometric standard deviation of suggestions in a setting."""
+    table, scores = (frame[frame["ramp_steps"] == steps] for frame in (table, scores))
     keys = ["schedule", "rule"]
     decades = scores.assign(x=np.log10(scores["suggested_lr"]))
     spread = decades.groupby([*keys, "setting"])["x"].std().groupby(level=keys).mean()

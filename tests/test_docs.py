@@ -1,5 +1,7 @@
 """The pages: they build without a warning, ask nobody for anything, and lead nowhere wrong."""
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -18,6 +22,7 @@ from lrrt.finder import rules
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import generate  # noqa: E402
+import rule_scores  # noqa: E402
 
 WRITTEN = [
     *ROOT.glob("*.md"),
@@ -42,6 +47,49 @@ def test_generated_blocks_are_those_of_the_code():
         if generate.filled(page.read_text()) != page.read_text()
     ]
     assert behind == []
+
+
+def test_what_an_audit_says_of_a_rules_cost_is_the_ground_truths():
+    """``python docs/generate.py`` writes it, once the tables are there."""
+    assert rule_scores.costs() in (None, rule_scores.COSTS.read_text())
+    for (rule, schedule), cost in rules.EXPECTED.items():
+        assert rule in rules.names() and schedule in rule_scores.SCHEDULES
+        assert cost.low <= cost.points <= cost.high and 0 <= cost.collapsed <= 1
+        assert cost.settings >= 2 and (cost.worst is None) == (cost.settings < 9)
+
+
+def test_scores_are_put_into_words(monkeypatch, tmp_path):
+    """Of two settings: a rule of ours with a rate for each schedule, and one of another finder."""
+    random = np.random.default_rng(0)
+    given = {"edge": 0.01, "edge.one_cycle": 0.002, "edge.pooled": 0.01, "fastai_valley": 0.03}
+    given |= {"edge.pooled.one_cycle": 0.001, "raw_minimum/10": 0.02}
+    scores = pd.DataFrame(
+        [
+            (schedule, rule, 100, setting, draw, 10 ** random.normal(-2, 0.1), lost + worse, True)
+            for schedule, worse in (("constant", 0.0), ("one_cycle", 0.01))
+            for rule, lost in given.items()
+            for setting in ("a", "b")
+            for draw in range(3)
+        ],
+        columns="schedule rule ramp_steps setting draw suggested_lr regret_accuracy counts".split(),
+    )
+    table = scores.groupby(["schedule", "rule", "ramp_steps"])["regret_accuracy"].mean()
+    table = table.rename("regret").reset_index().assign(settings=2, collapse_rate=0.0)
+    table = table.assign(regret_90=math.inf, above=0.1, below=0.2)
+    table = table.assign(regret_low=table["regret"] - 0.01, regret_high=table["regret"] + 0.01)
+    scores.to_parquet(tmp_path / "oracle_scores.parquet")
+    table.to_parquet(tmp_path / "oracle_rules.parquet")
+    monkeypatch.setattr(rule_scores, "ORACLE", tmp_path)
+    first = rule_scores.rule_scores().splitlines()[2]
+    assert first.startswith("| [`edge.pooled`](rules.md#edge) | the middle | 1.0 [0.0, 2.0], 0 % |")
+    assert " 1.1 [0.1, 2.1], 0 % |" in first
+    assert "2 settings with a constant rate and 2 settings" in rule_scores.rule_evidence().lower()
+    said = rule_scores.edge_against_the_best()
+    assert "Over both schedules `edge` loses 1.1 points" in said and "`fastai_valley`, 3.5" in said
+    assert "a difference of 2.4 [2.4, 2.4]" in said and "n = 2." in said
+    rows = {(row["rule"], row["schedule"]): row for row in json.loads(rule_scores.costs())}
+    assert rows["edge", "one_cycle"]["points"] == 2.0  # an audit's rate is the constant one
+    assert rows["fastai_valley", "constant"]["points"] == 3.0
 
 
 def test_a_new_rule_is_one_module(monkeypatch, tmp_path):
