@@ -38,12 +38,25 @@ def params(backend: str, **launcher: Any) -> dict:
     """
     protocol = {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
     return {
-        "study": {"name": "tiny", "backends": [backend], "protocols": ["p"], "sweeps": ["weights"]},
+        "study": {
+            "name": "tiny",
+            "backends": [backend],
+            "protocols": ["p"],
+            "sweeps": ["weights", "validation"],
+        },
         "data": {"train_images": 400, "test_images": 50},
         "model": {"depth": 8, "width": 8},
         "protocols": {"p": protocol, "q": {**protocol, "momentum_form": "lr_inside"}},
         "sweep": {"batch_size": 16, "steps": 30},
-        "sweeps": {"weights": {"runs": 4, "batch_sizes": [16], "steps": 30}},
+        "sweeps": {
+            "weights": {"runs": 4, "batch_sizes": [16], "steps": 30},
+            "validation": {
+                "runs": 2,
+                "batch_sizes": [16],
+                "steps": 30,
+                "validation": "running",
+            },
+        },
         "attribution": {
             "backend": backend,
             "start": "p",
@@ -66,6 +79,26 @@ def params(backend: str, **launcher: Any) -> dict:
             "epochs": 1,
             "transfer_epochs": 1,
             "steps_per_epoch": 3,
+        },
+        "oracle": {
+            "data": {"d": {"train_images": 400, "test_images": 50}},
+            "settings": {
+                "s": {
+                    "data": "d",
+                    "protocol": "p",
+                    "batch_size": 16,
+                    "steps": 10,
+                    "model": {"name": "resnet", "depth": 8, "width": 8},
+                    "backend": backend,
+                }
+            },
+            "schedules": ["constant"],
+            "decades": 2,
+            "fine_seeds": 1,
+            "edge_seeds": 1,
+            "draws": 1,
+            "ramps": [25],
+            "short_trainings": False,
         },
         "report": {"dpi": 20, "bootstrap_resamples": 100},
         "launcher": {"workers": 2, **launcher},

@@ -247,7 +247,7 @@ def score_table(
         accuracy, log_loss = of_measure["accuracy"][key], of_measure["log_loss"][key]
         own = log_loss if setting in by_log_loss else accuracy
         default = rows["optimizer"].map(lambda name: FIXED[name][0])
-        lrs = rows["lr"].fillna(default).to_numpy()
+        lrs = rows["lr"].fillna(default).to_numpy(np.float64)
         by_seed[key] = own.regret(lrs)
         own_regret = by_seed[key].mean(axis=0)
         blank = np.full(len(lrs), np.nan)

@@ -35,7 +35,7 @@ def runs(data: StudyData) -> dict[Case, tuple[str, Trace, float]]:
 
 def rise(trace: Trace, maximum: float) -> float:
     """By what share the raw loss, without lag, has risen at ``maximum`` from its lowest before."""
-    before = trace.steady[trace.trained_lr <= maximum * (1 + 1e-9)]
+    before = trace.steady[: max(1, (trace.trained_lr <= maximum * (1 + 1e-9)).sum())]
     before = np.where(np.isfinite(before), before, np.inf)
     return float(before[-1] / before.min() - 1)
 
