@@ -28,7 +28,7 @@ def kills(found: dict) -> str:
     lacking = (
         f"**{len(killed)} of {len(STAGES)} stages were killed;** not shown for: {spared}."
         if spared
-        else "Without PyTorch, `stability` only writes a table without rows."
+        else "Without PyTorch, `stability` and `oracle` only write tables without rows."
     )
     return f"""\
 **{total} kills at random moments and {operations} at file operations survived.** SIGKILL to the

@@ -34,9 +34,16 @@ ALL_STAGES = tuple(PIPELINE)  # those of `python -m reliability`
 def params(backend: str, **launcher: Any) -> dict:
     """A study of one backend and one protocol, whose every stage has something to do.
 
-    But for ``stability`` on another backend than torch, where its table has no rows.
+    But for ``stability`` and ``oracle`` on another backend than torch: their tables have no rows.
     """
     protocol = {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
+    setting = {
+        "data": "d",
+        "protocol": "p",
+        "batch_size": 16,
+        "steps": 10,
+        "model": {"name": "resnet", "depth": 8, "width": 8},
+    }
     return {
         "study": {
             "name": "tiny",
@@ -82,16 +89,7 @@ def params(backend: str, **launcher: Any) -> dict:
         },
         "oracle": {
             "data": {"d": {"train_images": 400, "test_images": 50}},
-            "settings": {
-                "s": {
-                    "data": "d",
-                    "protocol": "p",
-                    "batch_size": 16,
-                    "steps": 10,
-                    "model": {"name": "resnet", "depth": 8, "width": 8},
-                    "backend": backend,
-                }
-            },
+            "settings": {"s": setting} if backend == "torch" else {},
             "schedules": ["constant"],
             "decades": 2,
             "fine_seeds": 1,

@@ -201,7 +201,7 @@ def test_stage_stops_at_once_and_says_what_is_kept(finished, study, tmp_path):
     error = process.communicate(timeout=20)[1]
     kept = len(entries(study))
     assert process.returncode == 130 and error.count("\n") == 1 and kept > 0
-    assert f"{kept} of 4 runs are kept; the same command does the rest" in error
+    assert f"{kept} of 6 runs are kept; the same command does the rest" in error
     assert not (study / "data/tiny/curves").exists()
     deadline = time.monotonic() + 20  # multiprocessing's tracker ends after its parent
     while workplace.tree(process.pid):
@@ -284,8 +284,8 @@ def test_full_disk(finished, study):
     ).splitlines()
     assert len(said) == 4, said
     assert "No space left on device: 'data/tiny/store/" in said[0] and said[1] == "status 1"
-    kept = int(said[0].split("; ")[1].split(" of 4 runs are kept")[0])
-    assert 0 <= kept < 4
+    kept = int(said[0].split("; ")[1].split(" of 6 runs are kept")[0])
+    assert 0 <= kept < 6
     assert said[2].startswith("error: [Errno 28] No space left on device: 'data/tiny/")
     assert said[3] == "status 1"
     shutil.rmtree(study / "disk")

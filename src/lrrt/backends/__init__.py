@@ -66,14 +66,14 @@ class Resident(Protocol):
     ) -> Callable[[int, int], Iterable[Step]]:
         """Put data and batch plan there; the function given trains steps ``first`` to ``last - 1``.
 
-        They are counted from 0 and come in order. Each call stands for calls of :meth:`step` on the
+        They are counted from 0 and come in order. Each call stands for calls of ``step`` on the
         batches of the plan (:func:`lrrt.core.batches.apply`).
         """
 
     def validator(
         self, images: np.ndarray, labels: np.ndarray, statistics: str
     ) -> Callable[[], tuple[float, float]]:
-        """Put the images there; the function given is :meth:`evaluate`, up to rounding."""
+        """Put the images there; the function given is ``evaluate``, up to rounding."""
 
 
 @runtime_checkable

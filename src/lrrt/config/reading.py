@@ -50,11 +50,16 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if kind is Any:
         return value
     if kind is ModelConfig and isinstance(value, dict):
-        kind = networks.find(value).Model
+        try:
+            kind = networks.find(value).Model
+        except InputError as error:  # of a section ``model``, wherever it is
+            inner = key + error.key.removeprefix("model")
+            raise InputError(inner, error.value, error.expected) from None
     if is_dataclass(kind):
         known = hints(kind)
         if not isinstance(value, dict):
-            raise InputError(key, value, f"a section with the keys {', '.join(known)}")
+            words = f"a section with the keys {', '.join(known)}"
+            raise InputError(key or "configuration", value, words)
         parts = {}
         for name, part in value.items():
             inner = f"{key}.{name}" if key else str(name)

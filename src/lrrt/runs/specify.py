@@ -34,7 +34,7 @@ def specify(
     steps : int
         Of a range test, whose ramp then has as many, or of one epoch of a training.
     precision, devices
-        :func:`device_and_precision`.
+        The device of ``devices``, else the launcher's; no TF32 on a CPU.
     **changes
         Further fields of :class:`lrrt.runs.spec.RunSpec`.
     """

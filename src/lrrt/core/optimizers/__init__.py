@@ -1,7 +1,7 @@
 """Optimisers, one module each here, and one of the same name in each backend that offers it.
 
 Here: ``READS``, the fields of the protocol that it reads beside ``weight_decay`` (the others of
-:data:`NUMBERS` are not part of its runs), ``validate(prefix, protocol)``, and ``BACKENDS`` where
+``NUMBERS`` are not part of its runs), ``validate(prefix, protocol)``, and ``BACKENDS`` where
 only some have it.
 
 In ``lrrt.backends.<backend>.optimizers``: ``start(parameters, protocol)``, where ``parameters`` are

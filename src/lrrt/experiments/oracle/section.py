@@ -37,7 +37,7 @@ class SettingConfig:
     backend: str = "torch"
     measure: str = "accuracy"
     tier: int = 1
-    repeats: str = ""
+    repeats: str | None = None
 
 
 @dataclass
@@ -93,7 +93,7 @@ def check(config: "Config") -> None:
     ):
         check_range(f"{prefix}.{key}", getattr(oracle, key), low, high)
     if oracle.minutes is not None:
-        check_range(f"{prefix}.minutes", oracle.minutes, 0)
+        check_range(f"{prefix}.minutes", oracle.minutes, 0, 1_000_000)
     for name, setting in oracle.settings.items():
         _check_setting(config, f"{prefix}.settings.{name}", setting)
 
@@ -111,12 +111,14 @@ def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> Non
     check_range(
         f"{prefix}.batch_size", setting.batch_size, 1, oracle.data[setting.data].train_images
     )
-    if setting.steps < EVALUATIONS or setting.steps % EVALUATIONS:
+    check_range(f"{prefix}.steps", setting.steps, EVALUATIONS, 10_000_000)
+    if setting.steps % EVALUATIONS:
         words = f"a multiple of {EVALUATIONS}: a training is evaluated so often"
         raise InputError(f"{prefix}.steps", setting.steps, words)
     if setting.measure not in MEASURES:
         raise InputError(f"{prefix}.measure", setting.measure, f"one of: {', '.join(MEASURES)}")
-    if setting.repeats and setting.repeats not in oracle.settings:
+    check_range(f"{prefix}.tier", setting.tier, 0, 1000)
+    if setting.repeats is not None and setting.repeats not in oracle.settings:
         words = f"a key of oracle.settings: {', '.join(oracle.settings)}"
         raise InputError(f"{prefix}.repeats", setting.repeats, words)
     plugins.check("lrrt.backends", setting.backend, f"{prefix}.backend")

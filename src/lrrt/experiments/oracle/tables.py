@@ -213,7 +213,7 @@ def setting_table(
                 "data": asked.data,
                 "model": network_name(asked.model),
                 "measure": asked.measure,
-                "repeats": asked.repeats,
+                "repeats": asked.repeats or "",
                 "tier": asked.tier,
                 "batch_size": asked.batch_size,
                 "steps": asked.steps,
