@@ -58,7 +58,8 @@ def test_every_figure_module_keeps_the_contract():
     for module in found:
         assert module.SECTION in figures.SECTIONS and module.__doc__
         assert all(callable(getattr(module, name)) for name in ("title", "caption", "draw"))
-    assert sum(module.SECTION != figures.APPENDIX for module in found) <= 9
+    # No study draws all of them: ground_truth needs three settings, which only study=oracle has.
+    assert sum(module.SECTION != figures.APPENDIX for module in found) <= 11
 
 
 def test_the_finding_is_in_the_image_and_so_is_its_source(data):

@@ -219,21 +219,21 @@ def design(config: Config, dataset: Dataset) -> Design:
         if asked.tier not in oracle.tiers:
             continue
         if asked.data not in opened:
-            path = prepared(oracle.data[asked.data], paths.folder(config) / "datasets")
-            made = open_dataset(path)
-            opened[asked.data] = path, made.digest, len(made.classes)
+            opened[asked.data] = prepared(oracle.data[asked.data], paths.folder(config))
         protocol = config.protocols[asked.protocol]
         settings.append(Setting(name, asked, protocol, *opened[asked.data]))
     return Design(config, settings)
 
 
-def prepared(data: DataConfig, folder: Path) -> Path:
-    """The file of a data set, made unless it is there; its name says what of."""
-    asked = json.dumps(dataclasses.asdict(data), sort_keys=True)
-    path = folder / f"{data.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}.safetensors"
+def prepared(data: DataConfig, folder: Path) -> tuple[Path, str, int]:
+    """A data set's file in ``folder``/datasets, made unless it is there (its name says what of),
+    its digest and its number of classes."""
+    asked = hashlib.sha256(json.dumps(dataclasses.asdict(data), sort_keys=True).encode())
+    path = folder / "datasets" / f"{data.name}-{asked.hexdigest()[:8]}.safetensors"
     if not path.exists():
         save(load(data), path)
-    return path
+    made = open_dataset(path)
+    return path, made.digest, len(made.classes)
 
 
 def rate(quarters: float) -> float:
