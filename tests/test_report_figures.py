@@ -71,8 +71,7 @@ def test_the_finding_is_in_the_image_and_so_is_its_source(data):
         head = drawing.figure._suptitle.get_text().replace("\n", " ")
         assert head == drawing.title and len(head) > 20
         foot = " ".join(drawing.figure._supxlabel.get_text().split())
-        section = getattr(plugins.find("lrrt.report.figures", name, "figure"), "RUNS_OF", None)
-        assert foot == data.source(getattr(data.config, section) if section else None)
+        assert foot == figures.source(plugins.find("lrrt.report.figures", name, "figure"), data)
         assert drawing.caption.endswith(".") and len(drawing.caption.split()) <= 90, name
         assert drawing.figure.get_figwidth() <= 9.5
 

@@ -7,8 +7,9 @@ matplotlib.figure.Figure | None`` (None: the study has not what it shows, and th
 out). ``title`` and ``caption`` are asked only of what is drawn. A figure that is drawn once per
 case adds ``cases(data) -> list[tuple[str, ...]]``; its other functions take the case as second
 argument. One of runs that a section of the configuration asks for at a scale of its own names it:
-``RUNS_OF``. ``data`` is a :class:`lrrt.report.study.StudyData`. A new figure is a new module; one
-without ``ORDER`` is no figure of the page.
+``RUNS_OF``; one of runs on other data says in ``source(data)`` what it is made from. ``data`` is a
+:class:`lrrt.report.study.StudyData`. A new figure is a new module; one without ``ORDER`` is no
+figure of the page.
 """
 
 from types import ModuleType
@@ -65,9 +66,8 @@ def drawing(data: "StudyData", name: str, case: tuple) -> Drawing | None:
     if figure is None:
         return None
     title = module.title(data, *case)
-    section = getattr(module, "RUNS_OF", None)
     style.head(figure, title)
-    style.sign(figure, data.source(getattr(data.config, section) if section else None))
+    style.sign(figure, source(module, data))
     return Drawing(
         name="-".join((name, *(case[0] if case else ()))),
         section=module.SECTION,
@@ -75,3 +75,11 @@ def drawing(data: "StudyData", name: str, case: tuple) -> Drawing | None:
         caption=module.caption(data, *case),
         figure=figure,
     )
+
+
+def source(module: ModuleType, data: "StudyData") -> str:
+    """What the figure of ``module`` is made from, in a line."""
+    if hasattr(module, "source"):
+        return module.source(data)
+    section = getattr(module, "RUNS_OF", None)
+    return data.source(getattr(data.config, section) if section else None)

@@ -57,6 +57,11 @@ def caption(data: StudyData) -> str:
     )
 
 
+def source(data: StudyData) -> str:
+    setting = chosen(data)
+    return f"Study {data.config.study.name}: {setting['model']}, {setting['data']}."
+
+
 def draw(data: StudyData) -> Figure | None:
     if chosen(data) is None:
         return None

@@ -87,6 +87,12 @@ def caption(data: StudyData) -> str:
     )
 
 
+def source(data: StudyData) -> str:
+    settings = data.tables["oracle_settings"]
+    names = settings.loc[settings["counts"], "data"].unique()
+    return f"Study {data.config.study.name}: {', '.join(names)}; docs/ground_truth.md."
+
+
 def draw(data: StudyData) -> Figure | None:
     found = rows(data)
     if not found:
