@@ -1,8 +1,7 @@
 """Range tests of small models: ours, a bare loop by hand and torch-lr-finder; Keras's ``fit``.
 
-``small_models.py [torch] [keras] [--rounds N]``, in the environment of the peers. 100 steps at batch
-64, the stop off, one thread, CPU seconds; all in turns within each round, the first round not
-counted. Losses must be the loop's to the bit before a time counts. A ratio is a geometric mean
+``small_models.py [torch] [keras] [--rounds N]``, in the environment of the peers. 100 steps, the stop
+off, one thread, CPU seconds; all in turns within each round, the first round not counted. Losses must be the loop's to the bit before a time counts. A ratio is a geometric mean
 over rounds with its 95 % interval (Student's t of the logarithms). Writes
 ``results/small_models.json`` and prints a table.
 """
@@ -232,7 +231,7 @@ def main() -> None:
             row["keeping and restoring, in steps"] = restoring_in_steps(case)
             results[name] = row
     if "keras" in options.kinds:
-        command = [sys.executable, __file__, "keras rounds", "--rounds", str(options.rounds // 4)]
+        command = [sys.executable, __file__, "keras rounds", "--rounds", str(options.rounds // 2)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds = {k: np.array(v) for k, v in json.loads(done.stdout.splitlines()[-1]).items()}
         results["Keras, MLP"] = {

@@ -19,3 +19,17 @@ def test_live_keras_models():
         text=True,
     )
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("backend", "package"), [("jax", "jax"), ("torch", "torch")])
+def test_other_backends_of_keras(backend, package):
+    if not find_spec("keras") or not find_spec(package):
+        pytest.skip(f"needs Keras and {package}")
+    ran = subprocess.run(
+        [sys.executable, "live_keras_backends.py"],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
