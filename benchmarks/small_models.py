@@ -1,9 +1,10 @@
 """Range tests of small models: ours, a bare loop by hand and torch-lr-finder; Keras's ``fit``.
 
-``small_models.py [torch] [keras] [--rounds N]``, in the environment of the peers. 100 steps, the stop
-off, one thread, CPU seconds; all in turns within each round, the first round not counted. Losses must be the loop's to the bit before a time counts. A ratio is a geometric mean
-over rounds with its 95 % interval (Student's t of the logarithms). Writes
-``results/small_models.json`` and prints a table.
+``small_models.py [torch] [keras] [--rounds N]``, in the environment of the peers. 100 steps, the
+stop off, one thread, CPU seconds; all in turns within each round, the first round not counted.
+Losses must be the loop's to the bit before a time counts. A ratio is a geometric mean over rounds
+with its 95 % interval (Student's t of the logarithms). Writes ``results/small_models.json`` and
+prints a table.
 """
 
 import argparse
