@@ -1243,6 +1243,7 @@ def test_a_reader_that_has_gone_is_no_error():
 
 
 def test_compose_needs_hydra_and_names(capsys, monkeypatch):
+    pytest.importorskip("hydra")
     assert re.search(r"overrides: .*got '=3'", fails(capsys, "compose", "=3", "--show"))
     monkeypatch.delitem(sys.modules, "lrrt.compose", raising=False)
     monkeypatch.setitem(sys.modules, "hydra", None)
