@@ -4,11 +4,12 @@ Frozen on 2026-11-30. They were chosen after the runs of `reports/blog` and `rep
 been seen, so every verdict on these two studies is exploratory; on runs made later they are fixed
 beforehand. What was mended after runs were seen:
 
-- 2026-11-30: the verdicts "holds", "does not hold" and "undecided" became grades. Range test claims
-  5 (two spreads of different sets of weights), 14 (two sweeps that count different things) and 15
-  (half of the smoothed slope) had rules that could not be met or refuted, and 2, 10 and 12 were
-  closed to any study but the post's; claims 7, 8, 16 and 17 counted outcomes in pairs and now
-  compare accuracies by independent sets of weights.
+- 2026-11-30: the verdicts "holds", "does not hold" and "undecided" became grades. Claims 5 (two
+  spreads of different sets of weights), 14 (two sweeps that count different things) and 15 (half of
+  the smoothed slope) had rules that could not be met or refuted; 2 asked whether medians lie in
+  bars, which is no test of equality; 3 and 4 pooled two statements; 6 and 11 judged by the fallback
+  and by the curve alone; 10 and 12 were closed to any study but the post's; 7, 8, 13, 16 and 17
+  counted outcomes in pairs and now compare accuracies, or harm, by independent sets of weights.
 """
 
 CONFIDENCE = 0.95  # of every interval

@@ -41,6 +41,13 @@ def clusters_of(study: Study, pairs: Iterable[str]) -> dict[str, int]:
     return clusters({p: [known[p][side]["weights_seed"] for side in "AB"] for p in pairs})
 
 
+def swaps_by_cluster(study: Study) -> pd.DataFrame:
+    """What the lower and what one's own max LR gain (:attr:`.study.Study.swapped`), means over the
+    pairs of a cluster, by its number."""
+    gains = study.swapped[["lower", "own"]]
+    return gains.groupby(gains.index.map(clusters_of(study, gains.index))).mean()
+
+
 @claim(
     7,
     "A's max LR makes B diverge or overfit",
@@ -156,13 +163,11 @@ def same_weights(studies: Sequence[Study]) -> Verdict:
     tests place it within {ACCURACY:.0%} of 0."""
     pooled, alone = {}, []
     for study in studies:
-        own = study.swapped["own"]
-        numbers = clusters_of(study, own.index)
-        by_cluster = own.groupby(own.index.map(numbers)).mean()
-        values = {(study.scale, number): float(value) for number, value in by_cluster.items()}
+        own = swaps_by_cluster(study)["own"]
+        values = {(study.scale, number): float(value) for number, value in own.items()}
         pooled |= values
         if len(studies) > 1 and values:
-            alone.append(_own_gain("one scale", [study.scale], values, len(own)))
+            alone.append(_own_gain("one scale", [study.scale], values, len(study.swapped)))
     if not pooled:
         return not_run("pairs of which both weights were trained at both max LRs (swaps)")
     scales = [study.scale for study in studies if len(study.swapped)]

@@ -15,7 +15,7 @@ from lrrt.analysis.accuracy import accuracy_over_rate
 from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import decades, paired_effect
 from lrrt.claims.study import FASTAI, KERAS
-from lrrt.claims.transfer import clusters_of
+from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.report import summary, verdicts, wording
@@ -153,19 +153,13 @@ def _swaps(study: StudyData) -> dict[str, Any]:
         median = swapped[weights + lr_of].median()
         became = wording.outcomes(cell["compared_outcome"])
         cells[weights + lr_of] = f"{100 * median:.0f} %: {became}"
-    lower = _by_cluster(study)
+    lower = swaps_by_cluster(study)["lower"]
     return cells | {
         "pairs": len(swapped),
         "ratio": wording.fold(ratios.median()),
         "lower": wording.gain(lower),
         "clusters": len(lower),
     }
-
-
-def _by_cluster(study: StudyData) -> pd.Series:
-    """What the lower LR gains, a mean by cluster of pairs that share weights."""
-    lower = study.swapped["lower"]
-    return lower.groupby(lower.index.map(clusters_of(study, lower.index))).mean()
 
 
 def _own(records: list[dict]) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def _taken(blog: StudyData, small: StudyData, records: list[dict], coverage: dic
         "coverage": wording.percent(min(k["covered_by_all_degrees_of_freedom"] for k in kinds)),
         "left": f"{left[0]:.2f} [{left[1]:.2f}, {left[2]:.2f}]",
         "disjoint": fallback["disjoint"],
-        "lower20": wording.gain(_by_cluster(small)),
+        "lower20": wording.gain(swaps_by_cluster(small)["lower"]),
     }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles
 from lrrt.claims.study import Case
-from lrrt.claims.transfer import clusters_of
+from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
@@ -113,7 +113,7 @@ def _higher(data: StudyData) -> KeyNumber | None:
     lower = data.swapped["lower"]
     if not len(lower):
         return None
-    clusters = lower.groupby(lower.index.map(clusters_of(data, lower.index))).mean()
+    clusters = swaps_by_cluster(data)["lower"]
     rows = data.cells(lr_kind="max")
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())[lower.index]
     return KeyNumber(

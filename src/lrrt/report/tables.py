@@ -145,7 +145,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "a sequence; averaged: over sequences; at the scale of the screen, or the study's own. "
             "Effect: mean log10 difference of n runs paired by seed, with Student's t interval "
             "(95 %). Before and after: geometric means. Abstained: pairs in which a rule suggests "
-            "nothing.",
+            "nothing. Exploratory: of so many intervals one in twenty excludes 0 by chance.",
             data.attribution,
             columns(
                 "scale",

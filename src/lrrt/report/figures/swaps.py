@@ -4,6 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.report import style, wording
 from lrrt.report.figures import TRAINED, _cells
 from lrrt.report.study import StudyData, of_case
@@ -33,15 +34,15 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    swapped, rows = data.swapped, _rows(data)
+    swapped, gains, rows = data.swapped, swaps_by_cluster(data), _rows(data)
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
     return (
         f"n = {len(swapped)} pairs of the runs whose ranges lie furthest apart (maxima "
         f"{wording.times(ratios.min())} to {wording.times(ratios.max())} apart). A line is one set "
         f"of weights, trained for {rows['compared_epochs'].iloc[0]} epochs at both maxima; filled: "
         "the maximum suggested for these weights, hollow: for the partner's. The lower maximum "
-        f"gains {wording.gain(swapped['lower'])}, one's own {wording.gain(swapped['own'])} (95 % t "
-        "intervals); large marks: medians."
+        f"gains {wording.gain(gains['lower'])}, one's own {wording.gain(gains['own'])} (95 % t "
+        f"intervals over {len(gains)} clusters of pairs that share weights); large marks: medians."
     )
 
 
