@@ -18,14 +18,7 @@ from lrrt.config import Config
 
 ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
-STAGES = (
-    "data",
-    "sweep",
-    "suggest",
-    "transfer",
-    "claims",
-    "report",
-)  # those of tests/test_faults.py
+STAGES = ("data", "sweep", "suggest", "transfer", "report")  # those of tests/test_faults.py
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 del PIPELINE["joint"]  # there is none of a study that is judged alone
 ALL_STAGES = tuple(PIPELINE)  # those of `python -m reliability`
