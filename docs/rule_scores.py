@@ -18,6 +18,15 @@ COSTS = ROOT / "src" / "lrrt" / "finder" / "expected_cost.json"
 RAMP = 100  # steps of the range tests
 SCHEDULES = {"constant": "a constant rate", "one_cycle": "one cycle"}
 LISTED = 15  # rows of the page's table
+#: The post's advice, and the scored suggestion that follows it.
+ADVICE = (
+    ("train at a tenth of the LR of the lowest loss (its maximum), fastai", "blog_fastai.max"),
+    ("the same, Keras", "blog_keras.max"),
+    ("train at the steepest descent (its minimum), fastai", "blog_fastai.min"),
+    ("the same, Keras", "blog_keras.min"),
+    ("stay within the range: its geometric middle, fastai", "blog_fastai.middle"),
+    ("the same, Keras", "blog_keras.middle"),
+)
 NOT_YET = "No scores are committed yet (`data/oracle`)."
 #: Decades from the best rate, on average: below and above it a rule is safe, or near the maximum.
 SAFE, MAXIMUM = -0.5, 0.3
@@ -118,6 +127,20 @@ def edge_against_the_best() -> str:
     return " ".join(sentences)
 
 
+def advice_of_the_post() -> str:
+    """What following it costs."""
+    scored = _scored()
+    if scored is None:
+        return NOT_YET
+    of_rule = scored.set_index(["rule", "schedule"])
+    lines = ["| advice | rule | constant | one cycle |", "| --- | --- | --- | --- |"]
+    for words, rule in ADVICE:
+        if all((rule, schedule) in of_rule.index for schedule in SCHEDULES):
+            cells = [_cell(of_rule.loc[rule, schedule]) for schedule in SCHEDULES]
+            lines.append(f"| {words} | `{rule}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over settings."""
     random = np.random.default_rng(BOOTSTRAP_SEED)
@@ -128,7 +151,13 @@ def _interval(differences: np.ndarray) -> tuple[float, float]:
 
 BLOCKS = {
     function.__name__: function
-    for function in (rule_scores, rule_evidence, edge_readings, edge_against_the_best)
+    for function in (
+        rule_scores,
+        rule_evidence,
+        edge_readings,
+        edge_against_the_best,
+        advice_of_the_post,
+    )
 }
 
 

@@ -62,7 +62,7 @@ def test_scores_are_put_into_words(monkeypatch, tmp_path):
     """Of two settings: a rule of ours with a rate for each schedule, and one of another finder."""
     random = np.random.default_rng(0)
     given = {"edge": 0.01, "edge.one_cycle": 0.002, "edge.pooled": 0.01, "fastai_valley": 0.03}
-    given |= {"edge.pooled.one_cycle": 0.001, "raw_minimum/10": 0.02}
+    given |= {"edge.pooled.one_cycle": 0.001, "raw_minimum/10": 0.02, "blog_fastai.max": 0.05}
     scores = pd.DataFrame(
         [
             (schedule, rule, 100, setting, draw, 10 ** random.normal(-2, 0.1), lost + worse, True)
@@ -84,6 +84,7 @@ def test_scores_are_put_into_words(monkeypatch, tmp_path):
     assert first.startswith("| [`edge.pooled`](rules.md#edge) | the middle | 1.0 [0.0, 2.0], 0 % |")
     assert " 1.1 [0.1, 2.1], 0 % |" in first
     assert "2 settings with a constant rate and 2 settings" in rule_scores.rule_evidence().lower()
+    assert "`blog_fastai.max` | 5.0 [4.0, 6.0], 0 % | 6.0 [" in rule_scores.advice_of_the_post()
     said = rule_scores.edge_against_the_best()
     assert "Over both schedules `edge` loses 1.1 points" in said and "`fastai_valley`, 3.5" in said
     assert "a difference of 2.4 [2.4, 2.4]" in said and "n = 2." in said
