@@ -1,10 +1,13 @@
 """Our own rule and the pooling of range tests, on curves whose edge is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import lrrt
+from lrrt.analysis import regret
 from lrrt.analysis.suggested import suggested_rates
 from lrrt.core import edge
 from lrrt.core.rules import replay
@@ -151,3 +154,25 @@ def test_the_rates_that_are_scored():
     three = [(LR, valley(noise=0.1, seed=seed)) for seed in range(3)]
     assert of["edge.pooled"][0] == edge.pooled(three).lr
     assert found["flat"].filter(like="edge").isna().all()
+
+
+@pytest.mark.parametrize("schedule", edge.MARGIN)
+def test_the_margins_are_those_that_lose_least_where_they_were_chosen(schedule):
+    """On ``ground_truth/development.py``'s settings half and twice of each lose clearly more."""
+    results = Path(__file__).parents[1] / "ground_truth" / "results"
+    trainings = pd.read_parquet(results / "development-trainings.parquet")
+    curves = pd.read_parquet(results / "development-curves.parquet")
+    grids = regret.grids(trainings, "accuracy")
+    lost = []
+    for (setting, optimizer, _), test in curves[curves["ramp_steps"] == 100].groupby(
+        ["setting", "optimizer", "draw"]
+    ):
+        found = edge.edge([(test["lr"].to_numpy(), test["loss"].to_numpy())])
+        lrs = [regret.FIXED[optimizer][0]] * 3  # where it abstains
+        if isinstance(found, float):
+            lrs = [found / edge.MARGIN[schedule] * factor for factor in (0.5, 1, 2)]
+        lost.append((setting, *grids[setting, schedule].regret(np.array(lrs)).mean(axis=0)))
+    low, own, high = 100 * pd.DataFrame(lost).groupby(0).mean().mean()
+    assert curves["setting"].nunique() == 22
+    assert own < {"constant": 0.5, "one_cycle": 1.5}[schedule]
+    assert low > own + 0.5 and high > own + 0.5
