@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 from lrrt import plugins
 from lrrt.core import weights
 from lrrt.core.batches import BatchPlan
-from lrrt.core.checks import LARGEST, SMALLEST
 from lrrt.core.curve import Curve
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import LARGEST, SMALLEST, ProtocolConfig, RampConfig
 from lrrt.core.protocol import WeightDecayConfig as Decay
 from lrrt.core.ramp import grid, training_lrs
 from lrrt.core.replay import recorded

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from lrrt import plugins
 from lrrt.core import networks
 from lrrt.core.networks import OF_NETWORK
-from lrrt.core.protocol import DataConfig, ProtocolConfig
+from lrrt.core.protocol import STEPS, DataConfig, ProtocolConfig, within
 
 
 @dataclass
@@ -32,16 +32,16 @@ class SweepConfig:
     which GPUs have; runs on a CPU are then in float32.
     """
 
-    runs: int = 1
-    crossed_runs: int = 1
+    runs: int = within(1, 1, 100_000)
+    crossed_runs: int = within(1, 0, 100_000)
     new_weights: bool = True  # new initial weights each run
     new_order: bool = True  # new batch order and augmentation each run
     batch_sizes: list[int] = field(default_factory=lambda: [128])
-    steps: int | None = None  # overrides the protocol's; null keeps it
+    steps: int | None = within(None, *STEPS)  # overrides the protocol's; null keeps it
     whole_epoch: bool = False  # one epoch of whole batches overrides them; not beside ``steps``
     validation: str = "none"  # none | running | batch: statistics used by batch norm
     precision: str = "float32"  # float32 | tfloat32 | bfloat16
-    seed: int = 0  # first seed
+    seed: int = within(0, 0, 2**62)  # first seed
     backends: list[str] | None = None
     limits: dict[str, int] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
@@ -57,12 +57,12 @@ class SweepConfig:
 
 @dataclass
 class SweepDefaults:
-    runs: int = 4
-    crossed_runs: int = 2
+    runs: int = within(4, 1, 100_000)
+    crossed_runs: int = within(2, 0, 100_000)
     batch_size: int = 128
-    steps: int | None = None
+    steps: int | None = within(None, *STEPS)
     precision: str = "float32"
-    seed: int = 0
+    seed: int = within(0, 0, 2**62)
     devices: dict[str, str] = field(default_factory=dict)
 
 
@@ -77,9 +77,9 @@ class Scaled(Protocol):
 class ReportConfig:
     title: str = "How reliable is the learning-rate finder?"
     note: str | None = None  # beside the table of runs: on what machines
-    dpi: int = 110
+    dpi: int = within(110, 20, 1200)
     loss_quantiles: list[float] = field(default_factory=lambda: [0.1, 0.9])
-    bootstrap_resamples: int = 2000
+    bootstrap_resamples: int = within(2000, 100, 1_000_000)
     beside: list[str] = field(default_factory=list)  # at most one study, judged together with it
 
 
@@ -93,8 +93,8 @@ class LauncherConfig:
     ``depth`` of its own is always here."""
 
     name: str = "local"
-    workers: int | None = None
-    threads: int = 1
+    workers: int | None = within(None, 1, 4096)
+    threads: int = within(1, 1, 1024)
     device: str = "cpu"  # cpu | cuda
     options: dict[str, Any] = field(default_factory=dict)
 

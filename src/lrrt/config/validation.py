@@ -9,11 +9,9 @@ from lrrt import plugins
 from lrrt.config.schema import SECTIONS, Config
 from lrrt.core import networks
 from lrrt.core.checks import (
-    LARGEST,
-    SMALLEST,
-    check_choices,
     check_data,
     check_devices,
+    check_fields,
     check_listed,
     check_names,
     check_ramp,
@@ -50,22 +48,11 @@ def _check_limits(prefix: str, limits: dict[str, int], protocols: Iterable[str])
 
 
 def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
-    check_choices(prefix, protocol)
+    check_fields(prefix, protocol)
     plugins.check("lrrt.core.rules", protocol.rule, f"{prefix}.rule")
     plugins.check("lrrt.backends", protocol.home, f"{prefix}.home")
     optimizer = plugins.find("lrrt.core.optimizers", protocol.optimizer, f"{prefix}.optimizer")
-    for name in ("momentum", "beta1"):
-        check_range(f"{prefix}.{name}", getattr(protocol, name), 0, 0.9999)
-    check_range(f"{prefix}.beta2", protocol.beta2, 0, 0.999999)
-    check_range(f"{prefix}.epsilon", protocol.epsilon, 1e-16, 1)
-    check_range(f"{prefix}.batch_norm_momentum", protocol.batch_norm_momentum, 0, 1)
-    check_range(f"{prefix}.batch_norm_epsilon", protocol.batch_norm_epsilon, 1e-12, 1)
-    if protocol.gradient_clip is not None:
-        check_range(f"{prefix}.gradient_clip", protocol.gradient_clip, SMALLEST, LARGEST)
-    check_choices(f"{prefix}.weight_decay", protocol.weight_decay)
-    for name in ("value", "conv_factor", "dense_factor", "other_factor"):
-        value = getattr(protocol.weight_decay, name)
-        check_range(f"{prefix}.weight_decay.{name}", value, 0, 1e6)
+    check_fields(f"{prefix}.weight_decay", protocol.weight_decay)
     optimizer.validate(prefix, protocol)
     check_ramp(f"{prefix}.ramp", protocol.ramp)
 
@@ -125,31 +112,21 @@ def validate_model(config: Config) -> None:
 def validate_defaults(config: Config) -> None:
     """The section ``sweep``."""
     sweep, prefix = config.sweep, "sweep"
-    check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
-    check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
     check_range(f"{prefix}.batch_size", sweep.batch_size, 1, config.data.train_images)
-    if sweep.steps is not None:
-        check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
-    check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
-    check_choices(prefix, sweep)
+    check_fields(prefix, sweep)
     check_devices(f"{prefix}.devices", sweep.devices)
 
 
 def validate_sweep(config: Config, name: str) -> None:
     sweep, prefix = config.sweeps[name], f"sweeps.{name}"
-    check_choices(prefix, sweep)
-    check_range(f"{prefix}.runs", sweep.runs, 1, 100_000)
-    check_range(f"{prefix}.crossed_runs", sweep.crossed_runs, 0, 100_000)
-    check_range(f"{prefix}.seed", sweep.seed, 0, 2**62)
+    check_fields(prefix, sweep)
     if not sweep.batch_sizes:
         raise InputError(f"{prefix}.batch_sizes", sweep.batch_sizes, "at least one batch size")
     limit = config.data.train_images if name in config.study.sweeps else math.inf
     for size in sweep.batch_sizes:
         check_range(f"{prefix}.batch_sizes", size, 1, limit)
-    if sweep.steps is not None:
-        check_range(f"{prefix}.steps", sweep.steps, 10, 100_000)
-        if sweep.whole_epoch:
-            raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
+    if sweep.steps is not None and sweep.whole_epoch:
+        raise InputError(f"{prefix}.steps", sweep.steps, "null where whole_epoch is true")
     if sweep.backends is not None:
         check_listed(f"{prefix}.backends", sweep.backends)
         for backend in sweep.backends:
@@ -187,6 +164,7 @@ def _check_planned(config: Config, name: str) -> None:
 
 def validate_report(config: Config) -> None:
     report = config.report
+    check_fields("report", report)
     for name, text in (("title", report.title), ("note", report.note)):
         if text is not None and not (text.strip() and text.isprintable()):
             raise InputError(f"report.{name}", text, "a line of printable characters")
@@ -194,8 +172,6 @@ def validate_report(config: Config) -> None:
     if len(report.loss_quantiles) != 2 or not 0 <= low < high <= 1:
         words = "two numbers, 0 <= low < high <= 1"
         raise InputError("report.loss_quantiles", report.loss_quantiles, words)
-    check_range("report.dpi", report.dpi, 20, 1200)
-    check_range("report.bootstrap_resamples", report.bootstrap_resamples, 100, 1_000_000)
     other = "at most one study, another than this one"
     if len(report.beside) > 1 or config.study.name in report.beside:
         raise InputError("report.beside", report.beside, other)
@@ -205,10 +181,7 @@ def validate_report(config: Config) -> None:
 
 def validate_launcher(config: Config) -> None:
     launcher = config.launcher
-    if launcher.workers is not None:
-        check_range("launcher.workers", launcher.workers, 1, 4096)
-    check_range("launcher.threads", launcher.threads, 1, 1024)
-    check_choices("launcher", launcher)
+    check_fields("launcher", launcher)
     plugins.check("lrrt.runs.launchers", launcher.name, "launcher.name")
     if launcher.options:
         module = plugins.find("lrrt.runs.launchers", launcher.name, "launcher.name")

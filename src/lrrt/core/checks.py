@@ -3,15 +3,12 @@
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from lrrt import plugins
-from lrrt.core.protocol import CHOICES, DataConfig, RampConfig
+from lrrt.core.protocol import CHOICES, WITHIN, DataConfig, RampConfig
 from lrrt.errors import InputError
-
-# Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
-# frameworks compute in.
-SMALLEST, LARGEST = 1e-30, 1e30
 
 
 def check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
@@ -34,11 +31,18 @@ def check_listed(key: str, names: list[str]) -> None:
         raise InputError(key, names, "a list of at least one name, none twice")
 
 
-def check_choices(prefix: str, section: Any) -> None:
-    for name, allowed in CHOICES.items():
-        value = getattr(section, name, None)
-        if value is not None and value not in allowed:
-            raise InputError(f"{prefix}.{name}", value, f"one of: {', '.join(allowed)}")
+def check_fields(prefix: str, section: Any) -> None:
+    """Each field of a dataclass by itself: its :data:`CHOICES`, and the range that it was given by
+    :func:`lrrt.core.protocol.within`; of a list every item, of None nothing."""
+    for field in fields(section):
+        name, value = field.name, getattr(section, field.name)
+        if value is None:
+            continue
+        if name in CHOICES and isinstance(value, str) and value not in CHOICES[name]:
+            raise InputError(f"{prefix}.{name}", value, f"one of: {', '.join(CHOICES[name])}")
+        for item in value if isinstance(value, list) else [value]:
+            if WITHIN in field.metadata:
+                check_range(f"{prefix}.{name}", item, *field.metadata[WITHIN])
 
 
 def check_devices(prefix: str, devices: dict[str, str]) -> None:
@@ -53,9 +57,7 @@ def check_data(prefix: str, data: DataConfig) -> None:
     dataset = plugins.find("lrrt.datasets", data.name, f"{prefix}.name")
     if data.path is not None and not (data.path.strip() and data.path.isprintable()):
         raise InputError(f"{prefix}.path", data.path, "a path of printable characters, or null")
-    check_range(f"{prefix}.train_images", data.train_images, 10, 1_000_000)
-    check_range(f"{prefix}.test_images", data.test_images, 10, 1_000_000)
-    check_range(f"{prefix}.seed", data.seed, 0, 2**63 - 1)
+    check_fields(prefix, data)
     if hasattr(dataset, "validate"):
         try:
             dataset.validate(data)
@@ -65,10 +67,6 @@ def check_data(prefix: str, data: DataConfig) -> None:
 
 
 def check_ramp(prefix: str, ramp: RampConfig) -> None:
-    check_choices(prefix, ramp)
-    for name in ("start", "end"):
-        check_range(f"{prefix}.{name}", getattr(ramp, name), SMALLEST, LARGEST)
+    check_fields(prefix, ramp)
     if ramp.end <= ramp.start:
         raise InputError(f"{prefix}.end", ramp.end, f"more than {prefix}.start = {ramp.start:g}")
-    if ramp.steps is not None:
-        check_range(f"{prefix}.steps", ramp.steps, 10, 100_000)

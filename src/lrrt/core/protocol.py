@@ -1,6 +1,23 @@
 """What a range test is made of: images, a network, and the protocol that trains it."""
 
+import math
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+WITHIN = "within"
+# Learning rates and clipping norms keep far from the ends of float32 (1e-38 to 3e38), which both
+# frameworks compute in.
+SMALLEST, LARGEST = 1e-30, 1e30
+STEPS = (10, 100_000)  # of a range test
+
+
+def within(default: Any, low: float, high: float = math.inf) -> Any:
+    """A dataclass field that takes ``low`` to ``high`` (:func:`lrrt.core.checks.check_fields`); of
+    a list, where ``default`` is one, each item."""
+    metadata = {WITHIN: (low, high)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -12,9 +29,9 @@ class DataConfig:
     name: str = "digits"
     path: str | None = None
     verify: bool = True
-    train_images: int = 12800
-    test_images: int = 500
-    seed: int = 0
+    train_images: int = within(12800, 10, 1_000_000)
+    test_images: int = within(500, 10, 1_000_000)
+    seed: int = within(0, 0, 2**63 - 1)
 
 
 @dataclass
@@ -38,10 +55,10 @@ class RampConfig:
     i, so that batch i trains at value max(i - 1, 0) and its loss is recorded beside value i.
     """
 
-    start: float = 1e-7
-    end: float = 100.0
+    start: float = within(1e-7, SMALLEST, LARGEST)
+    end: float = within(100.0, SMALLEST, LARGEST)
     shape: str = "exponential"
-    steps: int | None = None
+    steps: int | None = within(None, *STEPS)
     end_at: str = "last"
     pairing: str = "before"
 
@@ -53,10 +70,10 @@ class WeightDecayConfig:
     ``recorded`` says whether the rule's loss includes that penalty."""
 
     kind: str = "none"
-    value: float = 0.0
-    conv_factor: float = 1.0
-    dense_factor: float = 1.0
-    other_factor: float = 0.0
+    value: float = within(0.0, 0, 1e6)
+    conv_factor: float = within(1.0, 0, 1e6)
+    dense_factor: float = within(1.0, 0, 1e6)
+    other_factor: float = within(0.0, 0, 1e6)
     recorded: bool = False
 
 
@@ -69,21 +86,21 @@ class ProtocolConfig:
     weights: str = "he_uniform"
     dense_bias: str = "zero"  # zero | uniform
     padding: str = "symmetric"  # same | symmetric, at stride 2
-    batch_norm_momentum: float = 0.9  # share of the running statistics kept
-    batch_norm_epsilon: float = 1e-5
+    batch_norm_momentum: float = within(0.9, 0, 1)  # share of the running statistics kept
+    batch_norm_epsilon: float = within(1e-5, 1e-12, 1)
     batch_norm_unbiased: bool = True  # running variance with n - 1
     normalise: bool = True  # subtract the data set's mean, divide by its deviation
     augmentation: str = "crop"  # none | crop | shift
     flip: bool = True
-    momentum: float = 0.9
+    momentum: float = within(0.9, 0, 0.9999)
     momentum_form: str = "lr_outside"  # v <- m v + g, w <- w - lr v | lr_inside: v <- m v - lr g
-    gradient_clip: float | None = None  # global norm
+    gradient_clip: float | None = within(None, SMALLEST, LARGEST)  # global norm
     weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
     ramp: RampConfig = field(default_factory=RampConfig)
     optimizer: str = "sgd"  # a module of lrrt.core.optimizers, which says what it reads of:
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta1: float = within(0.9, 0, 0.9999)
+    beta2: float = within(0.999, 0, 0.999999)
+    epsilon: float = within(1e-8, 1e-16, 1)
     epsilon_hat: bool = False  # Adam: epsilon beside the second moment that is not corrected
 
 

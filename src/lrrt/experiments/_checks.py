@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lrrt.core import networks
-from lrrt.core.checks import check_listed, check_names, check_range
+from lrrt.core.checks import check_fields, check_listed, check_names, check_range
 from lrrt.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check_scale(config: "Config", prefix: str, settings: Any) -> None:
 def check_probed(config: "Config", prefix: str, settings: Any) -> None:
     """A section of ``protocols`` and ``runs``, which need to fit only where there are runs."""
     names, key = settings.protocols, f"{prefix}.protocols"
-    check_range(f"{prefix}.runs", settings.runs, 0, 100_000)
+    check_fields(prefix, settings)
     check_names(key, names)
     check_listed(key, names)
     for name in names if settings.runs else []:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrrt import plugins
-from lrrt.core.checks import check_names, check_range
-from lrrt.core.protocol import FACTORS
+from lrrt.core.checks import check_fields, check_names
+from lrrt.core.protocol import FACTORS, within
 from lrrt.errors import InputError
 from lrrt.experiments._checks import check_scale, check_swept
 
@@ -29,10 +29,10 @@ class Section:
     start: str = "blog_fastai"
     end: str = "blog_keras"
     factors: list[str] = field(default_factory=lambda: list(FACTORS))
-    runs: int = 0
-    orders: int = 0
+    runs: int = within(0, 0, 100_000)
+    orders: int = within(0, 0, 1000)
     confirmed: list[str] = field(default_factory=list)
-    confirmed_runs: int = 0
+    confirmed_runs: int = within(0, 0, 100_000)
     batch_size: int | None = None
     depth: int | None = None
 
@@ -45,9 +45,7 @@ def check(config: "Config") -> None:
     """The protocols need to exist, and an epoch to have 10 batches, only where there are runs."""
     attribution, prefix = config.attribution, "attribution"
     plugins.check("lrrt.backends", attribution.backend, f"{prefix}.backend")
-    check_range(f"{prefix}.runs", attribution.runs, 0, 100_000)
-    check_range(f"{prefix}.orders", attribution.orders, 0, 1000)
-    check_range(f"{prefix}.confirmed_runs", attribution.confirmed_runs, 0, 100_000)
+    check_fields(prefix, attribution)
     for name, least in (("factors", 1), ("confirmed", 0)):
         listed = getattr(attribution, name)
         if len(listed) < least or len(set(listed)) != len(listed) or set(listed) - FACTORS.keys():

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from lrrt import plugins
 from lrrt.core import networks
-from lrrt.core.checks import check_data, check_listed, check_names, check_range
+from lrrt.core.checks import check_data, check_fields, check_listed, check_names, check_range
 from lrrt.core.networks import OF_NETWORK
-from lrrt.core.protocol import DataConfig
+from lrrt.core.protocol import WITHIN, DataConfig, within
 from lrrt.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class SettingConfig:
     data: str
     protocol: str
     batch_size: int
-    steps: int
+    steps: int = field(metadata={WITHIN: (EVALUATIONS, 10_000_000)})
     model: Any = field(metadata=OF_NETWORK)
     backend: str = "torch"
     measure: str = "accuracy"
-    tier: int = 1
+    tier: int = within(1, 0, 1000)
     repeats: str | None = None
 
 
@@ -55,15 +55,15 @@ class Section:
     data: dict[str, DataConfig] = field(default_factory=dict)
     settings: dict[str, SettingConfig] = field(default_factory=dict)
     schedules: list[str] = field(default_factory=lambda: ["constant", "one_cycle"])
-    decades: int = 5
-    coarse_seeds: int = 1
-    fine_seeds: int = 4
-    edge_seeds: int = 2
-    draws: int = 6
-    ramps: list[int] = field(default_factory=lambda: [50, 100, 200])
+    decades: int = within(5, 2, 8)
+    coarse_seeds: int = within(1, 1, 100)
+    fine_seeds: int = within(4, 0, 100)
+    edge_seeds: int = within(2, 0, 100)
+    draws: int = within(6, 1, 1000)
+    ramps: list[int] = within([50, 100, 200], 25, 100_000)
     short_trainings: bool = True
     tiers: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
-    minutes: float | None = None
+    minutes: float | None = within(None, 0, 1_000_000)
 
     @property
     def asked(self) -> bool:
@@ -82,18 +82,7 @@ def check(config: "Config") -> None:
         if schedule not in ("constant", "one_cycle"):
             words = "a list of 'constant' and 'one_cycle'"
             raise InputError(f"{prefix}.schedules", oracle.schedules, words)
-    for steps in oracle.ramps:
-        check_range(f"{prefix}.ramps", steps, 25, 100_000)
-    for key, low, high in (
-        ("decades", 2, 8),
-        ("coarse_seeds", 1, 100),
-        ("fine_seeds", 0, 100),
-        ("edge_seeds", 0, 100),
-        ("draws", 1, 1000),
-    ):
-        check_range(f"{prefix}.{key}", getattr(oracle, key), low, high)
-    if oracle.minutes is not None:
-        check_range(f"{prefix}.minutes", oracle.minutes, 0, 1_000_000)
+    check_fields(prefix, oracle)
     for name, setting in oracle.settings.items():
         _check_setting(config, f"{prefix}.settings.{name}", setting)
 
@@ -111,13 +100,12 @@ def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> Non
     check_range(
         f"{prefix}.batch_size", setting.batch_size, 1, oracle.data[setting.data].train_images
     )
-    check_range(f"{prefix}.steps", setting.steps, EVALUATIONS, 10_000_000)
+    check_fields(prefix, setting)
     if setting.steps % EVALUATIONS:
         words = f"a multiple of {EVALUATIONS}: a training is evaluated so often"
         raise InputError(f"{prefix}.steps", setting.steps, words)
     if setting.measure not in MEASURES:
         raise InputError(f"{prefix}.measure", setting.measure, f"one of: {', '.join(MEASURES)}")
-    check_range(f"{prefix}.tier", setting.tier, 0, 1000)
     if setting.repeats is not None and setting.repeats not in oracle.settings:
         words = f"a key of oracle.settings: {', '.join(oracle.settings)}"
         raise InputError(f"{prefix}.repeats", setting.repeats, words)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrrt import plugins
-from lrrt.core.checks import check_ramp, check_range
-from lrrt.core.protocol import CHOICES, RampConfig
+from lrrt.core.checks import check_ramp
+from lrrt.core.protocol import CHOICES, STEPS, RampConfig, within
 from lrrt.errors import InputError
 from lrrt.experiments._checks import check_probed
 
@@ -29,12 +29,12 @@ class Section:
 
     backend: str = "torch"
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
-    runs: int = 0
-    steps: list[int] = field(default_factory=list)
+    runs: int = within(0, 0, 100_000)
+    steps: list[int] = within([], *STEPS)
     ranges: list[list[float]] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
-    restarts: int = 0
-    restart_steps: int = 30
+    restarts: int = within(0, 0, 1000)
+    restart_steps: int = within(30, *STEPS)
     batch_size: int | None = None
     depth: int | None = None
 
@@ -47,8 +47,6 @@ def check(config: "Config") -> None:
     settings, prefix = config.instrument, "instrument"
     plugins.check("lrrt.backends", settings.backend, f"{prefix}.backend")
     check_probed(config, prefix, settings)
-    for steps in settings.steps:
-        check_range(f"{prefix}.steps", steps, 10, 100_000)
     for ends in settings.ranges:
         if len(ends) != 2:
             raise InputError(f"{prefix}.ranges", list(ends), "pairs [start, end]")
@@ -67,5 +65,3 @@ def check(config: "Config") -> None:
             raise InputError(
                 f"{prefix}.{name}", getattr(settings, name), f"each once (these are: {listed})"
             )
-    check_range(f"{prefix}.restarts", settings.restarts, 0, 1000)
-    check_range(f"{prefix}.restart_steps", settings.restart_steps, 10, 100_000)

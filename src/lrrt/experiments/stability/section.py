@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lrrt.core.checks import check_range
+from lrrt.core.protocol import within
 from lrrt.experiments._checks import check_probed
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class Section:
     """
 
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
-    runs: int = 0
-    points: int = 12
+    runs: int = within(0, 0, 100_000)
+    points: int = within(12, 1, 100_000)
     batch_size: int | None = None
     depth: int | None = None
 
@@ -33,6 +33,4 @@ class Section:
 
 
 def check(config: "Config") -> None:
-    settings = config.mechanism
-    check_probed(config, "mechanism", settings)
-    check_range("mechanism.points", settings.points, 1, 100_000)
+    check_probed(config, "mechanism", config.mechanism)

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrrt import plugins
-from lrrt.core.checks import check_choices, check_devices, check_range
+from lrrt.core.checks import check_devices, check_fields
+from lrrt.core.protocol import within
 from lrrt.errors import InputError
 from lrrt.experiments._checks import check_has_weights
 
@@ -25,7 +26,7 @@ class PairsConfig:
     """
 
     case: str
-    pairs: int = 1
+    pairs: int = within(1, 1, 10_000)
     swaps: int = 1
     grids: int = 0
 
@@ -49,10 +50,10 @@ class Section:
         default_factory=lambda: [PairsConfig("keras-blog_keras"), PairsConfig("torch-blog_fastai")]
     )
     policies: list[str] = field(default_factory=list)
-    epochs: int = 3
-    steps_per_epoch: int | None = None
-    transfer_epochs: int = 3  # of the A -> B cell
-    reference_lr: float = 0.1
+    epochs: int = within(3, 1, 10_000)
+    steps_per_epoch: int | None = within(None, 1, 1_000_000)
+    transfer_epochs: int = within(3, 1, 10_000)  # of the A -> B cell
+    reference_lr: float = within(0.1, 1e-12, 1e6)
     precision: str = "float32"
     devices: dict[str, str] = field(default_factory=dict)
 
@@ -68,7 +69,7 @@ def _check_cases(cases: list[PairsConfig], study: "StudyConfig") -> None:
         if asked.case not in known or asked.case in (other.case for other in cases[:i]):
             words = f"<backend>-<protocol>, none twice, of: {', '.join(known)}"
             raise InputError(f"{key}.case", asked.case, words)
-        check_range(f"{key}.pairs", asked.pairs, 1, 10_000)
+        check_fields(key, asked)
         for name in ("swaps", "grids"):
             count = getattr(asked, name)
             if not 0 <= count <= asked.pairs:
@@ -88,13 +89,8 @@ def _check_policies(divergence: "Section") -> None:
 
 def check(config: "Config") -> None:
     study, divergence = config.study, config.divergence
-    check_choices("divergence", divergence)
+    check_fields("divergence", divergence)
     check_devices("divergence.devices", divergence.devices)
-    check_range("divergence.epochs", divergence.epochs, 1, 10_000)
-    check_range("divergence.transfer_epochs", divergence.transfer_epochs, 1, 10_000)
-    if divergence.steps_per_epoch is not None:
-        check_range("divergence.steps_per_epoch", divergence.steps_per_epoch, 1, 1_000_000)
-    check_range("divergence.reference_lr", divergence.reference_lr, 1e-12, 1e6)
     _check_cases(divergence.cases, study)
     _check_policies(divergence)
     if divergence.cases:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrrt import plugins
-from lrrt.core.checks import check_listed, check_names, check_range
+from lrrt.core.checks import check_fields, check_listed, check_names
+from lrrt.core.protocol import within
 from lrrt.errors import InputError
 from lrrt.experiments._checks import check_scale, check_swept
 
@@ -24,8 +25,8 @@ class Section:
     backend: str = "torch"
     protocols: list[str] = field(default_factory=lambda: ["blog_keras", "blog_fastai"])
     weights: int = 0
-    orders: int = 3
-    augmentations: int = 1
+    orders: int = within(3, 2, 100)
+    augmentations: int = within(1, 1, 100)
     batch_size: int | None = None
     depth: int | None = None
 
@@ -39,8 +40,7 @@ def check(config: "Config") -> None:
     plugins.check("lrrt.backends", variance.backend, f"{prefix}.backend")
     if variance.weights != 0 and not 2 <= variance.weights <= 100:
         raise InputError(f"{prefix}.weights", variance.weights, "0, or a number from 2 to 100")
-    check_range(f"{prefix}.orders", variance.orders, 2, 100)
-    check_range(f"{prefix}.augmentations", variance.augmentations, 1, 100)
+    check_fields(prefix, variance)
     key, protocols = f"{prefix}.protocols", variance.protocols
     check_names(key, protocols)
     check_listed(key, protocols)
