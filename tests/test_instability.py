@@ -88,7 +88,7 @@ def test_a_run_of_the_study():
         steps=1,
     )
     (edge,) = execute.execute(spec, dataset).arrays["lr"]
-    batch = execute._Batches(spec, dataset).train(0)
+    batch = execute.Batches(spec, dataset).train(0)
     risen = {}
     for factor in (0.9, 1.1):
         network = execute._network(spec, dataset)

@@ -431,7 +431,7 @@ def test_training_loss_is_evaluated_on_the_first_tenth(count, kept, monkeypatch)
     labels, unit = random.integers(0, 10, count), np.ones(3)
     splits = (images, labels, images[:30], labels[:30])
     dataset = Dataset(*splits, unit, unit, tuple("0123456789"), "random")
-    seen, feed = [], lrrt.runs.execute._Batches
+    seen, feed = [], lrrt.runs.execute.Batches
     monkeypatch.setattr(
         feed, "evaluation", lambda *a, of=feed.evaluation: seen.append(a[1:]) or of(*a)
     )

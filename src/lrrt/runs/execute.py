@@ -1,7 +1,6 @@
 """Carry out one run, in this process."""
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,26 +9,18 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from lrrt import __version__, plugins
+from lrrt import plugins
 from lrrt.backends import Differentiable, Network, Resident, Step
-from lrrt.core import batches, instability, networks, ramp, weights
+from lrrt.core import instability, networks, ramp, weights
 from lrrt.core.network import parameters
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.runs.checkpoint import Checkpoint
 from lrrt.runs.processes import die_with_parent
 from lrrt.runs.spec import RunSpec
+from lrrt.runs.stacked import execute_stack
 from lrrt.runs.store import Result, Store
-
-TRAINING_COLUMNS = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_eval_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-)
+from lrrt.runs.training import TRAINING_COLUMNS, Batches, columns, versions_with
 
 
 def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -> Result:
@@ -65,15 +56,12 @@ def execute(spec: RunSpec, dataset: Dataset, checkpoints: Store | None = None) -
         If no such backend, network or policy exists, and for the curvature on a backend that does
         not measure it.
     """
+    if spec.stacked:
+        return execute_stack((spec,), dataset)[0]
     started = time.perf_counter()
     backend = plugins.find("lrrt.backends", spec.backend, "backend")
     network = _network(spec, dataset)
-    versions = {
-        "lrrt": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        **backend.versions(),
-    }
+    versions = versions_with(backend)
     checkpoint = Checkpoint(checkpoints, spec, network, versions, started)
     training = partial(_training, checkpoint=checkpoint)
     kinds = {"range_test": _range_test, "training": training, "curvature": _curvature}
@@ -126,41 +114,8 @@ def _network(spec: RunSpec, dataset: Dataset) -> Network:
     return _build(spec, spec.backend, nodes, initial)
 
 
-class _Batches:
-    """Training batches by step, and evaluation images, as ``spec`` wants them."""
-
-    def __init__(self, spec: RunSpec, dataset: Dataset):
-        self.protocol, self.dataset = spec.protocol, dataset
-        if dataset.train_images.ndim == 2 and (
-            self.protocol.augmentation != "none" or self.protocol.flip
-        ):
-            words = "none, and no flip; the data are tokens"
-            raise InputError("protocol.augmentation", self.protocol.augmentation, words)
-        count, size = dataset.train_images.shape[:2]
-        self.plan = batches.BatchPlan(
-            count,
-            spec.batch_size,
-            spec.order_seed,
-            spec.protocol.augmentation,
-            spec.protocol.flip,
-            size=size,
-            augmentation_seed=spec.augmentation_seed,
-        )
-
-    def train(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images (batch, height, width, channels) float32 and labels (batch,) of one step."""
-        data, draws = self.dataset, self.plan.draws(step)
-        images = batches.apply(data.train_images, draws, self.protocol, data.mean, data.std)
-        return images, np.asarray(data.train_labels[draws[0]])
-
-    def evaluation(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scaled as in training, not augmented."""
-        data = self.dataset
-        return batches.prepare(images, self.protocol, data.mean, data.std), np.asarray(labels)
-
-
 def _steps(
-    dataset: Dataset, network: Network, feed: _Batches, lrs: np.ndarray
+    dataset: Dataset, network: Network, feed: Batches, lrs: np.ndarray
 ) -> Callable[[int, int], Iterable[Step]]:
     """``train(first, last)``: those steps, in order, on the device where the network can."""
     if isinstance(network, Resident):
@@ -175,7 +130,7 @@ def _steps(
 
 
 def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
-    feed = _Batches(spec, dataset)
+    feed = Batches(spec, dataset)
     lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)
     names = ["loss", "penalty", "grad_norm"]
     validating = spec.validation != "none"
@@ -202,7 +157,7 @@ def _range_test(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict
 def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
     if not isinstance(network, Differentiable):
         raise InputError("backend", spec.backend, "torch, where the curvature is measured")
-    feed = _Batches(spec, dataset)
+    feed = Batches(spec, dataset)
     lrs = ramp.training_lrs(spec.protocol.ramp, spec.steps)
     train = _steps(dataset, network, feed, lrs)
     names = ("loss", "penalty", "grad_norm", "eigenvalue", "products", "update_ratio")
@@ -227,7 +182,7 @@ def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict,
 
 
 def _instability(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict, dict]:
-    found = instability.of_network(network, *_Batches(spec, dataset).train(0))
+    found = instability.of_network(network, *Batches(spec, dataset).train(0))
     return {"lr": np.array([math.nan if found is None else found])}, {}
 
 
@@ -242,12 +197,10 @@ def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
 def _training(
     spec: RunSpec, dataset: Dataset, network: Network, checkpoint: Checkpoint
 ) -> tuple[dict, dict]:
-    feed = _Batches(spec, dataset)
+    feed = Batches(spec, dataset)
     policy = plugins.find("lrrt.runs.policies", spec.policy, "policy")
     lrs = policy.lrs(spec.lr, spec.epochs * spec.steps)
-    kept = min(max(len(dataset.train_images) // 10, 200), 2000)
-    train = feed.evaluation(dataset.train_images[:kept], dataset.train_labels[:kept])
-    test = feed.evaluation(dataset.test_images, dataset.test_labels)
+    train, test = feed.evaluated
     rows = np.full((spec.epochs, len(TRAINING_COLUMNS)), np.nan)
     rows[:, 0] = np.arange(1, spec.epochs + 1)
     rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]
@@ -258,7 +211,7 @@ def _training(
         for step, taken in enumerate(steps(first, first + spec.steps), first):
             losses.append(taken.loss)
             if not math.isfinite(losses[-1]):
-                return _columns(rows), record | {"stopped_at_step": step}
+                return columns(rows), record | {"stopped_at_step": step}
             if step == 0:
                 record["initial_loss"] = record["peak_loss"] = losses[0]
             record["peak_loss"] = max(record["peak_loss"], losses[-1])
@@ -268,8 +221,4 @@ def _training(
             *network.evaluate(*test),
         )
         checkpoint.save(rows[: epoch + 1], record)
-    return _columns(rows), record
-
-
-def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: rows[:, i].copy() for i, name in enumerate(TRAINING_COLUMNS)}
+    return columns(rows), record

@@ -20,6 +20,7 @@ VALIDATED_ON_GPU = ("torch", "range_test", "cuda", "running")
 LEFT_OUT_AT = {
     "augmentation_seed": None,  # the order's
     "measured": (),
+    "stacked": False,
     "model.batch_norm": True,
     "protocol.optimizer": "sgd",
     "protocol.beta1": 0.9,
@@ -58,6 +59,7 @@ class RunSpec:
     weights_from: str | None = None  # training: backend that exports the initial weights
     measured: tuple[int, ...] = ()  # curvature: before which steps, counted from 0
     augmentation_seed: int | None = None  # of shifts and flips; None: order_seed
+    stacked: bool = False  # training: of an MLP, beside others at once (lrrt.runs.stacked)
 
     def to_json(self) -> str:
         """Canonical JSON (sorted keys, shortest exact floats) of what decides the run's numbers."""

@@ -1,4 +1,4 @@
-"""Worker processes on this machine, one run each at a time."""
+"""Worker processes on this machine, one run (or one stack of them) each at a time."""
 
 import contextlib
 import itertools
@@ -26,6 +26,7 @@ from lrrt.runs.launchers._common import (
 )
 from lrrt.runs.processes import die_with_parent, usable_cores
 from lrrt.runs.spec import RunSpec
+from lrrt.runs.stacked import stacks
 from lrrt.runs.store import Store
 
 
@@ -90,7 +91,7 @@ class _Worker:
     connection: Connection
     group: tuple[str, str, int]
     gpu: str | None
-    spec: RunSpec | None = None  # what it works on
+    job: tuple[RunSpec, ...] = ()  # what it works on
 
     @property
     def device(self) -> str:
@@ -99,22 +100,24 @@ class _Worker:
 
 def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: list[str]) -> None:
     """Do all that waits, on so many workers of each device."""
-    waiting = sweep.waiting
+    waiting = stacks(sweep.waiting)
     workers: list[_Worker] = []
     deaths: Counter[str] = Counter()
     try:
         while not sweep.received:
-            for worker in [w for w in workers if w.spec is None]:
-                worker.spec = next((s for s in waiting if group(s) == worker.group), None)
-                if worker.spec is None:
+            for worker in [w for w in workers if not w.job]:
+                worker.job = next((job for job in waiting if group(job[0]) == worker.group), ())
+                if not worker.job:
                     _end(worker)  # nothing left for its framework: make room for another
                     workers.remove(worker)
                 else:
-                    waiting.remove(worker.spec)
+                    waiting.remove(worker.job)
                     with contextlib.suppress(OSError):  # if it has died: seen below
-                        worker.connection.send(worker.spec)
+                        worker.connection.send(worker.job)
             busy = Counter(worker.device for worker in workers)
-            wanted = dict.fromkeys(group(s) for s in waiting if busy[s.device] < counts[s.device])
+            wanted = dict.fromkeys(
+                group(first) for first, *_ in waiting if busy[first.device] < counts[first.device]
+            )
             if wanted:
                 # Its framework is the one with the fewest workers: all of them get on.
                 ours = Counter(worker.group for worker in workers)
@@ -128,7 +131,7 @@ def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: lis
             by_connection = {worker.connection: worker for worker in workers}
             for connection in wait(by_connection, timeout=POLL_SECONDS):
                 worker = by_connection[connection]
-                key = worker.spec.key
+                key = worker.job[0].key
                 try:
                     problem = connection.recv()
                 except (EOFError, OSError):
@@ -136,14 +139,15 @@ def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: lis
                     _end(worker)
                     deaths[key] += 1
                     if deaths[key] < ATTEMPTS:
-                        waiting.insert(0, worker.spec)
+                        waiting.insert(0, worker.job)
                         continue
                     code = worker.process.exitcode
                     problem = f"its worker died {ATTEMPTS} times, the last with exit code {code}"
                 if isinstance(problem, OSError):
                     raise problem
-                worker.spec = None
-                sweep.ended(key, problem)
+                for spec in worker.job:
+                    sweep.ended(spec.key, problem)
+                worker.job = ()
     finally:
         for worker in workers:
             _end(worker)
@@ -183,17 +187,18 @@ def _end(worker: _Worker) -> None:
 
 
 def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
-    """In a worker: carry out the specs that arrive; answer None, or what went wrong in a line, or
-    the OSError of a store that cannot be written."""
+    """In a worker: carry out the jobs that arrive, each a run or a stack of runs; answer None, or
+    what went wrong in a line, or the OSError of a store that cannot be written."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from lrrt.datasets import open_dataset
     from lrrt.runs.execute import execute
+    from lrrt.runs.stacked import execute_stack
 
     store, dataset = Store(store_path), None
     while True:
         try:
-            spec = connection.recv()
+            job = connection.recv()
         except EOFError:
             return
         problem = None
@@ -201,11 +206,15 @@ def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
             if dataset is None:
                 dataset = open_dataset(dataset_path)
                 digest = dataset.digest
-            if digest != spec.data_digest:
-                raise InputError("dataset", digest, f"the run's is {spec.data_digest}")
-            result = execute(spec, dataset, store.checkpoints)
+            if digest != job[0].data_digest:
+                raise InputError("dataset", digest, f"the run's is {job[0].data_digest}")
+            if len(job) > 1:
+                results = execute_stack(job, dataset)
+            else:
+                results = [execute(job[0], dataset, store.checkpoints)]
             try:
-                store.put(spec, result)
+                for spec, result in zip(job, results, strict=True):
+                    store.put(spec, result)
             except OSError as error:
                 problem = error  # nor could any other run be kept
         except Exception as error:

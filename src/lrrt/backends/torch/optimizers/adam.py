@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lrrt.backends.torch.optimizers import decay
+from lrrt.backends.torch.optimizers import decay, scale
 from lrrt.core.protocol import ProtocolConfig
 
 
@@ -37,7 +37,7 @@ class Adam:
             torch._foreach_add_(change, protocol.epsilon)
             size = lr / of_first
         change = torch._foreach_div(self.first, change)
-        torch._foreach_mul_(change, size)
+        scale(change, size)
         torch._foreach_sub_(self.parameters, change)
 
     def state(self) -> dict[str, Tensor]:
