@@ -95,7 +95,7 @@ def compare(dataset: Dataset, optimizer: str, batch_size: int, rounds: int) -> d
 
 def table(records: list[dict]) -> str:
     lines = [
-        "| optimiser | batch | s a training, single | stacked | ratio (all rounds) | loss differs by |",
+        "| optimiser | batch | s a training | stacked | ratio (rounds) | loss differs by |",
         "| --- | ---: | ---: | ---: | --- | ---: |",
     ]
     for r in records:

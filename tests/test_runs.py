@@ -540,7 +540,7 @@ def test_checkpoint_of_other_versions_counts_as_none(dataset, tmp_path, monkeypa
         execute(spec, dataset, StoppedStore(tmp_path))
     drawn, plan = [], lrrt.core.batches.BatchPlan
     monkeypatch.setattr(plan, "draws", lambda *a, of=plan.draws: drawn.append(a[1]) or of(*a))
-    monkeypatch.setattr("lrrt.runs.execute.__version__", "0.0")
+    monkeypatch.setattr("lrrt.runs.training.__version__", "0.0")
     execute(spec, dataset, Store(tmp_path))
     assert drawn == list(range(12))
 
