@@ -103,9 +103,9 @@ def test_stacks_are_of_runs_that_share_all_but_rate_seeds_and_policy(dataset):
     ("changes", "message"),
     [
         ({"kind": "range_test"}, "kind is range_test, not training"),
-        ({"backend": "keras"}, "backend is keras, not torch"),
+        ({"backend": "keras"}, "backend is keras, which has no stacks"),
         ({"precision": "bfloat16"}, "precision is bfloat16"),
-        ({"model": cnn.Model()}, "model.name is cnn, not mlp"),
+        ({"model": cnn.Model()}, "no chain of dense layers"),
         ({"weights_from": "keras"}, "weights_from is set"),
     ],
 )

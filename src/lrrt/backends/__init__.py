@@ -2,7 +2,9 @@
 
 A backend is a module or package named after its framework with one function
 ``build(nodes, protocol, weights, *, precision="float32", threads=1, device="cpu") -> Network`` and
-one, ``versions() -> dict[str, str]``. No study logic in them. What every network can do is
+one, ``versions() -> dict[str, str]``. One whose networks can be trained many
+at once also has ``stack(nodes, protocol, weights, *, threads=1)`` (:mod:`lrrt.runs.stacked`).
+No study logic in them. What every network can do is
 :class:`Network`; what some can do besides are the protocols after it.
 """
 

@@ -40,14 +40,15 @@ def _shared(spec: RunSpec) -> str:
 
 def check(spec: RunSpec) -> None:
     """Raise :class:`InputError` for a run that cannot be stacked."""
-    wanted = {"kind": "training", "backend": "torch", "device": "cpu", "precision": "float32"}
+    backend = plugins.find("lrrt.backends", spec.backend, "backend")
+    if not hasattr(backend, "stack"):
+        raise InputError("stacked", True, f"false; backend is {spec.backend}, which has no stacks")
+    wanted = {"kind": "training", "device": "cpu", "precision": "float32"}
     for key, value in wanted.items():
         if getattr(spec, key) != value:
             raise InputError("stacked", True, f"false; {key} is {getattr(spec, key)}, not {value}")
     if spec.weights_from is not None:
         raise InputError("stacked", True, "false where weights_from is set")
-    if spec.model.name != "mlp":
-        raise InputError("stacked", True, f"false; model.name is {spec.model.name}, not mlp")
 
 
 def execute_stack(specs: tuple[RunSpec, ...], dataset: Dataset) -> list[Result]:
@@ -59,15 +60,10 @@ def execute_stack(specs: tuple[RunSpec, ...], dataset: Dataset) -> list[Result]:
     InputError
         For runs that cannot be stacked.
     """
-    import torch
-
-    from lrrt.backends.torch.stack import TorchStack
-
     started = time.perf_counter()
     for spec in specs:
         check(spec)
-    torch.set_num_threads(specs[0].threads)
-    backend = plugins.find("lrrt.backends", "torch", "backend")
+    backend = plugins.find("lrrt.backends", specs[0].backend, "backend")
     first, protocol = specs[0], specs[0].protocol
     shape, classes = dataset.train_images.shape[1:], len(dataset.classes)
     nodes = networks.module_of(first.model).nodes(first.model, shape, classes)
@@ -75,28 +71,24 @@ def execute_stack(specs: tuple[RunSpec, ...], dataset: Dataset) -> list[Result]:
         weights.draw(nodes, protocol.weights, protocol.dense_bias, spec.weights_seed)
         for spec in specs
     ]
-    stack = TorchStack(nodes, protocol, initial)
+    stack = backend.stack(nodes, protocol, initial, threads=first.threads)
     orders = list(dict.fromkeys((spec.order_seed, spec.augmentation_seed) for spec in specs))
-    order_of = torch.tensor([orders.index((s.order_seed, s.augmentation_seed)) for s in specs])
+    which = np.array([orders.index((s.order_seed, s.augmentation_seed)) for s in specs])
     feeds = [
         Batches(dataclasses.replace(first, order_seed=order, augmentation_seed=other), dataset)
         for order, other in orders
     ]
-    train, test = (_tensors(part) for part in feeds[0].evaluated)
+    train, test = feeds[0].evaluated
     lrs = np.stack([_lrs(spec) for spec in specs], axis=1)
-    lr_of = torch.from_numpy(lrs)
     epochs, steps = first.epochs, first.steps
     losses = np.full((epochs * steps, len(specs)), np.nan)
     evaluations = np.full((epochs, len(specs), 4), np.nan)
-    with torch.inference_mode():
-        for epoch in range(epochs):
-            for step in range(epoch * steps, (epoch + 1) * steps):
-                images, labels = map(np.stack, zip(*(f.train(step) for f in feeds), strict=True))
-                flat = torch.from_numpy(images.reshape(*images.shape[:2], -1))[order_of]
-                targets = torch.from_numpy(labels)[order_of]
-                losses[step] = stack.step(flat, targets, lr_of[step]).numpy()
-            evaluations[epoch, :, :2] = stack.evaluate(*train)
-            evaluations[epoch, :, 2:] = stack.evaluate(*test)
+    for epoch in range(epochs):
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            images, labels = map(np.stack, zip(*(f.train(step) for f in feeds), strict=True))
+            losses[step] = stack.step(images, labels, which, lrs[step])
+        evaluations[epoch, :, :2] = stack.evaluate(*train)
+        evaluations[epoch, :, 2:] = stack.evaluate(*test)
     seconds = (time.perf_counter() - started) / len(specs)
     record = {"versions": versions_with(backend), "seconds": seconds, "stack": len(specs)}
     return [
@@ -108,13 +100,6 @@ def execute_stack(specs: tuple[RunSpec, ...], dataset: Dataset) -> list[Result]:
 def _lrs(spec: RunSpec) -> np.ndarray:
     policy = plugins.find("lrrt.runs.policies", spec.policy, "policy")
     return policy.lrs(spec.lr, spec.epochs * spec.steps)
-
-
-def _tensors(part: tuple[np.ndarray, np.ndarray]):
-    import torch
-
-    images, labels = part
-    return torch.from_numpy(images.reshape(len(images), -1)), torch.from_numpy(labels.copy())
 
 
 def _result(

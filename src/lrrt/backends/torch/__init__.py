@@ -5,6 +5,7 @@ import torch
 
 from lrrt.backends.torch import cuda
 from lrrt.backends.torch.network import TorchNetwork
+from lrrt.backends.torch.stack import TorchStack, stackable
 from lrrt.core.network import Node
 from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError
@@ -37,6 +38,26 @@ def build(
     if precision == "tfloat32":
         raise InputError("precision", precision, "float32 or bfloat16 on a CPU")
     return TorchNetwork(nodes, protocol, weights, DTYPES[precision], torch.device(device))
+
+
+def stack(
+    nodes: list[Node],
+    protocol: ProtocolConfig,
+    weights: list[dict[str, np.ndarray]],
+    *,
+    threads: int = 1,
+) -> TorchStack:
+    """Networks of one kind, one for each of ``weights``, that are trained at once, on a CPU.
+
+    Raises
+    ------
+    InputError
+        For any but a chain of dense layers.
+    """
+    torch.set_num_threads(threads)
+    if not stackable(nodes):
+        raise InputError("stacked", True, "false; the network is no chain of dense layers")
+    return TorchStack(nodes, protocol, weights)
 
 
 def versions() -> dict[str, str]:

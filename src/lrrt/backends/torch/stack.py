@@ -50,10 +50,21 @@ class TorchStack:
             for p in described
         ]
 
-    def step(self, images: Tensor, labels: Tensor, lrs: Tensor) -> Tensor:
-        """Train one step of each on its own ``images`` (networks, batch, features), ``labels``
-        (networks, batch) and LR (networks,); its mean loss before it, (networks,)."""
-        inputs = [images]  # of each layer
+    @torch.inference_mode()
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, which: np.ndarray, lrs: np.ndarray
+    ) -> np.ndarray:
+        """Train one step of each; its mean loss before it, (networks,).
+
+        Parameters
+        ----------
+        images, labels : (batches, batch, height, width, channels), (batches, batch)
+        which : (networks,), the batch of each
+        lrs : (networks,)
+        """
+        of = torch.from_numpy(which)
+        inputs = [torch.from_numpy(images).flatten(2)[of]]  # of each layer
+        labels = torch.from_numpy(labels)[of]
         for kernel, bias in self.layers[:-1]:
             inputs.append(torch.baddbmm(bias, inputs[-1], kernel.transpose(1, 2)).relu_())
         kernel, bias = self.layers[-1]
@@ -68,8 +79,8 @@ class TorchStack:
             gradients[:0] = [of_kernel, slope.sum(1, keepdim=True)]
             if i:
                 slope = torch.bmm(slope, self.layers[i][0]) * (inputs[i] > 0)
-        self._update(gradients, lrs.float()[:, None, None])
-        return losses
+        self._update(gradients, torch.from_numpy(lrs).float()[:, None, None])
+        return losses.numpy()
 
     def _update(self, gradients: list[Tensor], lrs: Tensor) -> None:
         for gradient, array, strength in zip(gradients, self.arrays, self.strengths, strict=True):
@@ -83,9 +94,10 @@ class TorchStack:
                 gradient.mul_(scale)
         self.optimizer.update(gradients, lrs)
 
-    def evaluate(self, images: Tensor, labels: Tensor) -> np.ndarray:
-        """Mean loss and accuracy of each over the same ``images`` (count, features): (networks, 2),
-        float64."""
+    @torch.inference_mode()
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Mean loss and accuracy of each over the same images: (networks, 2), float64."""
+        images, labels = torch.from_numpy(images).flatten(1), torch.tensor(labels)
         sums = torch.zeros(len(self.arrays[0]), 2, dtype=torch.float64)
         for start in range(0, len(images), EVALUATION_BATCH):
             values = images[start : start + EVALUATION_BATCH]
