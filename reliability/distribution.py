@@ -47,7 +47,7 @@ def main() -> int:
     url = options.url.rstrip("/")
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
-    archive = subprocess.check_output([*git, "archive", "HEAD", "src", *ROOT_FILES])
+    archive = subprocess.check_output([*git, "archive", "HEAD", ".", ":!reports", ":!data"])
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         tarfile.open(fileobj=io.BytesIO(archive)).extractall(copy, filter="data")
@@ -59,8 +59,6 @@ def main() -> int:
     files = sorted(map(str, built.glob("lrrt-*")))
     return subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files]).returncode
 
-
-ROOT_FILES = ("README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "CHANGELOG.md")
 
 if __name__ == "__main__":
     sys.exit(main())
