@@ -78,12 +78,13 @@ def oracle_settings() -> str:
 
 
 def _best(setting: pd.Series) -> str:
+    if not setting["counts"] and not setting["repeats"]:
+        return f"{setting['trainings']} trainings; does not count yet"
     value = f"{setting['best_value']:.1%}"
     if setting["measure"] == "log_loss":
         value = f"{setting['best_value']:.2f} nats"
     words = f"{setting['best_lr']:.2g} ({setting['good_from']:.2g} to {setting['good_to']:.2g}): "
     words += f"{value}, {setting['trainings']} trainings"
-    words += "" if setting["counts"] or setting["repeats"] else "; does not count yet"
     words += "; cut off" if setting["is_cut_off"] else ""
     return words + ("" if setting["collapses"] else "; nothing collapses")
 

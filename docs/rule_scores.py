@@ -222,7 +222,8 @@ def _by_schedule(table: pd.DataFrame) -> pd.DataFrame:
     own = table["rule"].str.startswith("edge") & ~table["rule"].str.contains("constant")
     is_cycle = table["rule"].str.contains("one_cycle")
     table = table[~own | (is_cycle == (table["schedule"] == "one_cycle"))]
-    return table.assign(rule=table["rule"].str.replace(".one_cycle", "", regex=False))
+    short = table["rule"].str.replace(".one_cycle", "", regex=False)
+    return table.assign(rule=short.where(own, table["rule"]))
 
 
 def _cell(row: pd.Series) -> str:
