@@ -502,7 +502,7 @@ def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     repro = [*kills.DVC, "suggest"]
     workplace.run(repro, study)
     expected = {path: d for path, d in finished[1].items() if path in workplace.outputs(study)}
-    assert len(expected) == 5
+    assert len(expected) == 7
     kills.check(study, expected, complete=True)
     folder = study / "data" / "tiny"
     # An output altered, one gone, one of nobody's; and a lock that tells of another.
