@@ -7,7 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 study: install ## the study named in params.yaml, from data to report
 	python -m lrrt.repair_dvc
-	dvc repro
+	dvc repro --quiet
+	@sed -n 's|^  name: \(.*\)|Open reports/\1/report.html in a browser.|p; /^data:/q' params.yaml
 
 test: install
 	python -m pytest
@@ -15,6 +16,7 @@ test: install
 install: .venv/.installed
 
 .venv/.installed: constraints.txt pyproject.toml
+	@echo "Installing into .venv: about 4 GB, minutes."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[study,dev]'
 	touch $@

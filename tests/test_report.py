@@ -348,29 +348,13 @@ def test_tables_name_what_they_come_from(data, files, tmp_path):
     assert row["inside"].item() == bool(0.15 <= row["median"].item() <= 3.05)
 
 
-def test_plots_are_points_with_positive_lrs(data, files):
-    loss, ranges = (json.loads(files[f"plots/{name}.json"]) for name in ("loss", "ranges"))
-    assert len(loss) == sum(
-        len(data.traces("weights", case)[0].lr) for case in data.cases("weights")
-    )
-    assert all(point["lr"] > 0 for point in loss + ranges)
-    assert {point["quantity"] for point in ranges} == {"min LR", "max LR"}
-
-
 def test_dvc_declares_what_the_stage_writes(files):
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     report = declared["stages"]["report"]
     outs = {name for out in report["outs"] + report["metrics"] for name in out}
     assert outs == {f"reports/${{item.study}}/{name.split('/')[0]}" for name in files}
-    plotted = {path for plot in declared["plots"] for entry in plot.values() for path in entry["y"]}
-    assert {path.removeprefix("reports/${study.name}/") for path in plotted} <= set(files)
-    for plot in declared["plots"]:
-        (entry,) = plot.values()
-        template = json.loads((ROOT / ".dvc" / "plots" / f"{entry['template']}.json").read_text())
-        (y,) = entry["y"].values()
-        points = json.loads(files[next(iter(entry["y"])).removeprefix("reports/${study.name}/")])
-        assert {entry["x"], y} <= set(points[0])
-        assert template["encoding"]["x"]["scale"] == {"type": "log"}
+    plotted = {path.removeprefix("reports/${study.name}/") for path in declared["plots"]}
+    assert plotted <= set(files)
     # A setting of the report reruns the report alone.
     users = [name for name, s in declared["stages"].items() if "report" in s.get("params", [])]
     assert users == ["report"]

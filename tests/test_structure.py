@@ -28,7 +28,7 @@ LAYERS = (
 FRAMEWORKS = {"torch", "keras", "tensorflow"}
 # Modules found by name at run time, so that imports do not show them: whoever looks them up
 # depends on the package.
-GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins"}
+GROUND = {"lrrt", "lrrt.errors", "lrrt.files", "lrrt.plugins", "lrrt.progress"}
 PLUGINS = {
     "lrrt.runs.execute": ["lrrt.backends", "lrrt.core.networks", "lrrt.runs.policies"],
     "lrrt.runs.spec": ["lrrt.core.optimizers"],

@@ -45,8 +45,6 @@ def build(data: StudyData, claims: list[dict] | None = None) -> dict[str, bytes]
     params = params_yaml(data.config)
     html = page(data, drawn, images, shown, claims, summary.brief(data, claims), params)
     return files | {
-        "plots/loss.json": _json(summary.loss_points(data)),
-        "plots/ranges.json": _json(summary.range_points(data)),
         "metrics.json": _json(summary.metrics(data, claims)),
         "numbers.json": _json(summary.numbers(data, claims)),
         "claims.json": _json(claims),

@@ -1,4 +1,4 @@
-"""The study in numbers: ``metrics.json``, the data of ``dvc plots``, and the answer in brief."""
+"""The study in numbers: ``metrics.json``, ``numbers.json``, and the answer in brief."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.spread import spread_of
-from lrrt.analysis.statistics import MINIMUM_RUNS, are_usable, log_quantiles
+from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles
 from lrrt.claims.study import Case
 from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.claims.verdict import UNDECIDED, Grade
@@ -251,39 +251,6 @@ def _counts(values) -> dict[str, int]:
 def _rounded(value: float) -> float:
     """Four significant digits: what a person compares."""
     return float(f"{value:.4g}")
-
-
-def loss_points(data: StudyData) -> list[dict]:
-    """Median smoothed loss and band by LR of the weights sweep, for ``dvc plots``."""
-    points = []
-    for case in data.cases("weights"):
-        band = data.band("weights", case, data.config.sweep.batch_size)
-        for row in band.itertuples():
-            values = {name: getattr(row, name) for name in ("low", "median", "high")}
-            known = {name: _rounded(v) if np.isfinite(v) else None for name, v in values.items()}
-            points.append({"case": wording.case(*case), "lr": _rounded(row.lr), **known})
-    return points
-
-
-def range_points(data: StudyData) -> list[dict]:
-    """Every suggested LR of the weights and order sweeps, for ``dvc plots``."""
-    points = []
-    for sweep in SWEEPS:
-        for case in data.cases(sweep):
-            for row in data.suggested(sweep, case).itertuples():
-                for quantity in ("min_lr", "max_lr"):
-                    lr = getattr(row, quantity)
-                    if are_usable(lr):
-                        points.append(
-                            {
-                                "case": f"{wording.case(*case)}, {sweep}",
-                                "quantity": wording.name(quantity),
-                                "lr": _rounded(lr),
-                                "weights_seed": row.weights_seed,
-                                "order_seed": row.order_seed,
-                            }
-                        )
-    return points
 
 
 def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:

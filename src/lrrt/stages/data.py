@@ -9,6 +9,7 @@ from lrrt import config as configuration
 from lrrt.datasets import Dataset, load, save
 from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
+from lrrt.progress import announce
 from lrrt.report.figures.samples import picture
 from lrrt.runs import paths
 
@@ -39,6 +40,7 @@ def describe(dataset: Dataset) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """Build the data set that ``params.yaml`` names; write its three files when all are ready."""
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
+    announce("data")
     with one_line_errors():
         config = configuration.load()
         dataset = load(config.data)

@@ -13,6 +13,7 @@ from lrrt.datasets import Dataset
 from lrrt.errors import one_line_errors
 from lrrt.experiments import Input, Staged
 from lrrt.files import write_whole
+from lrrt.progress import announce
 from lrrt.runs import paths, study
 from lrrt.runs.collect import write_table
 from lrrt.runs.store import Timed
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     known = ", ".join(plugins.names("lrrt.experiments"))
     parser.add_argument("name", metavar="NAME", help=f"one of: {known}")
     name = parser.parse_args(arguments).name
+    announce(name)
     with one_line_errors():
         tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
         config = configuration.load()

@@ -7,6 +7,7 @@ import pandas as pd
 from lrrt import config as configuration
 from lrrt.analysis.tables import CURVE_TYPES, curves_file, read_table, suggestion_table
 from lrrt.errors import one_line_errors
+from lrrt.progress import announce
 from lrrt.runs import paths
 from lrrt.runs.collect import write_table
 
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     Other files that lie in the folder, of sweeps that the study no longer has, are not read.
     """
     argparse.ArgumentParser(description=__doc__).parse_args(arguments)
+    announce("suggest")
     with one_line_errors():
         config = configuration.load()
         folder = paths.folder(config)
