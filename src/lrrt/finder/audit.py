@@ -214,16 +214,15 @@ class _Plan:
         if count < 2:
             return None
         try:
-            helpers = Helpers(self.do, count - 1)
+            return Helpers(self.do, count - 1, (("first_loss", 0), first.loss[0]), self.differ)
         except Unsent as error:
             return self.alone(f"make_model or make_data cannot be sent to workers ({error})")
-        if helpers.call("first_loss", 0) != first.loss[0]:
-            helpers.stop()
-            return self.alone(
-                "in a worker the first loss is another one; what this process has set beside the "
-                "two functions counts, it seems"
-            )
-        return helpers
+
+    def differ(self) -> None:
+        self.alone(
+            "in a worker the first loss is another one; what this process has set beside the two "
+            "functions counts, it seems"
+        )
 
     @staticmethod
     def alone(reason: str) -> None:

@@ -67,13 +67,21 @@ def one_thread() -> Iterator[None]:
 class Helpers:
     """``count`` worker processes that call ``function``, which is sent to them by value.
 
+    ``check``: a task, and what it must give in a worker; else ``on_difference`` is called.
+
     Raises
     ------
     Unsent
         If it cannot be.
     """
 
-    def __init__(self, function: Callable, count: int):
+    def __init__(
+        self,
+        function: Callable,
+        count: int,
+        check: tuple[tuple, Any],
+        on_difference: Callable[[], None],
+    ):
         try:
             import cloudpickle
             from joblib.externals import loky
@@ -97,26 +105,38 @@ class Helpers:
         )
         self.function, self.count, self.wait = function, count, loky.wait
         self.running: dict[Any, int] = {}  # number of the task by its future
-
-    def call(self, *task: Any) -> Any:
-        """What the function gives in a worker."""
-        return self.executor.submit(_call, self.settings, self.sent, task).result()
+        self.check, self.expected = self._submit(*check[0]), check[1]
+        self.on_difference = on_difference
 
     def results(self, tasks: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
-        """Number and result of each task as it ends; this process calls the function, too."""
-        waiting, running = deque(enumerate(tasks)), self.running
+        """Number and result of each task as it ends; this process calls the function, too, while
+        workers start and work.
+
+        No worker's result counts before the check; if that differs, this process does all."""
+        waiting, running = deque(range(len(tasks))), self.running
         while waiting or running:
-            while waiting and len(running) <= self.count:  # one more, to go on with
-                number, task = waiting.popleft()
-                running[self.executor.submit(_call, self.settings, self.sent, task)] = number
+            if self.check.done() and self.check.result() != self.expected and self.count:
+                self.on_difference()
+                waiting.extend(running.values())
+                self.stop(amid_work=True)
+                running.clear()
+                self.count = 0
+            # One more than they work on, to go on with, unless few are left.
+            while waiting and len(running) < self.count + (len(waiting) > self.count + 1 > 1):
+                number = waiting.popleft()
+                running[self._submit(*tasks[number])] = number
             if waiting:
-                number, task = waiting.popleft()
-                yield number, self.function(*task)
-                done = [future for future in running if future.done()]
-            else:
-                done = self.wait(running, return_when="FIRST_COMPLETED").done
-            for future in done:
-                yield running.pop(future), future.result()
+                number = waiting.popleft()
+                yield number, self.function(*tasks[number])
+            elif running:
+                first = [self.check] if not self.check.done() else running
+                self.wait(first, return_when="FIRST_COMPLETED")
+            if self.count and self.check.done() and self.check.result() == self.expected:
+                for future in [future for future in running if future.done()]:
+                    yield running.pop(future), future.result()
+
+    def _submit(self, *task: Any) -> Any:
+        return self.executor.submit(_call, self.settings, self.sent, task)
 
     def stop(self, amid_work: bool = False) -> None:
         """End the workers."""
