@@ -211,6 +211,7 @@ def _scored() -> pd.DataFrame | None:
 def _with_spread(table: pd.DataFrame, scores: pd.DataFrame, steps: int) -> pd.DataFrame:
     """The rows of one ramp, with the geometric standard deviation of suggestions in a setting."""
     table, scores = (frame[frame["ramp_steps"] == steps] for frame in (table, scores))
+    scores = scores[scores["counts"]]
     keys = ["schedule", "rule"]
     decades = scores.assign(x=np.log10(scores["suggested_lr"]))
     spread = decades.groupby([*keys, "setting"])["x"].std().groupby(level=keys).mean()
@@ -219,7 +220,8 @@ def _with_spread(table: pd.DataFrame, scores: pd.DataFrame, steps: int) -> pd.Da
 
 def _by_schedule(table: pd.DataFrame) -> pd.DataFrame:
     """Of this library's own rule each schedule has its own rate (``edge.one_cycle``)."""
-    own = table["rule"].str.startswith("edge") & ~table["rule"].str.contains("constant")
+    table = table[~table["rule"].str.match("edge.* x constant")]  # its margins are its own
+    own = table["rule"].str.startswith("edge")
     is_cycle = table["rule"].str.contains("one_cycle")
     table = table[~own | (is_cycle == (table["schedule"] == "one_cycle"))]
     short = table["rule"].str.replace(".one_cycle", "", regex=False)
