@@ -10,7 +10,7 @@ from lrrt.errors import InputError
 
 #: The rule of `curve.suggest()`, audits and callbacks. It was chosen by what training at a rule's
 #: suggestion costs (docs/which_rule.md): on grids that it was not made on it lost less than any
-#: other finder's rule, with a constant rate and with one cycle.
+#: other finder's rule over both schedules; with a constant rate `fastai_valley` is no worse.
 DEFAULT_RULE = "edge"
 OF_LOSS, OF_ACCURACY = "lrrt.core.rules", "lrrt.core.accuracy_rules"
 
