@@ -16,6 +16,7 @@ from lrrt.report.wording import number, percent
 
 ORDER = 10
 SECTION = ANSWER
+LEAST_SPAN = 10  # times the lowest rate: of a narrower choice there is nothing to see
 FEWEST = 4  # learning rates that make a line of accuracy over them
 OTHER_RULES = ("fastai_valley",)  # shown beside the protocol's own
 KINDS = {"min": "min LR", "middle": "middle of the range", "max": "max LR"}
@@ -35,6 +36,7 @@ def chosen(data: StudyData) -> Hero | None:
         case: mine["lr"].nunique()
         for case in _cells.cases(data, rows)
         if (mine := rows_of(rows, case))["lr_kind"].nunique() > 1
+        and mine["lr"].max() > LEAST_SPAN * mine["lr"].min()
     }
     case = max(counts, key=counts.get, default=None)
     return None if case is None or counts[case] < FEWEST else of_case(data, case)
