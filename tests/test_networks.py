@@ -13,7 +13,7 @@ from lrrt import plugins
 from lrrt.config import DataConfig, from_mapping
 from lrrt.core import networks, weights
 from lrrt.core.network import Node, fold, parameters
-from lrrt.core.networks import NETWORKS, cnn, mlp, resnet, transformer
+from lrrt.core.networks import NETWORKS, cnn, mlp, resnet, torchvision, transformer
 from lrrt.core.protocol import ProtocolConfig, RampConfig
 from lrrt.datasets import Dataset, load, open_dataset, save
 from lrrt.datasets import text as text_data
@@ -123,7 +123,7 @@ STUDY = {"backends": ["torch"], "protocols": ["p"], "sweeps": ["s"]}
     ("model", "data", "protocol", "message"),
     [
         ({"name": "mlp", "heads": 2}, {}, {}, "model.heads: expected a key of model"),
-        ({"name": "vgg"}, {}, {}, "model.name: expected one of: cnn, mlp"),
+        ({"name": "vgg"}, {}, {}, "model.name: expected one of: cnn, mlp, resnet"),
         ({"name": "mlp", "depth": -1}, {}, {}, "model.depth: expected a number from 0 to 100"),
         ({"name": "cnn", "depth": 5}, {}, {}, "model.depth: expected a number from 1 to 4"),
         (
@@ -254,3 +254,52 @@ def test_tokens_go_through_range_tests_and_trainings():
     cropped = dataclasses.replace(PLAIN, augmentation="crop")
     with pytest.raises(InputError, match="the data are tokens"):
         execute(dataclasses.replace(spec, protocol=cropped), data)
+
+
+# --- torchvision's
+
+
+def beside_torchvision(_: str) -> tuple[float, float, float, float]:
+    """First loss and gradient norm of a ResNet-18: ours, and its own with the same weights."""
+    import torch
+
+    from lrrt.backends.torch import nodes as nodes_of
+    from lrrt.backends.torch.layout import laid_out
+    from lrrt.backends.torch.torchvision import _torchvision
+
+    nodes = nodes_of(torchvision.Model(), (32, 32, 3), 10)
+    drawn = weights.draw(nodes, PLAIN.weights, PLAIN.dense_bias, 0)
+    theirs = _torchvision().models.resnet18(num_classes=10)
+    arrays = {p.name: laid_out(p, torch.tensor(drawn[p.name])) for p in parameters(nodes)}
+    missing, unknown = theirs.load_state_dict(arrays, strict=False)
+    assert not unknown and all(name.endswith("num_batches_tracked") for name in missing)
+    images = np.random.default_rng(0).standard_normal((4, 32, 32, 3)).astype(np.float32)
+    labels = np.arange(4)
+    made = network("torch", nodes, PLAIN, drawn)
+    before = made.export()
+    made.evaluate(images, labels, "batch")
+    assert all(np.array_equal(before[name], array) for name, array in made.export().items())
+    ours = made.step(images, labels, 0.01)
+    inputs = torch.tensor(images).permute(0, 3, 1, 2)
+    loss = torch.nn.functional.cross_entropy(theirs.train()(inputs), torch.tensor(labels))
+    loss.backward()
+    norm = torch.stack([p.grad.norm() for p in theirs.parameters()]).norm()
+    return ours.loss, loss.item(), ours.grad_norm, norm.item()
+
+
+def test_a_network_of_torchvision_is_torchvisions(run):  # noqa: F811
+    pytest.importorskip("torch")
+    loss, own_loss, norm, own_norm = run("torch", beside_torchvision)
+    assert loss == pytest.approx(own_loss, rel=1e-4) and norm == pytest.approx(own_norm, rel=1e-3)
+
+
+def test_torchvision_is_refused_where_it_cannot_be():
+    model = torchvision.Model()
+    with pytest.raises(InputError, match="backend: expected torch with model.name = resnet18"):
+        execute(make_spec(backend="keras", model=model), Dataset(*IMAGE_DATA))
+    with pytest.raises(InputError, match="model.name: expected a name of torchvision's"):
+        networks.check(torchvision.Model(name="../x"))
+
+
+ONE = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 10
+IMAGE_DATA = (*ONE, *ONE, np.full(3, 0.5), np.ones(3), tuple("0123456789"), "black")

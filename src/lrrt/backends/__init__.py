@@ -2,10 +2,10 @@
 
 A backend is a module or package named after its framework with one function
 ``build(nodes, protocol, weights, *, precision="float32", threads=1, device="cpu") -> Network`` and
-one, ``versions() -> dict[str, str]``. One whose networks can be trained many
-at once also has ``stack(nodes, protocol, weights, *, threads=1)`` (:mod:`lrrt.runs.stacked`).
-No study logic in them. What every network can do is
-:class:`Network`; what some can do besides are the protocols after it.
+one, ``versions() -> dict[str, str]``; one that can train many small networks at once also has
+``stack(nodes, protocol, weights, *, threads=1)`` (:mod:`lrrt.runs.stacked`). No study logic in
+them. What every network can do is :class:`Network`; what some can do besides are the protocols
+after it.
 """
 
 from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ from typing import Any, Literal
 # on the last axis. ``embedding`` reads a row of its table for each token, ``position`` adds its
 # row i to token i, ``attention`` is causal and scaled by 1 / sqrt(channels of a head), its inputs
 # are queries, keys and values. ``max_pool`` leaves out what does not fill a window. ``gelu`` is the
-# exact one.
+# exact one. ``module`` is a whole network that a backend alone can build.
 Operation = Literal[
     "conv",
     "batch_norm",
@@ -28,6 +28,7 @@ Operation = Literal[
     "embedding",
     "position",
     "attention",
+    "module",
 ]
 LAYER_NORM_EPSILON = 1e-5
 
@@ -72,6 +73,7 @@ def parameters(nodes: list[Node]) -> list[Parameter]:
     """All arrays of a network, in the order of its nodes."""
     found = []
     for node in nodes:
+        found += getattr(node, "arrays", ())  # of a whole network of a backend's own
         name, inputs, outputs = node.name, node.in_channels, node.channels
         if node.operation == "conv":
             area = node.kernel**2

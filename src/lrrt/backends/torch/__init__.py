@@ -6,6 +6,7 @@ import torch
 from lrrt.backends.torch import cuda
 from lrrt.backends.torch.network import TorchNetwork
 from lrrt.backends.torch.stack import TorchStack, stackable
+from lrrt.backends.torch.torchvision import nodes as nodes
 from lrrt.core.network import Node
 from lrrt.core.protocol import ProtocolConfig
 from lrrt.errors import InputError

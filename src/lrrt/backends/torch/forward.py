@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lrrt.backends.torch.torchvision import forward_module
 from lrrt.core.network import LAYER_NORM_EPSILON, FusedConv, Node, parameters
 from lrrt.core.protocol import ProtocolConfig
 
@@ -28,8 +29,10 @@ def forward(nodes, tensors, protocol, batch_norm, given: Tensor) -> Tensor:
             if last_use[name] == node.name:
                 values.pop(name, None)
         in_place = node.inputs[0] in rewritable
-        own = {p.name.rsplit(".", 1)[1]: tensors[p.name] for p in parameters([node])}
-        if node.operation == "conv":
+        own = {p.name.rsplit(".", 1)[-1]: tensors[p.name] for p in parameters([node])}
+        if node.operation == "module":
+            value = forward_module(node, tensors, protocol, MODES[batch_norm], *inputs)
+        elif node.operation == "conv":
             value = _conv(node, protocol.padding, inputs, own)
         elif node.operation == "batch_norm":
             value = batch_norm(inputs[0], own, protocol)
@@ -126,3 +129,6 @@ def batch_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig
 def running_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
     parts = (own[k] for k in ("mean", "variance", "scale", "offset"))
     return F.batch_norm(x, *parts, False, 0.0, protocol.batch_norm_epsilon)
+
+
+MODES = {train_batch_norm: "train", batch_statistics: "batch", running_statistics: "running"}
