@@ -25,7 +25,7 @@ def _rows(data: StudyData) -> pd.DataFrame:
 
 
 def title(data: StudyData) -> str:
-    points = round(100 * data.swapped["lower"].mean())
+    points = round(100 * swaps_by_cluster(data)["lower"].mean())
     if points < 0:
         return f"At the lower of two suggested maxima accuracy was {-points} points lower"
     return (
