@@ -146,7 +146,7 @@ def load(
     if of_trainer:
         notes.append(
             "The Trainer logs the mean loss since its last log: with logging_steps=1 that is each "
-            "step's; versions before 4.47 log it beside the next step's rate."
+            "step's; old versions of transformers log it beside the next step's rate."
         )
     elif source == "keras" or (source is None and "epoch" in names and "step" not in names):
         notes.append("Keras logs an epoch's mean loss, with penalties: each row is an epoch.")
