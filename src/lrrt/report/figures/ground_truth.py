@@ -16,7 +16,9 @@ ORDER = 5
 SECTION = RULE
 FEWEST = 3  # settings that make an average over settings
 SCHEDULES = {"constant": "constant learning rate", "one_cycle": "one cycle up to the suggestion"}
-SCALED = " x constant"  # of the rules times a constant: the best alone is drawn
+SCALED = " x constant"  # rules times a fitted constant have a place in the table alone
+ONE_CYCLE = ".one_cycle"  # of a rule that has a rate of its own for one cycle
+TRAINED_WITH = {"constant": "a constant rate", "one_cycle": "one cycle"}
 WIDEST = 3.0  # decades from the best that are drawn
 
 
@@ -44,8 +46,11 @@ def rows(data: StudyData) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for schedule in [s for s in SCHEDULES if (rules["schedule"] == s).any()]:
         own = rules[(rules["schedule"] == schedule) & (rules["ramp_steps"] == ramp)]
-        scaled = own["rule"].str.endswith(SCALED)
-        own = pd.concat([own[~scaled], own[scaled].nsmallest(1, "regret")]).sort_values("regret")
+        own = own[~own["rule"].str.endswith(SCALED)].sort_values("regret")
+        for_one_cycle = {rule for rule in own["rule"] if rule.endswith(ONE_CYCLE)}
+        for_constant = {rule.removesuffix(ONE_CYCLE) for rule in for_one_cycle}
+        other = for_one_cycle if schedule == "constant" else for_constant
+        own = own[~own["rule"].isin(other)]
         drawn = scores[scores["schedule"] == schedule].sort_values(["setting", "draw"])
         alike: dict[tuple, list[str]] = {}
         for rule in own["rule"]:
@@ -63,11 +68,11 @@ def rows(data: StudyData) -> dict[str, list[Row]]:
 def title(data: StudyData) -> str:
     best = {schedule: of_schedule[0] for schedule, of_schedule in rows(data).items()}
     words = [
-        f"{row.name} ({100 * row.of_rule.regret:.1f} points, {SCHEDULES[schedule].split(' up')[0]})"
+        f"{row.name} with {TRAINED_WITH[schedule]} ({100 * row.of_rule.regret:.1f} points)"
         for schedule, row in best.items()
     ]
     count = max(int(row.of_rule.settings) for row in best.values())
-    return f"Training at the suggestion costs least by {'; '.join(words)}: {count} settings"
+    return f"{count} settings: training at the suggestion costs least for {', '.join(words)}"
 
 
 def caption(data: StudyData) -> str:
