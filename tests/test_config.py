@@ -50,7 +50,7 @@ def test_blog_study_is_at_the_scale_of_the_post():
 @pytest.mark.parametrize(
     ("override", "key", "value"),
     [
-        ("model.depth=20", ("model", "depth"), 20),
+        ("model.depth=2", ("model", "depth"), 2),
         ("data=cifar10", ("data", "name"), "cifar10"),
         ("sweep.runs=7", ("sweeps", "weights", "runs"), 7),
         ("sweep.batch_size=32", ("sweeps", "order", "batch_sizes"), [32]),
@@ -61,7 +61,7 @@ def test_blog_study_is_at_the_scale_of_the_post():
     ],
 )
 def test_overrides_reach_what_they_name(override, key, value):
-    extra = ["divergence.cases=[{case: torch-blog_fastai}]"] if "backends" in override else []
+    extra = ["divergence.cases=[{case: torch-blog_fastai, grids: 1}]"] if "backends" in override else []
     found = compose(override, *extra)
     for part in key:
         found = found[part]
@@ -127,9 +127,9 @@ BAD = [
     ("sweep.steps=9", "sweep.steps"),
     ("sweeps.weights.validation=full", "running"),
     ("sweeps.weights.precision=float8", "bfloat16"),
-    ("sweeps.weights.batch_sizes=[128]", "[64], as conf/sweep/weights.yaml and the section sweep"),
+    ("sweeps.weights.batch_sizes=[128]", "[16], as conf/sweep/weights.yaml and the section sweep"),
     ("sweeps.weights.batch_sizes=[64,128]", "sweeps.weights.batch_sizes"),
-    ("sweeps.weights.steps=50", "100, as conf/sweep/weights.yaml"),
+    ("sweeps.weights.steps=50", "90, as conf/sweep/weights.yaml"),
     ("sweeps.weights.seed=100", "sweeps.weights.seed"),
     ("sweeps.order.new_weights=true", "False, as conf/sweep/order.yaml"),
     ("sweeps.validation.validation=none", "running, as conf/sweep/validation.yaml"),
