@@ -481,12 +481,12 @@ def test_moving_over_from_other_finders():
     names = {
         "np": np,
         "lrrt": lrrt,
-        "model": compiled(model=small()),
         "x": x,
         "y": y,
         "generator": batches(),
     }
     for code in test_moving_over.rows("Keras: keras_lr_finder and callbacks"):
+        names["model"] = compiled(model=small())  # a trained one may have no rate to suggest
         exec(compile(code, "moving_over.md", "exec"), names)
     assert len(names["curve"]) > 50
 
