@@ -61,7 +61,9 @@ def test_blog_study_is_at_the_scale_of_the_post():
     ],
 )
 def test_overrides_reach_what_they_name(override, key, value):
-    extra = ["divergence.cases=[{case: torch-blog_fastai, grids: 1}]"] if "backends" in override else []
+    extra = (
+        ["divergence.cases=[{case: torch-blog_fastai, grids: 1}]"] if "backends" in override else []
+    )
     found = compose(override, *extra)
     for part in key:
         found = found[part]
