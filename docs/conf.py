@@ -5,6 +5,7 @@ is an error. The theme loads nothing from elsewhere.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from sphinx.ext.autodoc.mock import _MockObject
@@ -52,6 +53,15 @@ html_show_sphinx = False
 
 def setup(app):
     app.connect("builder-inited", lambda app: write_notebooks(Path(app.srcdir)))
+    app.connect("build-finished", lambda app, _: copy_what_reports_link_to(Path(app.outdir)))
+
+
+def copy_what_reports_link_to(site: Path) -> None:
+    """The figures and tables of a report beside the copy of its page that Sphinx has made."""
+    reports = Path(__file__).parents[1] / "reports"
+    folders = {page.read_bytes(): page.parent for page in reports.glob("*/report.html")}
+    for page in (site / "_downloads").glob("*/report.html"):
+        shutil.copytree(folders[page.read_bytes()], page.parent, dirs_exist_ok=True)
 
 
 def write_notebooks(docs: Path) -> None:

@@ -217,6 +217,7 @@ def test_what_a_study_lacks_is_left_out(tmp_path):
         "variance.weights=0",
         "instrument.runs=0",
         "mechanism.runs=0",
+        "~oracle.settings.mlp",
     )
     synthetic_study.write(tmp_path, config)
     made = build(study.load(config, tmp_path))
