@@ -484,7 +484,7 @@ def test_any_curve_gives_a_suggestion_or_a_reason(rule, loss, data):
     assert not (found.fallback and found.reason)
     for value in (found.min_lr, found.max_lr):
         assert value is None or type(value) is float
-    assert found == replay(rule, lr, loss) or not np.isfinite(lr).all()
+    assert repr(found) == repr(replay(rule, lr, loss))  # NaN of rates that are no rates is the same
 
 
 @pytest.mark.parametrize("rule", RULES)

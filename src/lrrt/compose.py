@@ -33,13 +33,13 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
     if not (conf / "config.yaml").is_file():
         raise InputError("conf", str(conf), "a folder with config.yaml; run in the repository")
     register_schema()
-    for override in overrides:
-        _check_key(conf, override)
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):
             config = compose(config_name="config", overrides=overrides)
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # of `=3`, a ValueError
+        for override in overrides:
+            _check_key(conf, override)
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
