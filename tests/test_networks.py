@@ -189,8 +189,8 @@ def test_every_network_composes(name):
 
 def test_a_depth_of_a_section_needs_a_network_that_has_one(tmp_path):
     values = yaml.safe_load(yaml.safe_dump(compose()))
-    values["variance"]["depth"] = 20
-    assert from_mapping(values).variance.depth == 20
+    values["variance"]["depth"] = 2
+    assert from_mapping(values).variance.depth == 2
     assert mlp.Model().of_depth(3) == mlp.Model(depth=3)
     assert mlp.Model().of_depth(None) == mlp.Model()
 

@@ -33,7 +33,7 @@ def spaced(start: float, end: float, count: int) -> list[float]:
     processor in their last bits, and values that are part of a run's key must not.
     """
     logs = np.linspace(math.log10(start), math.log10(end), count).tolist()
-    return [start, *(10.0**log for log in logs[1:-1]), end] if count > 1 else [start]
+    return [start, *(10.0**log for log in logs[1:-1]), end] if count > 1 else [start][:count]
 
 
 def training_lrs(ramp: RampConfig, steps: int) -> np.ndarray:
