@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import results
 import rule_scores
 
@@ -95,7 +96,22 @@ def short_answer() -> str:
             "One cycle up to the higher of two maxima: "
             f"{wording.percent(at_higher['one_cycle'])} accuracy instead of "
             f"{wording.percent(at_higher['constant'])}.)",
+            "",
+            _over_settings(),
         ]
+    )
+
+
+def _over_settings() -> str:
+    """What the default rule loses over the settings of the ground truth."""
+    rules_ = pd.read_parquet(ROOT / "data" / "oracle" / "oracle_rules.parquet")
+    rules_ = rules_[(rules_["ramp_steps"] == 100) & (rules_["schedule"] == "constant")]
+    of_rule = rules_.set_index("rule").loc[rules.DEFAULT_RULE]
+    low, high, mean = (100 * of_rule[name] for name in ("regret_low", "regret_high", "regret"))
+    return (
+        f"Over {int(of_rule['settings'])} smaller settings the default rule, "
+        f"`{rules.DEFAULT_RULE}`, lost {mean:.1f} points [{low:.1f}, {high:.1f}] "
+        "([which rule?](docs/which_rule.md))."
     )
 
 
