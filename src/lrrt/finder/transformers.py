@@ -34,7 +34,7 @@ class RangeTestCallback(TrainerCallback):
     Parameters
     ----------
     trainer : transformers.Trainer
-        Callbacks are not told theirs.
+        The trainer whose callback this is; the Trainer does not pass itself.
     epochs : sequence of int
         Before which epochs to test, from 0.
     rule : str
