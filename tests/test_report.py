@@ -27,6 +27,7 @@ from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
 from lrrt.report import figures, study, style, summary, wording
 from lrrt.report.build import build, params_yaml, write
+from lrrt.report.page import EMBEDDED
 from lrrt.stages import report as stage
 
 ROOT = Path(__file__).parents[1]
@@ -601,3 +602,7 @@ def test_page_in_a_browser(browser, html, tmp_path, data):
         assert browser.value(style) == "none"
 
     assert_undisturbed(browser)
+
+
+def test_the_default_study_is_marked_as_a_toy():
+    assert yaml.safe_load((ROOT / "params.yaml").read_text())["data"]["name"] in EMBEDDED

@@ -12,6 +12,9 @@ from lrrt.report.study import StudyData
 from lrrt.report.tables import Table, cells
 
 
+EMBEDDED = ("digits", "digits8x8", "text")  # data sets that make a toy of a study
+
+
 def page(
     data: StudyData,
     drawings: list[Drawing],
@@ -45,7 +48,7 @@ def page(
         .render(
             config=data.config,
             data=data,
-            toy=data.config.data.name == "digits",
+            toy=data.config.data.name in EMBEDDED,
             brief=[(words, anchor if anchor in shown else "") for words, anchor in brief],
             limits=summary.limits(data),
             numbers=summary.key_numbers(data, claims),
