@@ -11,7 +11,6 @@ from lrrt.report.html import dark_colours, data_uri, environment, hover_script, 
 from lrrt.report.study import StudyData
 from lrrt.report.tables import Table, cells
 
-
 EMBEDDED = ("digits", "digits8x8", "text")  # data sets that make a toy of a study
 
 
