@@ -6,28 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from small_torch import LOSS, loader, network, tensors
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import lrrt
 from lrrt.errors import InputError
 
 torch.set_num_threads(1)
-LOSS = nn.CrossEntropyLoss()
-
-
-def tensors(samples=96):
-    x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(1))
-    return x, x[:, :3].argmax(1)
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
-
-
-def loader(**options):
-    return DataLoader(TensorDataset(*tensors()), 16, **options)
 
 
 def by_hand(model, optimizer, rates, loss=LOSS):
