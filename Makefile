@@ -3,15 +3,21 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test install lock lint docs floors
+.PHONY: study test quick install lock lint docs floors
 
 study: install ## the study named in params.yaml, from data to report
 	python -m lrrt.repair_dvc
 	dvc repro --quiet
 	@sed -n 's|^  name: \(.*\)|Open reports/\1/report.html in a browser.|p; /^data:/q' params.yaml
 
+# One process a core, at most four; the slowest files first (tests/conftest.py).
+PYTEST := python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: install
-	python -m pytest
+	$(PYTEST)
+
+quick: install ## the tests that are not marked slow
+	$(PYTEST) -m "not slow"
 
 install: .venv/.installed
 

@@ -1,15 +1,35 @@
-"""A study made from formulas, read as a report reads it; shared by the tests of the report."""
+"""How the tests share the cores, and the study made from formulas that reports' tests read."""
 
 import copy
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
+import joblib
 import pytest
 import synthetic_study
 from omegaconf import OmegaConf
 
 from lrrt.config import Config
 from lrrt.report import study
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same bits on any machine; a core a process
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The cores that this process may use, at most four: each takes 1.5 GB with two frameworks."""
+    return min(4, joblib.cpu_count())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose ``slow`` tests take longest come first, so that none runs alone at the end."""
+    seconds = Counter()
+    for item in items:
+        for mark in item.iter_markers("slow"):
+            seconds[item.path] += mark.args[0]
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")
