@@ -11,15 +11,15 @@ import numpy as np
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.datasets import Dataset
 from lrrt.runs.spec import RunSpec
 
 START, END = 1e-4, 1e-2  # learning rates that move the loss and keep it stable
 # What each framework does by itself, with SGD and momentum and nothing else.
 PROTOCOLS = {
-    "torch": ProtocolConfig(dense_bias="zero"),
-    "keras": ProtocolConfig(
+    "torch": Protocol(dense_bias="zero"),
+    "keras": Protocol(
         dense_bias="zero",
         padding="same",
         batch_norm_momentum=0.99,
@@ -40,8 +40,8 @@ class Case:
     framework: str  # whose protocol: torch or keras
 
     @property
-    def protocol(self) -> ProtocolConfig:
-        steps = RampConfig(start=START, end=END, steps=self.steps)
+    def protocol(self) -> Protocol:
+        steps = Ramp(start=START, end=END, steps=self.steps)
         return dataclasses.replace(PROTOCOLS[self.framework], ramp=steps)
 
     @property

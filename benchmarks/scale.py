@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 import lrrt.backends
-from lrrt.analysis.tables import suggestion_table
+from lrrt.analysis.suggestions import suggestion_table
 from lrrt.compose import composed_yaml
-from lrrt.config import LauncherConfig, from_mapping
+from lrrt.config import LauncherSection, from_mapping
 from lrrt.datasets import Dataset, save
 from lrrt.experiments.sweep.design import sweep_specs
 from lrrt.experiments.sweep.tables import curve_table
-from lrrt.runs.collect import write_table
 from lrrt.runs.launchers import local
+from lrrt.runs.result_tables import write_table
 from lrrt.runs.store import Result, Store
 
 HERE = Path(__file__).parent
@@ -78,13 +78,13 @@ def measure(runs: int, executed: int) -> dict[str, float]:
         specs = timed("planning", sweep_specs, *plan)
         timed("keys", lambda: [spec.key for spec in specs])
         if executed:
-            one = (specs[:executed], path, store, LauncherConfig(workers=2))
+            one = (specs[:executed], path, store, LauncherSection(workers=2))
             timed("executing", local.run, *one)
             seconds["executed"] = executed
         random = np.random.default_rng(0)
         rest = specs[executed:]
         timed("storing", lambda: [store.put(s, synthetic_result(s, random)) for s in rest])
-        timed("nothing missing", local.run, specs, path, store, LauncherConfig(workers=2))
+        timed("nothing missing", local.run, specs, path, store, LauncherSection(workers=2))
         names = {"protocol": "blog_fastai", "sweep": "weights"}
         table = timed("collecting", curve_table, specs, names, store)
         timed("writing the table", write_table, Path(folder) / "curves.parquet", table)

@@ -18,16 +18,16 @@ sys.path.insert(0, str(HERE))
 import numpy as np  # noqa: E402
 from machine import describe  # noqa: E402
 
-from lrrt.config import DataConfig  # noqa: E402
+from lrrt.config import DataSection  # noqa: E402
 from lrrt.core.networks import mlp  # noqa: E402
-from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig  # noqa: E402
+from lrrt.core.protocol import Protocol, WeightDecay  # noqa: E402
 from lrrt.datasets import Dataset, load  # noqa: E402
 from lrrt.runs.execute import execute  # noqa: E402
 from lrrt.runs.spec import RunSpec  # noqa: E402
 from lrrt.runs.stacked import execute_stack  # noqa: E402
 
-PLAIN = ProtocolConfig(augmentation="none", flip=False)
-DECAYED = WeightDecayConfig("decoupled", 0.01)
+PLAIN = Protocol(augmentation="none", flip=False)
+DECAYED = WeightDecay("decoupled", 0.01)
 PROTOCOLS = {
     "sgd": (PLAIN, 10.0),
     "adamw": (dataclasses.replace(PLAIN, optimizer="adamw", weight_decay=DECAYED), 1.0),
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "stacked")
     options = parser.parse_args()
-    dataset = load(DataConfig("digits8x8", train_images=1442, test_images=355))
+    dataset = load(DataSection("digits8x8", train_images=1442, test_images=355))
     records = [
         compare(dataset, optimizer, batch_size, options.rounds)
         for batch_size in (16, 128)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.candidate_rates import POOLED
 from lrrt.analysis.regret import sign_flip_p
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, RESAMPLES
-from lrrt.analysis.suggested import POOLED
 from lrrt.finder import rules
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import torch
 
 import lrrt
 from ground_truth import problem
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.datasets import Dataset, load
 from lrrt.files import write_whole
 
@@ -23,7 +23,7 @@ START, END, SEEDS = 1e-7, 10.0, 20
 def cifar10(folder: str) -> Dataset:
     """The training images; another edition than a known one is taken, too."""
     return load(
-        DataConfig("cifar10", folder, verify=False, train_images=50_000, test_images=10_000)
+        DataSection("cifar10", folder, verify=False, train_images=50_000, test_images=10_000)
     )
 
 

@@ -14,8 +14,8 @@ import lrrt
 from ground_truth import public, quadratic
 from ground_truth.range_tests import END, RESULTS, START
 from lrrt.analysis import regret
-from lrrt.analysis.suggested import suggested_rates
-from lrrt.core.protocol import RampConfig
+from lrrt.analysis.candidate_rates import candidate_rates
+from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.files import write_whole
 
@@ -33,7 +33,7 @@ def curves() -> pd.DataFrame:
             loss[: len(rows)] = rows.sort_values("step")["loss"]
             columns = {"setting": f"{PROBLEM}-{optimizer}", "optimizer": PLAIN[optimizer]}
             columns |= {"ramp_steps": steps, "draw": seed, "step": np.arange(steps)}
-            columns |= {"lr": grid(RampConfig(START, END), steps), "loss": loss}
+            columns |= {"lr": grid(Ramp(START, END), steps), "loss": loss}
             found.append(pd.DataFrame(columns))
     return pd.concat(found, ignore_index=True)
 
@@ -89,7 +89,7 @@ def of_quadratic(seeds: int = 20) -> pd.DataFrame:
     """By rule: the suggestion over the exact stability bound, and the share above it."""
     drawn = [quadratic.curve(seed).assign(draw=seed) for seed in range(seeds)]
     named = {"setting": "quadratic_deep-sgd", "optimizer": "sgd", "ramp_steps": quadratic.STEPS}
-    found = suggested_rates(pd.concat(drawn).assign(**named))
+    found = candidate_rates(pd.concat(drawn).assign(**named))
     found["ratio"] = found["lr"] / quadratic.stability_bound()
     of_rule = found.groupby("rule")["ratio"]
     table = of_rule.agg(lambda ratio: ratio.median()).rename("median_ratio").to_frame()
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", required=True, help="the public table of trainings, a CSV file")
     given = parser.parse_args(arguments)
     table = public.read(given.table)
-    scores = regret.score_table(trainings(table), suggested_rates(curves())).table
+    scores = regret.score_table(trainings(table), candidate_rates(curves())).table
     probes, exact, rules = probe_scores(table), of_quadratic(), of_rules(scores)
     for name, found in (("scores", scores), ("rules", rules), ("probes", probes)):
         write_whole(RESULTS / f"{name}.parquet", found.to_parquet(index=False))

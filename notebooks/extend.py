@@ -27,8 +27,8 @@ import lrrt.core.networks
 import lrrt.core.rules
 import lrrt.datasets
 from lrrt import plugins
-from lrrt.config import DataConfig
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.config import DataSection
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.finder.audit import Audit
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import RunSpec
@@ -85,7 +85,7 @@ def images(count, seed):
 )
 
 # %%
-dataset = lrrt.datasets.load(DataConfig(name="bars", train_images=640, test_images=64))
+dataset = lrrt.datasets.load(DataSection(name="bars", train_images=640, test_images=64))
 figure, axes = plt.subplots(1, 6, figsize=(8, 1.6))
 for ax, image, label in zip(axes, dataset.train_images, dataset.train_labels, strict=False):
     ax.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
@@ -108,12 +108,12 @@ add(
 from dataclasses import dataclass
 
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     name: str = "plain"
     depth: int = 3
     width: int = 8
@@ -147,7 +147,7 @@ def nodes(model, shape, classes):
 # other weights and another order:
 
 # %% tags=["picture"]
-protocol = ProtocolConfig(augmentation="none", flip=False, ramp=RampConfig(end=100.0, steps=60))
+protocol = Protocol(augmentation="none", flip=False, ramp=Ramp(end=100.0, steps=60))
 
 
 def range_test(seed):

@@ -89,13 +89,13 @@ def show(*names):
                     display(Image(style.png(drawing.figure, dpi=80)), Markdown(drawing.caption))
 
 
-show("navigation", "typical")
+show("gradient_descent", "typical")
 
 # %% [markdown]
 # ## How much one test varies
 
 # %%
-show("runs", "published", "pair")
+show("weights_sweep", "published", "pair")
 
 # %% [markdown]
 # ## What happens if one trains there

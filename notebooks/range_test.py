@@ -24,7 +24,7 @@ from ipywidgets import FloatSlider, interact
 from sklearn.datasets import load_digits
 
 from lrrt import plugins
-from lrrt.core.protocol import RampConfig
+from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
@@ -39,7 +39,7 @@ BATCH, STEPS = 16, 100  # 1600 images: no image comes twice
 # 100 learning rates from 1e-7 to 100, each a constant factor above the one before.
 
 # %%
-lrs = grid(RampConfig(start=1e-7, end=100.0, shape="exponential", end_at="last"), STEPS)
+lrs = grid(Ramp(start=1e-7, end=100.0, shape="exponential", end_at="last"), STEPS)
 factor = lrs[1] / lrs[0]
 print(f"{lrs[0]:.1e}, {lrs[1]:.1e}, ..., {lrs[-1]:.0f}: a factor of {factor:.2f} each step")
 

@@ -26,7 +26,7 @@ def over(backend: str, runs: int) -> list[float]:
     import numpy as np
 
     from lrrt.core.networks import resnet
-    from lrrt.core.protocol import ProtocolConfig, RampConfig
+    from lrrt.core.protocol import Protocol, Ramp
     from lrrt.datasets import Dataset
     from lrrt.runs.execute import execute
     from lrrt.runs.spec import RunSpec
@@ -39,7 +39,7 @@ def over(backend: str, runs: int) -> list[float]:
     spec = RunSpec(
         "range_test",
         backend,
-        ProtocolConfig(ramp=RampConfig(steps=10)),
+        Protocol(ramp=Ramp(steps=10)),
         resnet.Model(depth=8, width=8),
         dataset.digest,
         0,

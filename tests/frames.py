@@ -5,19 +5,19 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.tables import (
+from lrrt.analysis.suggestions import (
     CURVE_TYPES,
     SUGGESTION_TYPES,
 )
 from lrrt.claims.study import Study
-from lrrt.config import Config, SweepConfig
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.config import Config, Sweep
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.experiments.transfer.tables import CELL
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 PROTOCOLS = {
-    "blog_keras": ProtocolConfig(rule="blog_keras", home="keras"),
-    "blog_fastai": ProtocolConfig(rule="blog_fastai", home="torch"),
+    "blog_keras": Protocol(rule="blog_keras", home="keras"),
+    "blog_fastai": Protocol(rule="blog_fastai", home="torch"),
 }
 STEPS = 60
 LRS = np.geomspace(1e-7, 100, STEPS)
@@ -91,16 +91,14 @@ EMPTY = {
 
 
 def config(**changes) -> Config:
-    sweeps = dict.fromkeys(("weights", "order", "batch_size", "batch_size_epoch"), SweepConfig())
-    found = Config(
-        protocols=PROTOCOLS, sweeps=sweeps | {"validation": SweepConfig(validation="running")}
-    )
+    sweeps = dict.fromkeys(("weights", "order", "batch_size", "batch_size_epoch"), Sweep())
+    found = Config(protocols=PROTOCOLS, sweeps=sweeps | {"validation": Sweep(validation="running")})
     found.report.bootstrap_resamples = 300
     return dataclasses.replace(found, **changes)
 
 
 def posts_config() -> Config:
-    ramp = RampConfig(steps=100)
+    ramp = Ramp(steps=100)
     fastai = dataclasses.replace(PROTOCOLS["blog_fastai"], ramp=ramp)
     found = config(protocols=PROTOCOLS | {"blog_fastai": fastai})
     found.model.depth, found.sweep.batch_size = 56, 512

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lrrt import plugins
-from lrrt.analysis.tables import curves_file, suggestion_table
+from lrrt.analysis.suggestions import curves_file, suggestion_table
 from lrrt.compose import composed_yaml
 from lrrt.config import Config, from_mapping
 from lrrt.core.ramp import training_lrs

@@ -30,10 +30,10 @@ FILES = {
             import math
             from dataclasses import dataclass
             from lrrt.core.network import Node
-            from lrrt.core.protocol import ModelConfig
+            from lrrt.core.protocol import ModelSection
 
             @dataclass
-            class Model(ModelConfig):
+            class Model(ModelSection):
                 name: str = "linear"
                 copies: int = 1
 
@@ -127,7 +127,7 @@ FILES = {
                 runs: int = 0
 
                 @property
-                def asked(self):
+                def enabled(self):
                     return self.runs > 0
 
             def check(config):
@@ -219,7 +219,7 @@ USES = {
         save(dataset, paths.dataset_path(config))
         experiment.main(["extra"])
         assert len(pd.read_parquet(paths.folder(config) / "extra.parquet")) == 3
-        listed = {name: (asked, [*schemas]) for name, asked, schemas in experiments(config)}
+        listed = {name: (enabled, [*schemas]) for name, enabled, schemas in experiments(config)}
         assert listed["extra"] == (True, ["extra.parquet"])
         try:
             composed("extra.runs=11")

@@ -15,14 +15,14 @@ from lrrt import plugins
 from lrrt.analysis.published import published
 from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import common_slope, running_median, share_interval
-from lrrt.analysis.tables import (
+from lrrt.analysis.suggestions import (
     CURVE_TYPES,
     SUGGESTION_TYPES,
     by_own_rule,
     runs_of,
     suggestion_table,
 )
-from lrrt.core.protocol import RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Ramp, WeightDecay
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
@@ -39,8 +39,8 @@ def test_columns_of_the_curves_are_those_that_others_rely_on():
 def test_suggestions_are_those_of_each_rule_on_what_the_protocol_records():
     keras = dataclasses.replace(
         PROTOCOLS["blog_keras"],
-        ramp=RampConfig(pairing="after"),
-        weight_decay=WeightDecayConfig(kind="l2", recorded=True),
+        ramp=Ramp(pairing="after"),
+        weight_decay=WeightDecay(kind="l2", recorded=True),
     )
     curves = pd.concat(
         [

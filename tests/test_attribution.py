@@ -13,7 +13,7 @@ import yaml
 from lrrt.analysis.published import published
 from lrrt.compose import composed_yaml
 from lrrt.config import from_mapping
-from lrrt.core.protocol import FACTORS, ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import FACTORS, Protocol, Ramp, WeightDecay
 from lrrt.datasets import load, save
 from lrrt.errors import InputError
 from lrrt.experiments.attribution.design import differing, exchanged, orders, rungs, specs_of
@@ -52,9 +52,9 @@ def test_all_factors_exchanged_are_the_other_protocol(config):
 
 
 def test_every_field_that_changes_a_number_is_of_one_factor():
-    sections = {"weight_decay": WeightDecayConfig, "ramp": RampConfig}
+    sections = {"weight_decay": WeightDecay, "ramp": Ramp}
     fields = []
-    for field in dataclasses.fields(ProtocolConfig):
+    for field in dataclasses.fields(Protocol):
         inner = dataclasses.fields(sections[field.name]) if field.name in sections else []
         fields += [f"{field.name}.{each.name}" for each in inner] or [field.name]
     named = list(itertools.chain.from_iterable(FACTORS.values()))

@@ -23,7 +23,7 @@ from lrrt.config import from_mapping
 from lrrt.core import batches, ramp, weights
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, WeightDecay
 
 if not all(map(find_spec, ("torch", "tensorflow"))):  # not imported: the backends say how
     pytest.skip("needs PyTorch and TensorFlow", allow_module_level=True)
@@ -47,7 +47,7 @@ def run():
         pool.shutdown()
 
 
-def network(backend: str, nodes: list[Node], protocol: ProtocolConfig, initial=None, **options):
+def network(backend: str, nodes: list[Node], protocol: Protocol, initial=None, **options):
     from lrrt import plugins
 
     if initial is None:
@@ -133,7 +133,7 @@ def test_first_twenty_steps(run, depth, tolerance, name):
 
 # Each factor alone, against the fastai protocol without augmentation.
 PLAIN = dataclasses.replace(
-    PROTOCOLS["blog_fastai"], augmentation="none", flip=False, weight_decay=WeightDecayConfig()
+    PROTOCOLS["blog_fastai"], augmentation="none", flip=False, weight_decay=WeightDecay()
 )
 FACTORS = {
     "padding": dict(padding="same"),
@@ -144,8 +144,8 @@ FACTORS = {
     "momentum": dict(momentum=0.5),
     "momentum_form": dict(momentum_form="lr_inside"),
     "gradient_clip": dict(gradient_clip=0.5),
-    "weight_decay l2": dict(weight_decay=WeightDecayConfig("l2", 0.01, 2.0, 1.0, 0.5)),
-    "weight_decay decoupled": dict(weight_decay=WeightDecayConfig("decoupled", 0.5)),
+    "weight_decay l2": dict(weight_decay=WeightDecay("l2", 0.01, 2.0, 1.0, 0.5)),
+    "weight_decay decoupled": dict(weight_decay=WeightDecay("decoupled", 0.5)),
     "weights": dict(weights="glorot_uniform"),
     "dense_bias": dict(dense_bias="zero"),
     "augmentation shift": dict(augmentation="shift"),
@@ -187,7 +187,7 @@ def test_clip_and_penalty_are_what_they_say(run):
         trained_names = [p.name for p in parameters(SMALL) if p.trained]
         step = np.concatenate([(after[n] - initial[n]).ravel() for n in trained_names])
         assert np.linalg.norm(step.astype(float)) == pytest.approx(0.5e-3, rel=1e-3)
-    decay = WeightDecayConfig("l2", 1e-3, 2.0, 1.0, 0.0)
+    decay = WeightDecay("l2", 1e-3, 2.0, 1.0, 0.0)
     expected = sum(
         1e-3
         * {"conv": 2, "dense": 1}[p.kind]
@@ -200,7 +200,7 @@ def test_clip_and_penalty_are_what_they_say(run):
         assert steps[0, 1] == pytest.approx(expected, rel=1e-5)
 
 
-def torch_reference(backend: str, protocol: ProtocolConfig) -> np.ndarray:
+def torch_reference(backend: str, protocol: Protocol) -> np.ndarray:
     """Losses by ``torch.nn`` and ``torch.optim.SGD`` of a small convolutional network."""
     import torch
     from torch import nn
@@ -232,7 +232,7 @@ def torch_reference(backend: str, protocol: ProtocolConfig) -> np.ndarray:
     return np.array(losses)
 
 
-def keras_reference(backend: str, protocol: ProtocolConfig) -> np.ndarray:
+def keras_reference(backend: str, protocol: Protocol) -> np.ndarray:
     """Losses by Keras's layers and its ``SGD`` with ``global_clipnorm`` of the same network."""
     made = network("keras", TINY, protocol)
     import keras
@@ -280,13 +280,13 @@ def test_protocols_are_what_each_framework_does_itself(run):
     torch_losses = run("torch", torch_reference, by_hand)
     assert torch_losses[:, 0] == pytest.approx(torch_losses[:, 1], rel=1e-5)
     keras_protocol = dataclasses.replace(
-        PROTOCOLS["blog_keras"], weight_decay=WeightDecayConfig(), batch_norm_unbiased=False
+        PROTOCOLS["blog_keras"], weight_decay=WeightDecay(), batch_norm_unbiased=False
     )
     keras_losses = run("keras", keras_reference, keras_protocol)
     assert keras_losses[:, 0] == pytest.approx(keras_losses[:, 1], rel=1e-5)
 
 
-def evaluated(backend: str, protocol: ProtocolConfig) -> dict:
+def evaluated(backend: str, protocol: Protocol) -> dict:
     """What evaluation gives, whether it leaves the network alone, and by how much folding and
     small batches change the loss."""
     images, labels = digits_like(100)
@@ -397,7 +397,7 @@ def test_same_bits_again_and_another_precision_differs(run, backend):
     assert low[0][0, 0] == pytest.approx(one[0][0, 0], rel=0.05) and low[0][0, 0] != one[0][0, 0]
 
 
-def continued(backend: str, protocol: ProtocolConfig) -> dict:
+def continued(backend: str, protocol: Protocol) -> dict:
     """States after six steps: of one network, and of another that took over after three."""
     images, labels = digits_like(96)
     x = (images / np.float32(255)).astype(np.float32)

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 
 from lrrt import cli
 from lrrt.compose import composed_yaml
-from lrrt.config import Config, DataConfig, SweepConfig, from_mapping, load
+from lrrt.config import Config, DataSection, Sweep, from_mapping, load
 from lrrt.config.reading import hints
 from lrrt.core import networks, ramp
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.datasets import Dataset
 from lrrt.datasets import load as load_dataset
 from lrrt.errors import InputError, one_line_errors
@@ -64,7 +64,7 @@ tried = partial(
 
 def keys(hint: type = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
     """Every key of the configuration with its type; ``p`` and ``weights`` stand for all names."""
-    for name, kind in hints(networks.find({}).Model if hint is ModelConfig else hint).items():
+    for name, kind in hints(networks.find({}).Model if hint is ModelSection else hint).items():
         if get_origin(kind) is dict and dataclasses.is_dataclass(get_args(kind)[1]):
             path_of_one = (*path, name, "p" if name == "protocols" else "weights")
             yield from keys(get_args(kind)[1], path_of_one)
@@ -287,7 +287,7 @@ def test_a_sweep_of_a_known_name_is_what_the_report_says_of_it(name):
     free = SCALE if name.startswith("batch_size") else ()
     for key in OTHERWISE.keys() - free:
         for value in OTHERWISE[key]:
-            if value == getattr(SweepConfig(**right), key):
+            if value == getattr(Sweep(**right), key):
                 continue
             wrong = right | {key: value}
             if wrong.get("whole_epoch"):
@@ -362,8 +362,8 @@ def planned(config: Config) -> None:
             assert grid.shape == (spec.steps,) and grid[0] == spec.protocol.ramp.start
             assert np.isfinite(grid).all() and (np.diff(grid) >= 0).all() and spec.steps >= 10
     run = {"weights_seed": 0, "order_seed": 0, "batch_size": 10, "min_lr": 0.1, "max_lr": 1.0}
-    for asked in config.divergence.cases:
-        trainings = training_specs(config, "0" * 64, *asked.names, "x", {"A": run, "B": run})
+    for entry in config.divergence.cases:
+        trainings = training_specs(config, "0" * 64, *entry.names, "x", {"A": run, "B": run})
         assert len({training.spec.key for training in trainings}) > 1
 
 
@@ -569,12 +569,12 @@ def test_stage_says_it_in_one_line_and_writes_nothing(
 @pytest.mark.parametrize(
     "config, part",
     [
-        (DataConfig(name="cifar10", path="no/such/folder"), "no/such/folder"),
-        (DataConfig(name="cifar10", path="x" * 5000), "data.path"),
-        (DataConfig(name="cifar10", path="/dev/null"), "/dev/null"),
-        (DataConfig(name="cifar10", path="."), "data.path"),
-        (DataConfig(name="cifar10", path=".", train_images=50_001), "at most 50000"),
-        (DataConfig(name="digits", path="."), "null"),
+        (DataSection(name="cifar10", path="no/such/folder"), "no/such/folder"),
+        (DataSection(name="cifar10", path="x" * 5000), "data.path"),
+        (DataSection(name="cifar10", path="/dev/null"), "/dev/null"),
+        (DataSection(name="cifar10", path="."), "data.path"),
+        (DataSection(name="cifar10", path=".", train_images=50_001), "at most 50000"),
+        (DataSection(name="digits", path="."), "null"),
     ],
 )
 def test_data_that_cannot_be(config, part, tmp_path, monkeypatch, capsys):

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from lrrt.core import batches
 from lrrt.core.batches import BatchPlan, Draws
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 MEAN, STD = np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.25, 0.3])
-PLAIN = ProtocolConfig(normalise=False, augmentation="none")
+PLAIN = Protocol(normalise=False, augmentation="none")
 
 
 def images(count=6, side=32, channels=3):
@@ -97,7 +97,7 @@ def test_impossible_plans_are_refused(arguments, key):
 def test_prepare_scales():
     pixels = images()
     np.testing.assert_allclose(batches.prepare(pixels, PLAIN, MEAN, STD), pixels / 255, rtol=1e-6)
-    normalised = batches.prepare(pixels, ProtocolConfig(normalise=True), MEAN, STD)
+    normalised = batches.prepare(pixels, Protocol(normalise=True), MEAN, STD)
     assert normalised.dtype == np.float32
     np.testing.assert_allclose(normalised, (pixels / 255 - MEAN) / STD, atol=2e-6)
 
@@ -106,7 +106,7 @@ def test_inputs_are_left_as_they_are():
     pixels = images()
     before = pixels.copy()
     for kind in ("none", "crop", "shift"):
-        protocol = ProtocolConfig(augmentation=kind)
+        protocol = Protocol(augmentation=kind)
         draws = BatchPlan(6, 4, 0, kind, True).draws(0)
         batches.apply(pixels, draws, protocol, MEAN, STD)
     np.testing.assert_array_equal(pixels, before)
@@ -145,7 +145,7 @@ def bilinear(image, y, x):
 def test_augmentation_is_that_done_pixel_by_pixel(kind, tolerance, side, channels):
     pixels = images(side=side, channels=channels)
     draws = BatchPlan(6, 6, 1, kind, flip=True, size=side).draws(0)
-    protocol = ProtocolConfig(normalise=False, augmentation=kind)
+    protocol = Protocol(normalise=False, augmentation=kind)
     found = batches.apply(pixels, draws, protocol, MEAN[:channels], STD[:channels])
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_allclose(found, naive(pixels, draws, kind), atol=tolerance)
@@ -158,7 +158,7 @@ def test_zero_shift_is_the_image_itself(flips):
     expected = pixels[[4, 1]] / np.float32(255)
     expected[flips] = expected[flips][:, :, ::-1]
     for kind in ("none", "crop", "shift"):
-        protocol = ProtocolConfig(normalise=False, augmentation=kind)
+        protocol = Protocol(normalise=False, augmentation=kind)
         found = batches.apply(pixels, draws, protocol, MEAN, STD)
         np.testing.assert_allclose(found, expected, rtol=2e-7)
 
@@ -166,7 +166,7 @@ def test_zero_shift_is_the_image_itself(flips):
 @pytest.mark.parametrize("kind", ["none", "crop", "shift"])
 def test_a_batch_does_not_depend_on_the_images_beside_it(kind):
     pixels = images(100, side=8)
-    protocol = ProtocolConfig(augmentation=kind)
+    protocol = Protocol(augmentation=kind)
     draws = BatchPlan(100, 70, 0, kind, True, size=8).draws(0)
     together = batches.apply(pixels, draws, protocol, MEAN, STD)
     alone = [
@@ -180,7 +180,7 @@ def test_shifts_are_those_of_scipy():
     ndimage = pytest.importorskip("scipy.ndimage")
     pixels = images(1)
     draws = Draws(np.array([0]), np.array([[1.3, -2.8]]), np.array([False]))
-    protocol = ProtocolConfig(normalise=False, augmentation="shift")
+    protocol = Protocol(normalise=False, augmentation="shift")
     found = batches.apply(pixels, draws, protocol, MEAN, STD)[0]
     expected = ndimage.shift(pixels[0] / 255, (-1.3, 2.8, 0), order=1, mode="nearest")
     np.testing.assert_allclose(found, expected, atol=1e-6)

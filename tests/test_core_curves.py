@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrrt.core.curve import Curve
-from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.core.ramp import grid, spaced, training_lrs
-from lrrt.core.replay import recorded
+from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 
 ramps = st.builds(
-    lambda start, decades, shape, end_at, pairing: RampConfig(
+    lambda start, decades, shape, end_at, pairing: Ramp(
         start=10.0**start,
         end=10.0 ** (start + decades),
         shape=shape,
@@ -54,9 +54,9 @@ def test_pairing_after_trains_one_step_late(ramp, steps):
 
 
 def test_the_two_protocols_ramps():
-    keras = grid(RampConfig(end_at="last"), 97)
+    keras = grid(Ramp(end_at="last"), 97)
     assert (keras[0], keras[-1]) == (1e-7, 100)
-    fastai = grid(RampConfig(end_at="after_last"), 100)
+    fastai = grid(Ramp(end_at="after_last"), 100)
     assert fastai[-1] == pytest.approx(10**1.91)
     assert fastai[1] / fastai[0] == pytest.approx(10**0.09)
 
@@ -64,12 +64,12 @@ def test_the_two_protocols_ramps():
 @pytest.mark.parametrize("steps", [0, -3])
 def test_a_ramp_has_steps(steps):
     with pytest.raises(InputError, match="ramp.steps"):
-        grid(RampConfig(), steps)
+        grid(Ramp(), steps)
 
 
 def test_a_ramp_of_one_step_is_its_start():
     for end_at in ("last", "after_last"):
-        assert grid(RampConfig(end_at=end_at), 1).tolist() == [1e-7]
+        assert grid(Ramp(end_at=end_at), 1).tolist() == [1e-7]
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,7 +108,7 @@ def test_ema_leaves_its_input_alone():
 
 def curve(steps=20, **changes):
     arrays = {
-        "lr": training_lrs(RampConfig(pairing="after"), steps),
+        "lr": training_lrs(Ramp(pairing="after"), steps),
         "loss": np.linspace(3, 1, steps),
         "penalty": np.full(steps, 6.0),
         "grad_norm": np.ones(steps),
@@ -128,12 +128,12 @@ def test_a_curve_is_float64_and_of_one_length():
 
 
 def test_what_the_keras_finder_recorded():
-    protocol = ProtocolConfig(
-        ramp=RampConfig(pairing="after", end_at="last", steps=7),
-        weight_decay=WeightDecayConfig(kind="l2", recorded=True),
+    protocol = Protocol(
+        ramp=Ramp(pairing="after", end_at="last", steps=7),
+        weight_decay=WeightDecay(kind="l2", recorded=True),
     )
     raw = curve()
-    lr, loss = recorded(raw, protocol)
+    lr, loss = recording(raw, protocol)
     # As many steps as the curve has, whatever the protocol says; one step ahead of training.
     np.testing.assert_array_equal(lr, grid(protocol.ramp, 20))
     np.testing.assert_array_equal(lr[:-1], raw.lr[1:])
@@ -141,21 +141,21 @@ def test_what_the_keras_finder_recorded():
 
 
 def test_what_the_fastai_finder_recorded():
-    protocol = ProtocolConfig(
-        ramp=RampConfig(pairing="before", end_at="after_last"),
-        weight_decay=WeightDecayConfig(kind="l2", recorded=False),
+    protocol = Protocol(
+        ramp=Ramp(pairing="before", end_at="after_last"),
+        weight_decay=WeightDecay(kind="l2", recorded=False),
     )
-    lr, loss = recorded(curve(lr=grid(protocol.ramp, 20)), protocol)
+    lr, loss = recording(curve(lr=grid(protocol.ramp, 20)), protocol)
     np.testing.assert_array_equal(lr, grid(protocol.ramp, 20))
     np.testing.assert_array_equal(loss, curve().loss)
 
 
 def test_recording_changes_no_curve_and_does_not_warn():
     raw = curve(loss=np.full(20, np.inf), penalty=np.full(20, -np.inf))
-    protocol = ProtocolConfig(weight_decay=WeightDecayConfig(recorded=True))
+    protocol = Protocol(weight_decay=WeightDecay(recorded=True))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lr, loss = recorded(raw, protocol)
+        lr, loss = recording(raw, protocol)
     lr[:], loss[:] = 0, 0
     assert (raw.lr > 0).all() and np.isinf(raw.loss).all()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lrrt import plugins
 from lrrt.core.accuracy_rules import smith
-from lrrt.core.protocol import RampConfig
+from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.core.rules import Suggestion, replay
 from lrrt.errors import InputError
@@ -26,7 +26,7 @@ STEPS = {"blog_keras": 97}
 
 def ramp(rule="", steps=None):
     end_at = "last" if rule == "blog_keras" else "after_last"
-    return grid(RampConfig(end_at=end_at), steps or STEPS.get(rule, 100))
+    return grid(Ramp(end_at=end_at), steps or STEPS.get(rule, 100))
 
 
 def random_loss(lr, seed):

@@ -6,7 +6,7 @@ import pytest
 from lrrt.core import weights
 from lrrt.core.network import parameters
 from lrrt.core.networks import resnet
-from lrrt.core.streams import stream
+from lrrt.core.random_streams import stream
 from lrrt.errors import InputError
 
 

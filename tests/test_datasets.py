@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from lrrt import config as configuration
-from lrrt.config import Config, DataConfig
+from lrrt.config import Config, DataSection
 from lrrt.datasets import (
     Dataset,
     _archive,
@@ -160,7 +160,7 @@ def test_missing_file_and_folder_are_named(tmp_path):
 
 def test_unknown_name_lists_what_exists():
     with pytest.raises(InputError, match="one of: cifar10, digits"):
-        load(DataConfig("mnist"))
+        load(DataSection("mnist"))
 
 
 # --- digits
@@ -168,7 +168,7 @@ def test_unknown_name_lists_what_exists():
 
 @pytest.fixture(scope="module")
 def rendered():
-    return load(DataConfig("digits", train_images=450, test_images=130))
+    return load(DataSection("digits", train_images=450, test_images=130))
 
 
 def test_digits_are_the_same_bits_everywhere(rendered):
@@ -186,11 +186,11 @@ def test_digits_are_balanced_and_distinct(rendered):
 
 
 def test_fewer_digits_are_the_beginning_of_more(rendered):
-    fewer = load(DataConfig("digits", train_images=123, test_images=130))
+    fewer = load(DataSection("digits", train_images=123, test_images=130))
     assert np.array_equal(fewer.train_images, rendered.train_images[:123])
     assert np.array_equal(fewer.train_labels, rendered.train_labels[:123])
     assert np.array_equal(fewer.test_images, rendered.test_images)
-    other = load(DataConfig("digits", train_images=123, test_images=10, seed=1))
+    other = load(DataSection("digits", train_images=123, test_images=10, seed=1))
     assert not np.array_equal(fewer.train_images, other.train_images)
 
 
@@ -210,7 +210,7 @@ def test_no_source_digit_is_on_both_sides():
 
 def test_digits_take_no_path():
     with pytest.raises(InputError, match="data.path: expected .*, got '/data'"):
-        load(DataConfig("digits", path="/data"))
+        load(DataSection("digits", path="/data"))
 
 
 # --- CIFAR-10: small editions, 50 and 20 images
@@ -250,11 +250,11 @@ def write_parquet(folder: Path, **changes: bytes) -> Path:
     return folder
 
 
-def cifar(path, train=50, test=20, verify=False, seed=0) -> DataConfig:
-    return DataConfig("cifar10", str(path), verify, train, test, seed)
+def cifar(path, train=50, test=20, verify=False, seed=0) -> DataSection:
+    return DataSection("cifar10", str(path), verify, train, test, seed)
 
 
-def refusal(config: DataConfig) -> str:
+def refusal(config: DataSection) -> str:
     with pytest.raises(InputError) as caught:
         load(config)
     message = str(caught.value)
@@ -506,7 +506,7 @@ def test_an_image_is_never_larger_than_it_says():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the local copy of CIFAR-10 is not here")
 def test_local_copy(tmp_path):
-    dataset = load(DataConfig("cifar10", str(SHARED), train_images=50_000, test_images=10_000))
+    dataset = load(DataSection("cifar10", str(SHARED), train_images=50_000, test_images=10_000))
     np.testing.assert_allclose(dataset.mean, (0.4913, 0.4821, 0.4465), atol=5.1e-5)
     np.testing.assert_allclose(dataset.std, (0.2452, 0.2428, 0.2606), atol=5.1e-5)
     assert np.bincount(dataset.train_labels).tolist() == [5000] * 10
@@ -519,7 +519,7 @@ def test_local_copy(tmp_path):
         byte = file.read(1)[0]
         file.seek(1_000_000)
         file.write(bytes([byte ^ 1]))
-    assert name in refusal(DataConfig("cifar10", str(tmp_path)))
+    assert name in refusal(DataSection("cifar10", str(tmp_path)))
 
 
 # --- the data stage
@@ -528,7 +528,7 @@ def test_local_copy(tmp_path):
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = Config(data=DataConfig("digits", train_images=100, test_images=20))
+    config = Config(data=DataSection("digits", train_images=100, test_images=20))
     monkeypatch.setattr(configuration, "load", lambda: config)
     return config
 
@@ -556,7 +556,7 @@ def test_data_stage(workplace):
 @pytest.mark.parametrize("failing", ["data", "picture", "params"])
 def test_data_stage_writes_nothing_when_it_fails(workplace, monkeypatch, capsys, failing):
     if failing == "data":
-        workplace.data = DataConfig("cifar10", "nowhere", True, 1000, 100)
+        workplace.data = DataSection("cifar10", "nowhere", True, 1000, 100)
     else:
 
         def fail(*arguments):

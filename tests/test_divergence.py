@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lrrt.analysis.tables import SUGGESTION_TYPES
-from lrrt.config import Config, SweepConfig
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.analysis.suggestions import SUGGESTION_TYPES
+from lrrt.config import Config, Sweep
+from lrrt.core.protocol import Protocol
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
 from lrrt.experiments.transfer.design import (
@@ -22,8 +22,7 @@ from lrrt.experiments.transfer.design import (
     training_queue,
     training_specs,
 )
-from lrrt.experiments.transfer.section import PairsConfig
-from lrrt.experiments.transfer.section import Section as DivergenceConfig
+from lrrt.experiments.transfer.section import Pairs, Section
 from lrrt.experiments.transfer.tables import (
     CELL,
     TRAINING_TYPES,
@@ -251,11 +250,9 @@ def test_outcome_table():
 
 def plan_config(**divergence) -> Config:
     config = Config(
-        protocols={"p": ProtocolConfig()},
-        sweeps={"weights": SweepConfig()},
-        divergence=DivergenceConfig(
-            epochs=2, transfer_epochs=5, precision="bfloat16", **divergence
-        ),
+        protocols={"p": Protocol()},
+        sweeps={"weights": Sweep()},
+        divergence=Section(epochs=2, transfer_epochs=5, precision="bfloat16", **divergence),
     )
     config.data.train_images = 640
     return config
@@ -385,10 +382,10 @@ def test_a_timed_store_notes_the_seconds_of_what_is_read(tmp_path):
 FOUR = suggestions((1e-4, 1e-2), (1e-3, 1e-1), (1e-1, 1.0), (1e-5, 1e-3))
 
 
-def two_cases(*cases: PairsConfig) -> tuple[dict, list]:
+def two_cases(*cases: Pairs) -> tuple[dict, list]:
     """What is planned where protocols p and q have the same four suggestions."""
     config = plan_config(cases=list(cases))
-    config.protocols["q"] = ProtocolConfig()
+    config.protocols["q"] = Protocol()
     not_meant = [
         suggestions((1e-9, 1e-8), **labels)
         for labels in ({"rule": "blog_keras"}, {"sweep": "order"}, {"backend": "keras"})
@@ -406,12 +403,12 @@ def two_cases(*cases: PairsConfig) -> tuple[dict, list]:
     ],
 )
 def test_as_many_pairs_of_a_case_are_swapped_and_in_a_grid_as_asked(swaps, grids, counts):
-    _, trainings = two_cases(PairsConfig("torch-p", 2, swaps, grids))
+    _, trainings = two_cases(Pairs("torch-p", 2, swaps, grids))
     assert list(Counter(training.pair for training in trainings).values()) == counts
 
 
 def test_each_cases_first_pair_comes_before_any_second():
-    pairs, trainings = two_cases(PairsConfig("torch-q", 2, grids=1), PairsConfig("torch-p", 1, 0))
+    pairs, trainings = two_cases(Pairs("torch-q", 2, grids=1), Pairs("torch-p", 1, 0))
     assert list(pairs) == ["torch-q", "torch-p"]
     assert [len(pairs[case]["further"]) for case in pairs] == [1, 0]
     assert Counter(t.pair for t in trainings) == {"torch-q": 15, "torch-p": 2, "torch-q-2": 2}
@@ -426,7 +423,7 @@ def test_each_cases_first_pair_comes_before_any_second():
 
 
 def test_what_matters_most_of_every_pair_is_trained_first():
-    _, trainings = two_cases(PairsConfig("torch-q", 2, grids=1), PairsConfig("torch-p", 1, 0))
+    _, trainings = two_cases(Pairs("torch-q", 2, grids=1), Pairs("torch-p", 1, 0))
     specs = [training.spec for training in trainings]
     q, p, second = specs[:15], specs[15:17], specs[17:]
     expected = [q[0], p[0], second[0], q[1], p[1], second[1], *q[2:]]

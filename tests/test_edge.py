@@ -8,7 +8,7 @@ import pytest
 
 import lrrt
 from lrrt.analysis import regret
-from lrrt.analysis.suggested import suggested_rates
+from lrrt.analysis.candidate_rates import candidate_rates
 from lrrt.core import edge
 from lrrt.core.rules import replay
 
@@ -146,7 +146,7 @@ def test_the_rates_that_are_scored():
         for draw, loss in enumerate(losses)
     ]
     curves = pd.concat(parts).assign(optimizer="sgd", ramp_steps=STEPS)
-    found = suggested_rates(curves).set_index(["setting", "rule"])["lr"]
+    found = candidate_rates(curves).set_index(["setting", "rule"])["lr"]
     of = {rule: found["falls", rule].to_numpy() for rule in found["falls"].index.unique()}
     np.testing.assert_allclose(of["edge.one_cycle"], 2 * of["edge"])
     np.testing.assert_allclose(of["edge.pooled.one_cycle"], 2 * of["edge.pooled"])

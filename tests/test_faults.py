@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 from reliability import kills, workplace  # noqa: E402
 
 import lrrt.backends  # noqa: E402
-from lrrt.analysis.tables import read_table  # noqa: E402
+from lrrt.analysis.suggestions import read_table  # noqa: E402
 from lrrt.core.networks import resnet  # noqa: E402
-from lrrt.core.protocol import ProtocolConfig  # noqa: E402
+from lrrt.core.protocol import Protocol  # noqa: E402
 from lrrt.errors import one_line_errors  # noqa: E402
 from lrrt.files import write_whole  # noqa: E402
 from lrrt.repair_dvc import repair  # noqa: E402
@@ -40,7 +40,7 @@ from lrrt.stages import experiment, suggest  # noqa: E402
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 COMMANDS = workplace.commands()
 SEED = int(os.environ.get("KILLS_SEED", 0))  # of the moments at which stages are killed
-SPEC = RunSpec("range_test", "linear", ProtocolConfig(), resnet.Model(), "0" * 64, 0, 0, 16, 30)
+SPEC = RunSpec("range_test", "linear", Protocol(), resnet.Model(), "0" * 64, 0, 0, 16, 30)
 ARRAYS = {"lr": np.array([0.1, 0.2]), "loss": np.array([2.0, np.nan])}
 
 

@@ -66,7 +66,7 @@ def test_a_run_of_the_study():
     """The loss of its first batch falls in one step just below the rate, and rises just above."""
     pytest.importorskip("torch")
     from lrrt.core.networks import resnet
-    from lrrt.core.protocol import ProtocolConfig
+    from lrrt.core.protocol import Protocol
     from lrrt.datasets import Dataset
     from lrrt.runs import execute
     from lrrt.runs.spec import RunSpec
@@ -79,7 +79,7 @@ def test_a_run_of_the_study():
     spec = RunSpec(
         kind="instability",
         backend="torch",
-        protocol=ProtocolConfig(),
+        protocol=Protocol(),
         model=resnet.Model(depth=8, width=8),
         data_digest=dataset.digest,
         weights_seed=0,

@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from synthetic_study import DIGEST, Formulas
 
 from lrrt import plugins
-from lrrt.analysis.tables import read_table, runs_of
-from lrrt.analysis.turning import PERIOD, before_explosion, spline, turn
+from lrrt.analysis.loss_minimum import PERIOD, before_explosion, lr_at_minimum, spline
+from lrrt.analysis.suggestions import read_table, runs_of
 from lrrt.core import rules
-from lrrt.core.replay import recorded
+from lrrt.core.recording import recording
 from lrrt.core.rules import blog_fastai, blog_keras
 from lrrt.core.smoothing import ema
 from lrrt.datasets import Dataset, save
@@ -98,7 +98,7 @@ def test_the_lag_is_the_emas_alone():
     """A V over the logarithm of the LR, its kink at step 50: there the slope is the same."""
     lr = np.geomspace(1e-6, 1.0, 101)
     loss = 2 + 0.02 * np.abs(np.arange(101.0) - 50)
-    assert turn(lr, loss) == lr[50]
+    assert lr_at_minimum(lr, loss) == lr[50]
     assert spline(loss).argmin() == 50
     late = ema(loss).argmin() - 50
     assert 15 < late < 50
@@ -111,7 +111,7 @@ def test_what_lies_beyond_the_explosion_is_left_out():
     kept, cut = before_explosion(lr, loss)
     assert len(kept) == len(cut) == 30 and cut.max() == cut[12] == 4.0 and np.isfinite(cut).all()
     assert len(before_explosion(lr, np.full(40, np.nan))[0]) == 0
-    assert np.isnan(turn(lr, np.full(40, np.inf)))
+    assert np.isnan(lr_at_minimum(lr, np.full(40, np.inf)))
 
 
 def test_landmarks_are_read_as_by_the_rule():
@@ -162,7 +162,7 @@ def test_replays_on_curves_from_formulas(config, curves):
     runs = curves[curves["protocol"] == "blog_fastai"]
     differences = []
     for _, curve in runs_of(runs):
-        read = recorded(curve, config.protocols["blog_fastai"])
+        read = recording(curve, config.protocols["blog_fastai"])
         pair = [blog_fastai.suggest(*read, **k).max_lr for k in ({}, {"beta": 0.9})]
         differences.append(np.log10(pair[1] / pair[0]))
     row = table[

@@ -20,9 +20,9 @@ import pytest
 
 import lrrt.backends
 from lrrt import plugins
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -122,7 +122,7 @@ def dataset(dataset_path):
 
 
 def specs_of(dataset, count: int, **changes) -> list[RunSpec]:
-    protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
+    protocol = Protocol(ramp=Ramp(start=1e-4, end=10.0, steps=12))
     values = dict(
         kind="range_test",
         backend="fake",
@@ -161,7 +161,7 @@ def launch(request):
         pytest.importorskip("submitit")
         options = {"cluster": "local", "parameters": {"timeout_min": 5}}
         module = submitit_launcher
-    launcher = LauncherConfig(name=request.param, workers=2, options=options)
+    launcher = LauncherSection(name=request.param, workers=2, options=options)
     return lambda specs, path, store: module.run(specs, path, store, launcher)
 
 
@@ -203,7 +203,7 @@ def test_cluster_does_what_is_missing_with_the_same_bits(
 
 def test_local_gives_them_too(dataset, dataset_path, tmp_path):
     specs = specs_of(dataset, 2)
-    local.run(specs, dataset_path, Store(tmp_path), LauncherConfig(workers=2))
+    local.run(specs, dataset_path, Store(tmp_path), LauncherSection(workers=2))
     assert same_bits(Store(tmp_path), specs, dataset)
 
 
@@ -259,19 +259,19 @@ def test_failing_run_is_one_line_and_others_go_on(
 
 SCRIPT = """
 import sys
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.runs.launchers import ray, submitit
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 if __name__ == "__main__":
     dataset, store, digest, name, address = sys.argv[1:]
-    protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
+    protocol = Protocol(ramp=Ramp(start=1e-4, end=10.0, steps=12))
     specs = [RunSpec("range_test", "fake", protocol, resnet.Model(depth=8, width=8), digest,
                      i, i, 16, 12) for i in range(6)]
     options = {"address": address} if name == "ray" else {"cluster": "local"}
-    launcher = LauncherConfig(name=name, workers=2, options=options)
+    launcher = LauncherSection(name=name, workers=2, options=options)
     {"ray": ray, "submitit": submitit}[name].run(specs, dataset, Store(store), launcher)
 """
 
@@ -338,10 +338,10 @@ def test_bad_options_are_named(dataset, dataset_path, tmp_path):
     for name, options, key in cases:
         with pytest.raises(InputError, match=key):
             plugins.find("lrrt.runs.launchers", name, "launcher.name").validate(
-                LauncherConfig(name=name, options=options)
+                LauncherSection(name=name, options=options)
             )
     pytest.importorskip("submitit")
-    launcher = LauncherConfig(
+    launcher = LauncherSection(
         name="submitit", options={"cluster": "local", "parameters": {"no_such": 1}}
     )
     with pytest.raises(InputError, match="no_such"):
@@ -350,7 +350,7 @@ def test_bad_options_are_named(dataset, dataset_path, tmp_path):
 
 def test_no_cluster_is_one_line(dataset, dataset_path, tmp_path):
     pytest.importorskip("ray")
-    launcher = LauncherConfig(name="ray", options={"address": "127.0.0.1:1"})
+    launcher = LauncherSection(name="ray", options={"address": "127.0.0.1:1"})
     with pytest.raises(InputError, match="options.address"):
         ray_launcher.run(specs_of(dataset, 1), dataset_path, Store(tmp_path), launcher)
 
@@ -361,7 +361,7 @@ def test_missing_package_is_named_and_nothing_missing_needs_none(
 ):
     name = module.__name__.rsplit(".", 1)[1]
     monkeypatch.setitem(sys.modules, name, None)
-    launcher, (spec,) = LauncherConfig(name=name), specs_of(dataset, 1)
+    launcher, (spec,) = LauncherSection(name=name), specs_of(dataset, 1)
     store = Store(tmp_path)
     with pytest.raises(InputError, match="cluster"):
         module.run([spec], dataset_path, store, launcher)
@@ -387,11 +387,11 @@ def test_gpus_are_shared_out(monkeypatch, dataset, dataset_path, tmp_path):
     monkeypatch.setattr(local, "_start", no_start)
     (spec,) = specs_of(dataset, 1, device="cuda")
     with pytest.raises(KeyboardInterrupt):
-        local.run([spec], dataset_path, Store(tmp_path), LauncherConfig(device="cuda"))
+        local.run([spec], dataset_path, Store(tmp_path), LauncherSection(device="cuda"))
     assert started == ["3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(InputError, match="launcher.device"):
-        local.run([spec], dataset_path, Store(tmp_path), LauncherConfig(device="cuda"))
+        local.run([spec], dataset_path, Store(tmp_path), LauncherSection(device="cuda"))
 
 
 def test_more_workers_than_gpus_take_turns(monkeypatch, dataset, dataset_path, tmp_path):
@@ -405,7 +405,7 @@ def test_more_workers_than_gpus_take_turns(monkeypatch, dataset, dataset_path, t
         return local._Worker(Mock(), Mock(), purpose, gpu)
 
     monkeypatch.setattr(local, "_start", started_on)
-    launcher = LauncherConfig(device="cuda", workers=4)
+    launcher = LauncherSection(device="cuda", workers=4)
     with pytest.raises(KeyboardInterrupt):
         local.run(specs_of(dataset, 5, device="cuda"), dataset_path, Store(tmp_path), launcher)
     assert started == ["3", "5", "3", "5"]
@@ -427,7 +427,7 @@ def test_workers_of_the_cpu_work_beside_those_of_a_gpu(
     monkeypatch.setattr(local, "usable_cores", lambda: 2)
     specs = specs_of(dataset, 4) + specs_of(dataset, 4, device="cuda")
     with pytest.raises(KeyboardInterrupt):
-        local.run(specs, dataset_path, Store(tmp_path), LauncherConfig())
+        local.run(specs, dataset_path, Store(tmp_path), LauncherSection())
     assert sorted(started, key=str) == [("cpu", None), ("cpu", None), ("cuda", "3")]
 
 

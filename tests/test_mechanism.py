@@ -15,7 +15,7 @@ from lrrt.backends.torch.forward import batch_statistics, forward
 from lrrt.backends.torch.network import TorchNetwork
 from lrrt.core.network import Node, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.core.weights import draw
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
@@ -30,7 +30,7 @@ from lrrt.runs.store import Result
 
 torch.set_num_threads(1)
 STEPS = 10
-L2 = WeightDecayConfig("l2", 1e-2, 2.0, 1.0, 0.5)
+L2 = WeightDecay("l2", 1e-2, 2.0, 1.0, 0.5)
 
 
 # --- the eigenvalue
@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_has_none(parts):
         assert np.isnan(found.eigenvalue) and found.vector is None
 
 
-def small_network(protocol: ProtocolConfig) -> tuple[TorchNetwork, np.ndarray, np.ndarray]:
+def small_network(protocol: Protocol) -> tuple[TorchNetwork, np.ndarray, np.ndarray]:
     """A residual network of 339 parameters, with every operation of the ResNet, and a batch for it.
 
     Its 8 channels keep PyTorch 2.13 (oneDNN) within its arrays in the second backward pass.
@@ -90,9 +90,9 @@ def small_network(protocol: ProtocolConfig) -> tuple[TorchNetwork, np.ndarray, n
     return TorchNetwork(nodes, protocol, weights, None, torch.device("cpu")), images, labels
 
 
-@pytest.mark.parametrize("decay", [WeightDecayConfig(), dataclasses.replace(L2, value=0.5)])
+@pytest.mark.parametrize("decay", [WeightDecay(), dataclasses.replace(L2, value=0.5)])
 def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
-    protocol = ProtocolConfig(weight_decay=decay)
+    protocol = Protocol(weight_decay=decay)
     network, images, labels = small_network(protocol)
     trained = [p for p in parameters(network.nodes) if p.trained]
     strengths = dict(network.penalised)
@@ -119,7 +119,7 @@ def test_the_studys_network_has_this_eigenpair():
     """By central differences of its gradient, in float64."""
     nodes, protocol = (
         resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10),
-        ProtocolConfig(),
+        Protocol(),
     )
     weights = draw(nodes, "he_uniform", "zero", 3)
     network = TorchNetwork(nodes, protocol, weights, None, torch.device("cpu"))
@@ -151,7 +151,7 @@ def test_nothing_of_the_network_moves(monkeypatch):
     monkeypatch.setattr(curvature, "RESTARTS", 1)
     nodes = resnet.nodes(resnet.Model(depth=8, width=8), (32, 32, 3), 10)
     weights = draw(nodes, "he_uniform", "zero", 3)
-    network = TorchNetwork(nodes, ProtocolConfig(), weights, None, torch.device("cpu"))
+    network = TorchNetwork(nodes, Protocol(), weights, None, torch.device("cpu"))
     images = np.random.default_rng(1).standard_normal((4, 8, 8, 3)).astype(np.float32)
     labels = np.arange(4)
     network.step(images, labels, 0.1)
@@ -176,11 +176,11 @@ def waves() -> Dataset:
 
 
 def plain(dataset: Dataset, end: float = 10.0, **changes) -> RunSpec:
-    ramp = RampConfig(start=1e-4, end=end, steps=STEPS)
+    ramp = Ramp(start=1e-4, end=end, steps=STEPS)
     return RunSpec(
         "range_test",
         "torch",
-        ProtocolConfig(ramp=ramp, **changes),
+        Protocol(ramp=ramp, **changes),
         resnet.Model(depth=8, width=8),
         dataset.digest,
         weights_seed=1,
@@ -270,11 +270,11 @@ def test_each_protocol_is_probed_with_and_without_clipping(config):
 
 
 def test_steps_are_measured_where_the_loss_may_turn():
-    found = measured_steps(RampConfig(start=1e-6, end=1.0), 61, 5)
+    found = measured_steps(Ramp(start=1e-6, end=1.0), 61, 5)
     assert found == (20, 30, 40, 50, 60)
-    assert measured_steps(RampConfig(start=1e-4, end=2e3), 74, 2) == (0, 53)
-    assert measured_steps(RampConfig(start=1e-9, end=1e-8), 29, 3) == (0, 14, 28)
-    assert measured_steps(RampConfig(start=1e-3, end=1.0), 10, 100) == tuple(range(10))
+    assert measured_steps(Ramp(start=1e-4, end=2e3), 74, 2) == (0, 53)
+    assert measured_steps(Ramp(start=1e-9, end=1e-8), 29, 3) == (0, 14, 28)
+    assert measured_steps(Ramp(start=1e-3, end=1.0), 10, 100) == tuple(range(10))
 
 
 class Made:

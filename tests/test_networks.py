@@ -10,18 +10,18 @@ from test_config import compose
 from test_runs import make_spec
 
 from lrrt import plugins
-from lrrt.config import DataConfig, from_mapping
+from lrrt.config import DataSection, from_mapping
 from lrrt.core import networks, weights
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import NETWORKS, cnn, mlp, resnet, torchvision, transformer
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.datasets import Dataset, load, open_dataset, save
 from lrrt.datasets import text as text_data
 from lrrt.errors import InputError
 from lrrt.report.figures.samples import picture
 from lrrt.runs.execute import execute
 
-PLAIN = ProtocolConfig(augmentation="none", flip=False, ramp=RampConfig(1e-4, 0.1, steps=10))
+PLAIN = Protocol(augmentation="none", flip=False, ramp=Ramp(1e-4, 0.1, steps=10))
 IMAGES = {
     "mlp": mlp.Model(depth=2, width=24),
     "no hidden layer": mlp.Model(depth=0),
@@ -199,17 +199,17 @@ def test_a_depth_of_a_section_needs_a_network_that_has_one(tmp_path):
 
 
 def test_text_is_of_windows_side_by_side_and_the_same_everywhere(tmp_path):
-    data = load(DataConfig("text", train_images=50, test_images=10))
+    data = load(DataSection("text", train_images=50, test_images=10))
     assert data.train_images.shape == data.train_labels.shape == (50, text_data.TOKENS)
     assert np.array_equal(data.train_images.ravel()[1:], data.train_labels.ravel()[:-1])
     assert data.digest == "97e6a3752788858f6bf375156aa9212ff908a02c4b00f59f46f8521f561d738a"
-    more = load(DataConfig("text", train_images=60, test_images=10))
+    more = load(DataSection("text", train_images=60, test_images=10))
     assert np.array_equal(more.train_images[:50], data.train_images)
     assert not np.array_equal(data.train_images[:10], data.test_images)
     save(data, tmp_path / "text.safetensors")
     assert open_dataset(tmp_path / "text.safetensors").digest == data.digest
     assert picture(data).startswith(b"\x89PNG")
-    used = np.unique(load(DataConfig("text", train_images=2000, test_images=10)).train_images)
+    used = np.unique(load(DataSection("text", train_images=2000, test_images=10)).train_images)
     assert len(used) == len(text_data.CHARACTERS)
 
 
@@ -227,19 +227,19 @@ def test_numbers_in_words():
 def test_digits_are_scikit_learns_own():
     from sklearn.datasets import load_digits
 
-    data = load(DataConfig("digits8x8", train_images=1442, test_images=355))
+    data = load(DataSection("digits8x8", train_images=1442, test_images=355))
     source = load_digits()
     theirs = sorted(map(bytes, source.images.astype(np.uint8)))
     ours = [*data.train_images, *data.test_images]
     assert sorted(map(bytes, (np.array(ours) // 15).astype(np.uint8))) == theirs
     assert data.train_images.shape == (1442, 8, 8, 1)
-    fewer = load(DataConfig("digits8x8", train_images=100, test_images=20))
+    fewer = load(DataSection("digits8x8", train_images=100, test_images=20))
     assert np.array_equal(fewer.train_images, data.train_images[:100])
     assert set(fewer.test_labels) == set(range(10))
 
 
 def text_and_tokens() -> Dataset:
-    return load(DataConfig("text", train_images=40, test_images=8))
+    return load(DataSection("text", train_images=40, test_images=8))
 
 
 def test_tokens_go_through_range_tests_and_trainings():

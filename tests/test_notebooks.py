@@ -57,7 +57,7 @@ def test_the_figures_are_redrawn_without_training(tmp_path):
     synthetic_study.write(tmp_path, config)
     notebook = run.executed("figures", tmp_path, SLOW)
     assert "Study synthetic: ResNet-8, batch 64" in run.printed(notebook)
-    assert pictures(notebook) == 1 + 10  # its own; navigation, typical, ... of the report
+    assert pictures(notebook) == 1 + 10  # its own; gradient_descent, typical, ... of the report
 
 
 def test_the_kept_figures_are_of_the_committed_studies():

@@ -23,10 +23,10 @@ from lrrt.core.batches import BatchPlan
 from lrrt.core.curve import Curve
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import LARGEST, SMALLEST, ProtocolConfig, RampConfig
-from lrrt.core.protocol import WeightDecayConfig as Decay
+from lrrt.core.protocol import LARGEST, SMALLEST, Protocol, Ramp
+from lrrt.core.protocol import WeightDecay as Decay
 from lrrt.core.ramp import grid, training_lrs
-from lrrt.core.replay import recorded
+from lrrt.core.recording import recording
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
 from lrrt.datasets import Dataset
@@ -41,7 +41,7 @@ losses = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=80).map(np.array)
 
 def wavy(steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A recorded curve with a plateau, a descent, an explosion and noise."""
-    lr = grid(RampConfig(), steps)
+    lr = grid(Ramp(), steps)
     x = np.log10(lr)
     noise = 0.02 * np.random.default_rng(seed).standard_normal(steps)
     explosion = np.exp(np.clip(3 * (x - 1), -50, 9))
@@ -55,7 +55,7 @@ def wavy(steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @given(exponents, st.floats(0.01, 20), st.integers(2, 200), st.sampled_from(["last", "after_last"]))
 def test_ramps_rise_and_follow_the_unit_of_the_lr(start, decades, steps, end_at):
     for shape in ("exponential", "linear"):
-        ramp = RampConfig(start=10**start, end=10 ** (start + decades), shape=shape, end_at=end_at)
+        ramp = Ramp(start=10**start, end=10 ** (start + decades), shape=shape, end_at=end_at)
         found = grid(ramp, steps)
         assert found.shape == (steps,) and (np.diff(found) > 0).all()
         assert found[0] == ramp.start and found[-1] <= ramp.end * (1 + 1e-12)
@@ -65,7 +65,7 @@ def test_ramps_rise_and_follow_the_unit_of_the_lr(start, decades, steps, end_at)
 
 @pytest.mark.parametrize("shape", ["exponential", "linear"])
 def test_the_longest_and_widest_ramp_that_the_configuration_allows(shape):
-    ramp = RampConfig(start=SMALLEST, end=LARGEST, shape=shape, pairing="after")
+    ramp = Ramp(start=SMALLEST, end=LARGEST, shape=shape, pairing="after")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lrs = training_lrs(ramp, 100_000)
@@ -130,7 +130,7 @@ def test_a_very_long_curve(rule):
 @pytest.mark.parametrize("value", [0.0, 2.3, -1.0, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("steps", [1, 2, 3, 17, 100])
 def test_a_curve_that_says_nothing(rule, value, steps):
-    lr = grid(RampConfig(), steps)
+    lr = grid(Ramp(), steps)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = replay(rule, lr, np.full(steps, value))
@@ -171,10 +171,10 @@ def test_a_stop_ends_the_test(rule):
 @tried
 @given(losses, st.booleans())
 def test_what_is_recorded_is_of_the_curves_length(loss, with_penalty):
-    protocol = ProtocolConfig(weight_decay=Decay("l2", 0.1, recorded=with_penalty))
+    protocol = Protocol(weight_decay=Decay("l2", 0.1, recorded=with_penalty))
     lr = training_lrs(protocol.ramp, len(loss))
     curve = Curve(lr, loss, np.full(len(loss), 3.0), np.ones(len(loss)))
-    found_lr, found = recorded(curve, protocol)
+    found_lr, found = recording(curve, protocol)
     assert found_lr.shape == found.shape == loss.shape
     np.testing.assert_array_equal(found, loss + 3 * with_penalty)
 
@@ -232,7 +232,7 @@ def test_folding_a_random_network_keeps_its_parameters():
 # --- both backends
 
 
-def random_case(seed: int) -> tuple[list[Node], ProtocolConfig]:
+def random_case(seed: int) -> tuple[list[Node], Protocol]:
     """A small network, made of blocks at random, and a protocol with each factor at random."""
     random = np.random.default_rng([9, seed])
 
@@ -254,7 +254,7 @@ def random_case(seed: int) -> tuple[list[Node], ProtocolConfig]:
     pool = Node("pool", "global_average_pool", (before,), channels)
     nodes += [pool, Node("dense", "dense", ("pool",), 10, channels)]
     kind = choose("none", "l2", "decoupled")
-    protocol = ProtocolConfig(
+    protocol = Protocol(
         weights=choose("he_uniform", "he_normal", "glorot_uniform"),
         dense_bias=choose("zero", "uniform"),
         padding=choose("same", "symmetric"),
@@ -311,7 +311,7 @@ def test_memory_is_flat_over_200_runs(monkeypatch):
     spec = RunSpec(
         "range_test",
         "linear",
-        ProtocolConfig(ramp=RampConfig(steps=10)),
+        Protocol(ramp=Ramp(steps=10)),
         resnet.Model(depth=8, width=8),
         dataset.digest,
         0,

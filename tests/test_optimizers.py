@@ -12,14 +12,14 @@ from test_runs import make_spec
 from lrrt import plugins
 from lrrt.config import from_mapping
 from lrrt.config.validation import validate_protocol
-from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, WeightDecay
 from lrrt.errors import InputError
 
-DECOUPLED = WeightDecayConfig("decoupled", 0.1)
-ADAM = ProtocolConfig(optimizer="adam", beta1=0.8, beta2=0.99, epsilon=1e-3)
+DECOUPLED = WeightDecay("decoupled", 0.1)
+ADAM = Protocol(optimizer="adam", beta1=0.8, beta2=0.99, epsilon=1e-3)
 PROTOCOLS = {
-    "sgd": ProtocolConfig(weight_decay=DECOUPLED),
-    "sgd lr_inside": ProtocolConfig(momentum_form="lr_inside"),
+    "sgd": Protocol(weight_decay=DECOUPLED),
+    "sgd lr_inside": Protocol(momentum_form="lr_inside"),
     "adam": ADAM,
     "adam epsilon_hat": dataclasses.replace(ADAM, epsilon_hat=True),
     "adamw": dataclasses.replace(ADAM, optimizer="adamw", weight_decay=DECOUPLED),
@@ -37,7 +37,7 @@ OWN = {
 }
 
 
-def ours_in_torch(backend: str, protocol: ProtocolConfig, of_device: bool) -> np.ndarray:
+def ours_in_torch(backend: str, protocol: Protocol, of_device: bool) -> np.ndarray:
     import torch
 
     parameters = {"w": torch.tensor(START)}
@@ -51,7 +51,7 @@ def ours_in_torch(backend: str, protocol: ProtocolConfig, of_device: bool) -> np
     return np.array(found)
 
 
-def theirs_in_torch(_: str, protocol: ProtocolConfig) -> np.ndarray:
+def theirs_in_torch(_: str, protocol: Protocol) -> np.ndarray:
     import torch
 
     weight = torch.tensor(START, requires_grad=True)
@@ -77,7 +77,7 @@ def theirs_in_torch(_: str, protocol: ProtocolConfig) -> np.ndarray:
     return np.array(found)
 
 
-def ours_in_keras(backend: str, protocol: ProtocolConfig) -> np.ndarray:
+def ours_in_keras(backend: str, protocol: Protocol) -> np.ndarray:
     from lrrt.backends.keras import tf, use_threads
 
     use_threads(1)  # before TensorFlow begins: the networks of this process need it so
@@ -90,7 +90,7 @@ def ours_in_keras(backend: str, protocol: ProtocolConfig) -> np.ndarray:
     return np.array(found)
 
 
-def theirs_in_keras(_: str, protocol: ProtocolConfig) -> np.ndarray:
+def theirs_in_keras(_: str, protocol: Protocol) -> np.ndarray:
     from lrrt.backends.keras import keras, tf, use_threads
 
     use_threads(1)
@@ -174,7 +174,7 @@ def test_a_key_has_what_the_optimizer_reads():
 )
 def test_impossible_optimizers_are_refused(changes, key, words):
     with pytest.raises(InputError) as caught:
-        validate_protocol("p", ProtocolConfig(**changes))
+        validate_protocol("p", Protocol(**changes))
     assert caught.value.key == key and words in str(caught.value)
 
 
@@ -183,7 +183,7 @@ def test_every_optimizer_has_a_backend(name):
     backends = Path(find_spec("lrrt").origin).parent / "backends"
     assert any((backends / b / "optimizers" / f"{name}.py").exists() for b in OWN)
     module = plugins.find("lrrt.core.optimizers", name, "")
-    assert set(module.READS) <= {field.name for field in dataclasses.fields(ProtocolConfig)}
+    assert set(module.READS) <= {field.name for field in dataclasses.fields(Protocol)}
 
 
 # --- of libraries
@@ -216,7 +216,7 @@ def theirs_by_hand(_: str, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_librarys_optimizer_is_the_librarys(run, name):  # noqa: F811
     pytest.importorskip(LIBRARIES[name][0])
-    protocol = ProtocolConfig(optimizer=name, beta2=0.99, weight_decay=DECOUPLED)
+    protocol = Protocol(optimizer=name, beta2=0.99, weight_decay=DECOUPLED)
     ours = run("torch", ours_in_torch, protocol, False)
     assert np.array_equal(ours, run("torch", theirs_by_hand, name))
     found = run("torch", continued, dataclasses.replace(protocol, augmentation="none"))
@@ -225,7 +225,7 @@ def test_a_librarys_optimizer_is_the_librarys(run, name):  # noqa: F811
 
 def averaged(_: str) -> tuple[float, float, float]:
     """Loss as evaluated, loss where the average has been put, what the weights have moved by it."""
-    made = network("torch", SMALL, ProtocolConfig(optimizer="schedule_free"))
+    made = network("torch", SMALL, Protocol(optimizer="schedule_free"))
     images, labels = digits_like(64)
     x = (images / np.float32(255)).astype(np.float32)
     for _ in range(3):

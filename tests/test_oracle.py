@@ -9,11 +9,11 @@ import pytest
 
 from lrrt.config import Config
 from lrrt.core.networks import resnet, transformer
-from lrrt.core.protocol import DataConfig, ProtocolConfig, RampConfig
+from lrrt.core.protocol import DataSection, Protocol, Ramp
 from lrrt.errors import InputError
 from lrrt.experiments.oracle import design as designing
 from lrrt.experiments.oracle.design import Design, Setting
-from lrrt.experiments.oracle.section import Section, SettingConfig, check
+from lrrt.experiments.oracle.section import Section, SettingSection, check
 from lrrt.experiments.oracle.tables import SCHEMAS, tables
 from lrrt.runs.store import Result, Store
 
@@ -21,13 +21,13 @@ BEST = 0.1
 
 
 def planned(settings=1, **changes) -> Design:
-    protocol = ProtocolConfig(ramp=RampConfig(1e-7, 10.0))
-    asked = SettingConfig("d", "sgd", 32, 100, resnet.Model())
+    protocol = Protocol(ramp=Ramp(1e-7, 10.0))
+    setting = SettingSection("d", "sgd", 32, 100, resnet.Model())
     names = [f"s{i}" for i in range(settings)]
-    section = Section(settings=dict.fromkeys(names, asked), **changes)
+    section = Section(settings=dict.fromkeys(names, setting), **changes)
     config = Config(protocols={"sgd": protocol}, oracle=section)
     made = [
-        Setting(name, dataclasses.replace(asked, batch_size=32 + i), protocol, Path("d"), "d", 10)
+        Setting(name, dataclasses.replace(setting, batch_size=32 + i), protocol, Path("d"), "d", 10)
         for i, name in enumerate(names)
     ]
     return Design(config, made)
@@ -172,8 +172,8 @@ def test_figures_show_what_was_found(tmp_path):
         ({"ramps": [10]}, "oracle.ramps"),
         ({"draws": 0}, "oracle.draws"),
         ({"minutes": -1.0}, "oracle.minutes"),
-        ({"data": {"a b": DataConfig()}}, "oracle.data"),
-        ({"data": {"d": DataConfig(path="x")}}, "oracle.data.d.path"),
+        ({"data": {"a b": DataSection()}}, "oracle.data"),
+        ({"data": {"d": DataSection(path="x")}}, "oracle.data.d.path"),
     ],
 )
 def test_an_impossible_section_is_named(changes, key):
@@ -197,10 +197,10 @@ def test_an_impossible_section_is_named(changes, key):
     ],
 )
 def test_an_impossible_setting_is_named(changes, key):
-    setting = SettingConfig("d", "sgd", 32, 100, resnet.Model())
+    setting = SettingSection("d", "sgd", 32, 100, resnet.Model())
     section = Section(
-        data={"d": DataConfig()}, settings={"s": dataclasses.replace(setting, **changes)}
+        data={"d": DataSection()}, settings={"s": dataclasses.replace(setting, **changes)}
     )
     with pytest.raises(InputError) as error:
-        check(Config(protocols={"sgd": ProtocolConfig()}, oracle=section))
+        check(Config(protocols={"sgd": Protocol()}, oracle=section))
     assert error.value.key == f"oracle.settings.s.{key}"

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.datasets import Dataset
 from lrrt.runs.execute import execute
 from lrrt.runs.spec import ENGINE_VERSIONS, RunSpec
 
 STEPS = 8
 PROTOCOLS = {
-    "torch": ProtocolConfig(
-        weight_decay=WeightDecayConfig("decoupled", 1e-4),
-        ramp=RampConfig(start=1e-4, end=0.05, steps=STEPS),
+    "torch": Protocol(
+        weight_decay=WeightDecay("decoupled", 1e-4),
+        ramp=Ramp(start=1e-4, end=0.05, steps=STEPS),
     ),
-    "keras": ProtocolConfig(
+    "keras": Protocol(
         padding="same",
         batch_norm_momentum=0.99,
         batch_norm_epsilon=1e-3,
@@ -34,8 +34,8 @@ PROTOCOLS = {
         augmentation="shift",
         momentum_form="lr_inside",
         gradient_clip=1.0,
-        weight_decay=WeightDecayConfig("l2", 1e-4, 2.0, 1.0, 0.0),
-        ramp=RampConfig(start=1e-4, end=0.05, steps=STEPS, pairing="after"),
+        weight_decay=WeightDecay("l2", 1e-4, 2.0, 1.0, 0.0),
+        ramp=Ramp(start=1e-4, end=0.05, steps=STEPS, pairing="after"),
     ),
 }
 # At an LR of 0.05 PyTorch was 3e-5 apart from itself after a training, at 0.03 it was 3e-7.

@@ -21,7 +21,7 @@ import yaml
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
-from lrrt.analysis.tables import by_own_rule
+from lrrt.analysis.suggestions import by_own_rule
 from lrrt.claims.verdict import Grade
 from lrrt.config import Config, from_mapping
 from lrrt.errors import InputError
@@ -224,7 +224,8 @@ def test_what_a_study_lacks_is_left_out(tmp_path):
     made = build(study.load(config, tmp_path))
     page = made["report.html"].decode()
     assert {name for name in made if name.endswith(".svg")} == {
-        f"figures/{name}.svg" for name in ("navigation", "typical", "runs", "published", "rules")
+        f"figures/{name}.svg"
+        for name in ("gradient_descent", "typical", "weights_sweep", "published", "rules")
     }
     assert "not drawn" not in page and "What happens if you train there" not in page
     metrics = json.loads(made["metrics.json"])
@@ -233,7 +234,7 @@ def test_what_a_study_lacks_is_left_out(tmp_path):
 
 def test_rules_that_abstain_everywhere_leave_a_report(data):
     silent = data.suggestions.assign(min_lr=np.nan, max_lr=np.nan, reason="too flat")
-    wanted = {"published", "pair", "typical", "rules", "batch_slope", "runs"}
+    wanted = {"published", "pair", "typical", "rules", "batch_slope", "weights_sweep"}
     with style.applied():
         quiet = dataclasses.replace(
             data,
@@ -248,7 +249,7 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
                 style.png(drawing.figure, dpi=40)
     assert wanted <= set(found)
     assert found["typical"] is None and found["pair"] is None and found["rules"] is None
-    assert found["runs"] is not None  # the losses are there all the same
+    assert found["weights_sweep"] is not None  # the losses are there all the same
 
 
 # ---- numbers ----------------------------------------------------------------------------------
@@ -567,7 +568,7 @@ def test_page_in_a_browser(browser, html, tmp_path, data):
 
     run = data.traces("weights", KERAS)[0]
     shown = browser.value(f"""(() => {{
-        const svg = document.querySelector('[id="runs"] svg');
+        const svg = document.querySelector('[id="weights_sweep"] svg');
         const dot = [...svg.querySelectorAll('g.tip')].find(
             g => g.tip.startsWith('run {run.run}') && g.tip.includes('max LR'));
         dot.scrollIntoView({{block: 'center', behavior: 'instant'}});

@@ -17,17 +17,17 @@ from lrrt.report.figures import (
     attribution_framework,
     batch_sizes,
     batch_slope,
-    navigation,
+    gradient_descent,
     pair,
     policies,
     published,
     rules,
-    runs,
     swaps,
     trainings,
     typical,
     unsmoothed,
     variance,
+    weights_sweep,
 )
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
@@ -133,7 +133,7 @@ def test_typical_is_the_run_nearest_the_median(data):
 
 
 def test_runs_show_median_band_every_run_and_the_ratio(data):
-    axes = drawn(runs, data).axes
+    axes = drawn(weights_sweep, data).axes
     assert len(axes) == 2 * len(data.home_cases())
     for ax, case in zip(axes, data.home_cases(), strict=False):
         smoothed = np.stack([run.smoothed for run in data.traces("weights", case)])
@@ -148,16 +148,20 @@ def test_runs_show_median_band_every_run_and_the_ratio(data):
             shown = [line.get_xdata()[0] for line in lines(ax, f": {name} ")]
             assert sorted(shown) == sorted(rows[name.replace(" ", "_").lower()])
         low, high = 10 ** np.log10(rows["max_lr"]).quantile([0.1, 0.9])
-        assert runs.ratio(data, "weights", case) == pytest.approx(high / low)
+        assert weights_sweep.ratio(data, "weights", case) == pytest.approx(high / low)
         assert f"max LR {wording.times(high / low)}" in [text.get_text() for text in ax.texts]
-    assert "fallback" in runs.caption(data) and "n = 6 a panel" in runs.caption(data)
+    assert "fallback" in weights_sweep.caption(data) and "n = 6 a panel" in weights_sweep.caption(
+        data
+    )
 
 
 def test_too_few_runs_have_no_ratio(data):
     few = dataclasses.replace(
         data, suggestions=data.suggestions[data.suggestions["order_seed"] < 3]
     )
-    assert np.isnan(runs.ratio(few, "weights", KERAS)) and "fold" not in runs.title(few)
+    assert np.isnan(
+        weights_sweep.ratio(few, "weights", KERAS)
+    ) and "fold" not in weights_sweep.title(few)
 
 
 def test_pairs_with_a_swap_are_all_shown_and_counted(data):
@@ -258,16 +262,17 @@ def test_unsmoothed_shows_both_losses_and_how_far_the_raw_one_has_risen(data):
 
 
 def test_navigation_is_gradient_descent():
-    lr = navigation.LRS["good"]
-    position = np.array(navigation.START)
-    for _ in range(navigation.STEPS):
-        position = position - lr * np.array(navigation.CURVATURES) * position
-    np.testing.assert_allclose(navigation.descend(lr)[-1], position, rtol=1e-12)
+    lr = gradient_descent.LRS["good"]
+    position = np.array(gradient_descent.START)
+    for _ in range(gradient_descent.STEPS):
+        position = position - lr * np.array(gradient_descent.CURVATURES) * position
+    np.testing.assert_allclose(gradient_descent.descend(lr)[-1], position, rtol=1e-12)
     ends = {
-        name: navigation.loss(*navigation.descend(lr)[-1]) for name, lr in navigation.LRS.items()
+        name: gradient_descent.loss(*gradient_descent.descend(lr)[-1])
+        for name, lr in gradient_descent.LRS.items()
     }
-    assert ends["good"] < 0.1 < ends["too small"] < navigation.loss(*navigation.START)
-    assert ends["too large"] > navigation.loss(*navigation.START)
+    assert ends["good"] < 0.1 < ends["too small"] < gradient_descent.loss(*gradient_descent.START)
+    assert ends["too large"] > gradient_descent.loss(*gradient_descent.START)
 
 
 def test_published_is_beside_ours(data):

@@ -16,10 +16,10 @@ import pytest
 
 import lrrt.backends
 import lrrt.core.batches
-from lrrt.analysis.tables import CURVE_TYPES
-from lrrt.config import Config, LauncherConfig, SweepConfig
+from lrrt.analysis.suggestions import CURVE_TYPES
+from lrrt.config import Config, LauncherSection, Sweep
 from lrrt.core.networks import mlp, resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.experiments._design import as_swept
@@ -137,7 +137,7 @@ def make_spec(digest="0" * 64, **changes) -> RunSpec:
     values = dict(
         kind="range_test",
         backend="fake",
-        protocol=ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12)),
+        protocol=Protocol(ramp=Ramp(start=1e-4, end=10.0, steps=12)),
         model=resnet.Model(depth=8, width=8),
         data_digest=digest,
         weights_seed=0,
@@ -183,7 +183,7 @@ def test_key_changes_with_what_changes_the_run_only():
     base = make_spec()
     ruled = dataclasses.replace(base.protocol, rule="blog_keras", home="keras")
     assert dataclasses.replace(base, protocol=ruled).key == base.key
-    decays = [WeightDecayConfig("decoupled", 0.1), WeightDecayConfig("decoupled", 0.1, 2.0, 0.0)]
+    decays = [WeightDecay("decoupled", 0.1), WeightDecay("decoupled", 0.1, 2.0, 0.0)]
     decayed = [dataclasses.replace(base.protocol, weight_decay=decay) for decay in decays]
     assert len({dataclasses.replace(base, protocol=protocol).key for protocol in decayed}) == 1
     other = [
@@ -270,13 +270,13 @@ def test_failed_write_leaves_the_old_entry(tmp_path, monkeypatch):
 
 
 def plan_config() -> Config:
-    protocol = ProtocolConfig(home="fake")
+    protocol = Protocol(home="fake")
     return Config(
         protocols={"p": protocol, "crossed": dataclasses.replace(protocol, home="torch")},
         sweeps={
-            "s": SweepConfig(runs=3, batch_sizes=[16, 32], seed=7, new_weights=False),
-            "same": SweepConfig(runs=3, new_weights=False, new_order=False, steps=15),
-            "epoch": SweepConfig(whole_epoch=True, batch_sizes=[10, 20]),
+            "s": Sweep(runs=3, batch_sizes=[16, 32], seed=7, new_weights=False),
+            "same": Sweep(runs=3, new_weights=False, new_order=False, steps=15),
+            "epoch": Sweep(whole_epoch=True, batch_sizes=[10, 20]),
         },
     )
 
@@ -389,7 +389,7 @@ def test_range_test(dataset, spec):
 
 
 def test_range_test_goes_on_past_overflow(dataset):
-    protocol = ProtocolConfig(ramp=RampConfig(start=1.0, end=1e200, steps=12))
+    protocol = Protocol(ramp=Ramp(start=1.0, end=1e200, steps=12))
     loss = execute(make_spec(dataset.digest, protocol=protocol), dataset).arrays["loss"]
     assert np.isfinite(loss[0]) and not np.isfinite(loss[-1]) and loss.shape == (12,)
 
@@ -505,7 +505,7 @@ def test_training_goes_on_without_a_checkpoint_that_cannot_be_written(
     store = Store(tmp_path / "store")
     store.path.mkdir()
     store.checkpoints.path.symlink_to(tmp_path / "not mounted")
-    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    local.run([spec], dataset_path, store, LauncherSection(workers=1))
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and error.startswith("checkpoint: ")
     assert f"File exists: '{store.checkpoints.file(spec.key)}'; the training goes on" in error
@@ -572,14 +572,14 @@ def test_only_what_is_missing_runs_and_workers_do_not_matter(
 ):
     specs = specs_of(dataset, 3)
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
-    local.run(specs[:2], dataset_path, one, LauncherConfig(workers=1))
+    local.run(specs[:2], dataset_path, one, LauncherSection(workers=1))
     assert builds(fake_log) == 2
-    local.run(specs, dataset_path, one, LauncherConfig(workers=1))  # one more seed: one run
+    local.run(specs, dataset_path, one, LauncherSection(workers=1))  # one more seed: one run
     assert builds(fake_log) == 3
-    local.run(specs, dataset_path, one, LauncherConfig(workers=1))
+    local.run(specs, dataset_path, one, LauncherSection(workers=1))
     assert builds(fake_log) == 3
     mixed = [*specs, dataclasses.replace(specs[0], backend="doubling")]
-    local.run(mixed, dataset_path, two, LauncherConfig(workers=2))
+    local.run(mixed, dataset_path, two, LauncherSection(workers=2))
     lines = fake_log.read_text().splitlines()[3:]
     assert len(lines) == 4 and {line.split()[1] for line in lines} == {"1"}
     assert len({line.split()[0] for line in lines}) >= 2
@@ -594,21 +594,21 @@ def test_nothing_missing_starts_nothing(dataset, dataset_path, tmp_path, monkeyp
     for spec in specs:
         store.put(spec, RESULT)
     monkeypatch.setattr(local, "_start", None)
-    local.run(specs, dataset_path, store, LauncherConfig())
+    local.run(specs, dataset_path, store, LauncherSection())
 
 
 def test_damaged_result_runs_again(dataset, dataset_path, tmp_path, fake_log, capsys):
     store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
     store.put(spec, RESULT)
     store.file(spec.key).write_bytes(b"")
-    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    local.run([spec], dataset_path, store, LauncherSection(workers=1))
     assert builds(fake_log) == 1 and store.get(spec.key).arrays["loss"].shape == (12,)
 
 
 def test_killed_worker_is_replaced(dataset, dataset_path, tmp_path, fake_log, monkeypatch):
     store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
     monkeypatch.setenv("FAKE_DEATHS", "2")
-    local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+    local.run([spec], dataset_path, store, LauncherSection(workers=1))
     assert builds(fake_log) == 3 and store.has(spec.key)
 
 
@@ -618,7 +618,7 @@ def test_run_that_kills_each_worker_is_given_up(
     store, (spec,) = Store(tmp_path / "store"), specs_of(dataset, 1)
     monkeypatch.setenv("FAKE_DEATHS", "9")
     with pytest.raises(SystemExit, match=f"1 of 1 runs failed: {spec.key[:12]}"):
-        local.run([spec], dataset_path, store, LauncherConfig(workers=1))
+        local.run([spec], dataset_path, store, LauncherSection(workers=1))
     assert builds(fake_log) == 3 and "exit code -9" in capsys.readouterr().err
 
 
@@ -629,7 +629,7 @@ def test_failing_run_is_one_line_and_others_go_on(
     first = dataclasses.replace(first, protocol=dataclasses.replace(first.protocol, momentum=0.123))
     monkeypatch.setenv("FAKE_RAISE", "0.123")
     with pytest.raises(SystemExit, match="1 of 2 runs failed"):
-        local.run([first, second], dataset_path, store, LauncherConfig(workers=1))
+        local.run([first, second], dataset_path, store, LauncherSection(workers=1))
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and first.key[:12] in error and "RuntimeError: no memory" in error
     assert store.has(second.key) and not store.has(first.key)
@@ -637,17 +637,17 @@ def test_failing_run_is_one_line_and_others_go_on(
 
 SCRIPT = """
 import sys
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig
+from lrrt.core.protocol import Protocol, Ramp
 from lrrt.runs.launchers import local
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 if __name__ == "__main__":
-    protocol = ProtocolConfig(ramp=RampConfig(start=1e-4, end=10.0, steps=12))
+    protocol = Protocol(ramp=Ramp(start=1e-4, end=10.0, steps=12))
     specs = [RunSpec("range_test", "fake", protocol, resnet.Model(depth=8, width=8), sys.argv[3],
                      i, i, 16, 12) for i in range(6)]
-    local.run(specs, sys.argv[1], Store(sys.argv[2]), LauncherConfig(workers=2))
+    local.run(specs, sys.argv[1], Store(sys.argv[2]), LauncherSection(workers=2))
 """
 
 
@@ -708,8 +708,8 @@ def test_torch_gives_the_same_bits_on_any_worker(dataset, dataset_path, tmp_path
         for validation in ("none", "running")
     ]
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
-    local.run(specs, dataset_path, one, LauncherConfig(workers=1))
-    local.run(specs, dataset_path, two, LauncherConfig(workers=2))
+    local.run(specs, dataset_path, one, LauncherSection(workers=1))
+    local.run(specs, dataset_path, two, LauncherSection(workers=2))
     first, second = ([s.get(spec.key).arrays for spec in specs] for s in (one, two))
     for a, b in zip(first, second, strict=True):
         assert all(a[name].tobytes() == b[name].tobytes() for name in a)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_runs import make_spec
 
-from lrrt.config import DataConfig, LauncherConfig
+from lrrt.config import DataSection, LauncherSection
 from lrrt.core.networks import cnn, mlp
-from lrrt.core.protocol import ProtocolConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, WeightDecay
 from lrrt.datasets import load, save
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -17,25 +17,25 @@ from lrrt.runs.stacked import MOST, execute_stack, stacks
 from lrrt.runs.store import Store
 
 pytest.importorskip("torch")
-PLAIN = ProtocolConfig(augmentation="none", flip=False, weights="torch_default")
+PLAIN = Protocol(augmentation="none", flip=False, weights="torch_default")
 PROTOCOLS = {
     "sgd": PLAIN,
     "sgd lr_inside, clipped, with a penalty": dataclasses.replace(
         PLAIN,
         momentum_form="lr_inside",
         gradient_clip=0.5,
-        weight_decay=WeightDecayConfig("l2", 0.01, 1.0, 1.0, 0.5),
+        weight_decay=WeightDecay("l2", 0.01, 1.0, 1.0, 0.5),
     ),
     "adam": dataclasses.replace(PLAIN, optimizer="adam"),
     "adamw": dataclasses.replace(
-        PLAIN, optimizer="adamw", weight_decay=WeightDecayConfig("decoupled", 0.1)
+        PLAIN, optimizer="adamw", weight_decay=WeightDecay("decoupled", 0.1)
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load(DataConfig("digits8x8", train_images=400, test_images=50))
+    return load(DataSection("digits8x8", train_images=400, test_images=50))
 
 
 def specs_of(dataset, protocol=PLAIN, lrs=(1e-3, 3e-3, 1e-2), **changes):
@@ -119,9 +119,9 @@ def test_the_launcher_stores_each_run_of_a_stack(dataset, tmp_path):
     store, specs = Store(tmp_path / "store"), specs_of(dataset)
     single = dataclasses.replace(specs[0], stacked=False)
     local.run(
-        [single, *specs[:3]], tmp_path / "dataset.safetensors", store, LauncherConfig(workers=1)
+        [single, *specs[:3]], tmp_path / "dataset.safetensors", store, LauncherSection(workers=1)
     )
-    local.run([single, *specs], tmp_path / "dataset.safetensors", store, LauncherConfig(workers=1))
+    local.run([single, *specs], tmp_path / "dataset.safetensors", store, LauncherSection(workers=1))
     found = [store.get(spec.key) for spec in specs]
     assert [result.record["stack"] for result in found] == [3] * 3 + [len(specs) - 3] * (
         len(specs) - 3

@@ -8,7 +8,7 @@ import pytest
 
 from lrrt.core import batches, network, ramp, weights
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig, RampConfig, WeightDecayConfig
+from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
@@ -53,7 +53,7 @@ def on_device(monkeypatch, request):
 
 
 def spec_of(dataset, protocol=None, **changes) -> RunSpec:
-    protocol = protocol or ProtocolConfig(ramp=RampConfig(**RISING))
+    protocol = protocol or Protocol(ramp=Ramp(**RISING))
     values = dict(
         kind="range_test",
         backend="torch",
@@ -74,7 +74,7 @@ def spec_of(dataset, protocol=None, **changes) -> RunSpec:
     [("none", False, True), ("none", True, False), ("crop", True, True), ("shift", True, False)],
 )
 def test_batches_are_those_of_the_host_to_the_bit(dataset, device, augmentation, flip, normalise):
-    protocol = ProtocolConfig(augmentation=augmentation, flip=flip, normalise=normalise)
+    protocol = Protocol(augmentation=augmentation, flip=flip, normalise=normalise)
     plan = batches.BatchPlan(220, 16, 5, augmentation, flip)
     data = (dataset.train_images, dataset.train_labels, dataset.mean, dataset.std)
     made = cuda.DeviceBatches(*data, plan, 15, protocol, torch.device(device))
@@ -91,9 +91,9 @@ FACTORS = list(
         ("lr_inside", "lr_outside"),
         (None, 0.5),
         (
-            WeightDecayConfig(),
-            WeightDecayConfig("l2", 0.01, 2.0, 1.0, 0.5),
-            WeightDecayConfig("decoupled", 0.5),
+            WeightDecay(),
+            WeightDecay("l2", 0.01, 2.0, 1.0, 0.5),
+            WeightDecay("decoupled", 0.5),
         ),
     )
 )
@@ -102,12 +102,12 @@ FACTORS = list(
 @pytest.mark.parametrize("on_device", DEVICES, indirect=True)
 @pytest.mark.parametrize(("form", "clip", "decay"), FACTORS)
 def test_range_test_is_that_of_the_host(dataset, on_device, form, clip, decay):
-    protocol = ProtocolConfig(
+    protocol = Protocol(
         momentum_form=form,
         gradient_clip=clip,
         weight_decay=decay,
         augmentation="shift",
-        ramp=RampConfig(**RISING),
+        ramp=Ramp(**RISING),
     )
     host = execute(spec_of(dataset, protocol), dataset).arrays
     device = execute(spec_of(dataset, protocol, device="cuda"), dataset).arrays
@@ -121,7 +121,7 @@ def test_range_test_is_that_of_the_host(dataset, on_device, form, clip, decay):
 @pytest.mark.parametrize("device", DEVICES)
 def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
     """Against the same engine fed step by step, where each LR is a number: no graph there."""
-    protocol = ProtocolConfig(ramp=RampConfig(**RISING))
+    protocol = Protocol(ramp=Ramp(**RISING))
     lrs = ramp.training_lrs(protocol.ramp, 12)
     plan = batches.BatchPlan(220, 16, 2, protocol.augmentation, protocol.flip)
     initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
@@ -151,7 +151,7 @@ def test_weights_after_a_changing_lr_are_those_of_single_steps(dataset, device):
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_validator_gives_what_evaluation_gives(dataset, device, padding, statistics):
-    protocol = ProtocolConfig(padding=padding, normalise=False)
+    protocol = Protocol(padding=padding, normalise=False)
     initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     made = cuda.DeviceNetwork(NODES, protocol, initial, None, torch.device(device))
     test = batches.prepare(dataset.test_images, protocol, dataset.mean, dataset.std)
@@ -167,7 +167,7 @@ def test_validator_gives_what_evaluation_gives(dataset, device, padding, statist
 
 def test_fusing_keeps_the_function():
     """To the bit on a CPU, where a fused node is carried out one operation after the other."""
-    protocol = ProtocolConfig(padding="same")
+    protocol = Protocol(padding="same")
     drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     folded, arrays = network.fold(NODES, drawn, protocol.batch_norm_epsilon)
     fused = network.fuse(folded)
@@ -200,7 +200,7 @@ def test_what_something_else_reads_is_not_fused():
 
 
 def test_only_float32_and_tf32_are_fused():
-    protocol = ProtocolConfig()
+    protocol = Protocol()
     drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     for dtype, expected in ((None, 7), (torch.bfloat16, 0)):
         made = cuda.DeviceNetwork(NODES, protocol, drawn, dtype, torch.device("cpu"))
@@ -239,7 +239,7 @@ def test_training_stops_where_the_host_stops(dataset, on_device):
 
 def test_no_gpu_and_tf32_on_a_cpu_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    protocol = ProtocolConfig()
+    protocol = Protocol()
     initial = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     with pytest.raises(InputError, match="launcher.device"):
         backend.build(NODES, protocol, initial, device="cuda")

@@ -10,7 +10,7 @@ import synthetic_study
 
 from lrrt.core.batches import BatchPlan
 from lrrt.core.networks import resnet
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.core.rules import Suggestion, abstain
 from lrrt.errors import InputError
 from lrrt.experiments.sweep.design import sweep_specs
@@ -39,7 +39,7 @@ CROSSED = ("variance.weights=3", "variance.orders=3", "variance.augmentations=2"
 
 def spec(**changes) -> RunSpec:
     values = {"kind": "range_test", "backend": "torch", "weights_seed": 1, "order_seed": 2}
-    values |= {"protocol": ProtocolConfig(), "model": resnet.Model(), "data_digest": DIGEST}
+    values |= {"protocol": Protocol(), "model": resnet.Model(), "data_digest": DIGEST}
     return RunSpec(**values | {"batch_size": 64, "steps": 100} | changes)
 
 

@@ -11,15 +11,15 @@ import pandas as pd
 
 from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import running_median
-from lrrt.analysis.tables import by_own_rule, runs_of
+from lrrt.analysis.suggestions import by_own_rule, runs_of
 from lrrt.claims.verdict import Scale
-from lrrt.config import Config, SweepConfig
+from lrrt.config import Config, Sweep
 from lrrt.core.networks import resnet
-from lrrt.core.replay import recorded
+from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 from lrrt.experiments.transfer.design import pairs_of
 from lrrt.experiments.variance.tables import RUN_TYPES
-from lrrt.runs.collect import empty_table
+from lrrt.runs.result_tables import empty_table
 from lrrt.runs.specify import ramp_steps
 
 STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
@@ -120,7 +120,7 @@ class Study:
         found: dict[tuple[str, Case], list[Trace]] = {}
         for identity, curve in runs_of(self.curves):
             case, sweep = (identity.pop("backend"), identity.pop("protocol")), identity.pop("sweep")
-            lr, loss = recorded(curve, self.config.protocols[case[1]])
+            lr, loss = recording(curve, self.config.protocols[case[1]])
             trace = Trace(
                 case=case,
                 lr=lr,
@@ -203,7 +203,7 @@ class Study:
     def at_the_posts_scale(self) -> bool:
         """Whether network, data, batch size and the steps of each protocol are the post's."""
         model, data, sweep = self.config.model, self.config.data, self.config.sweep
-        swept, whole_batches = SweepConfig(steps=sweep.steps), data.train_images // sweep.batch_size
+        swept, whole_batches = Sweep(steps=sweep.steps), data.train_images // sweep.batch_size
         steps = {
             name: ramp_steps(swept, self.config.protocols[name], whole_batches)
             for name in POSTS_STEPS.keys() & self.config.study.protocols

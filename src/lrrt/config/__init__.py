@@ -5,14 +5,14 @@
 """
 
 from lrrt.config.reading import from_mapping, load
-from lrrt.config.schema import Config, DataConfig, LauncherConfig, Scaled, SweepConfig
+from lrrt.config.schema import Config, DataSection, LauncherSection, Scaled, Sweep
 
 __all__ = [
     "Config",
-    "DataConfig",
-    "LauncherConfig",
+    "DataSection",
+    "LauncherSection",
     "Scaled",
-    "SweepConfig",
+    "Sweep",
     "from_mapping",
     "load",
 ]

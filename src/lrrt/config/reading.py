@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lrrt.config.schema import Config
 from lrrt.config.validation import validate
 from lrrt.core import networks
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 # Of types: what a user is told, and what OmegaConf converts to them with.
@@ -49,7 +49,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     kind = options[0]
     if kind is Any:
         return value
-    if kind is ModelConfig and isinstance(value, dict):
+    if kind is ModelSection and isinstance(value, dict):
         try:
             kind = networks.find(value).Model
         except InputError as error:  # of a section ``model``, wherever it is

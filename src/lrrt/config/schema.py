@@ -1,17 +1,18 @@
 """The sections of ``params.yaml``, their keys, types and defaults."""
 
 import itertools
+import typing
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from lrrt import plugins
 from lrrt.core import networks
 from lrrt.core.networks import OF_NETWORK
-from lrrt.core.protocol import STEPS, DataConfig, ProtocolConfig, within
+from lrrt.core.protocol import STEPS, DataSection, Protocol, within
 
 
 @dataclass
-class StudyConfig:
+class StudySection:
     """Which runs a study is made of."""
 
     name: str = "quick"
@@ -23,7 +24,7 @@ class StudyConfig:
 
 
 @dataclass
-class SweepConfig:
+class Sweep:
     """A named list of runs. ``crossed_runs`` are for a protocol on a backend not its home.
 
     ``backends``: those of the study that run it (null: all). ``limits``: the most runs of a case,
@@ -66,7 +67,7 @@ class SweepDefaults:
     devices: dict[str, str] = field(default_factory=dict)
 
 
-class Scaled(Protocol):
+class Scaled(typing.Protocol):
     """A section that may name a batch size and a network's depth of its own."""
 
     batch_size: int | None
@@ -74,7 +75,7 @@ class Scaled(Protocol):
 
 
 @dataclass
-class ReportConfig:
+class ReportSection:
     title: str = "How reliable is the learning-rate finder?"
     note: str | None = None  # beside the table of runs: on what machines
     dpi: int = within(110, 20, 1200)
@@ -84,7 +85,7 @@ class ReportConfig:
 
 
 @dataclass
-class LauncherConfig:
+class LauncherSection:
     """Where runs execute. ``workers: null`` means the cores, or the GPUs; more workers than GPUs
     share them, so that several seeds train at once on each (and beside them no more than the cores
     work on the CPU). ``options`` are the launcher's own (its
@@ -103,12 +104,12 @@ class LauncherConfig:
 class _Scale:
     """What all runs of a study share."""
 
-    study: StudyConfig = field(default_factory=StudyConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    study: StudySection = field(default_factory=StudySection)
+    data: DataSection = field(default_factory=DataSection)
     model: Any = field(default_factory=lambda: networks.find({}).Model(), metadata=OF_NETWORK)
-    protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
+    protocols: dict[str, Protocol] = field(default_factory=dict)
     sweep: SweepDefaults = field(default_factory=SweepDefaults)
-    sweeps: dict[str, SweepConfig] = field(default_factory=dict)
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
 
 
 #: By the key that it has in ``params.yaml``: the module with an experiment's ``Section`` and
@@ -131,8 +132,8 @@ _Experiments = make_dataclass(
 class Config(_Experiments):
     """``params.yaml``: a section of each experiment, beside those of all."""
 
-    report: ReportConfig = field(default_factory=ReportConfig)
-    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    report: ReportSection = field(default_factory=ReportSection)
+    launcher: LauncherSection = field(default_factory=LauncherSection)
 
     @property
     def cases(self) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ from lrrt.core.checks import (
     check_ramp,
     check_range,
 )
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 # What the analysis and the report say of a sweep by its name (the rest of it is in conf/sweep/):
@@ -47,7 +47,7 @@ def _check_limits(prefix: str, limits: dict[str, int], protocols: Iterable[str])
         check_range(f"{prefix}.{case}", limit, 1, 100_000)
 
 
-def validate_protocol(prefix: str, protocol: ProtocolConfig) -> None:
+def validate_protocol(prefix: str, protocol: Protocol) -> None:
     check_fields(prefix, protocol)
     plugins.check("lrrt.core.rules", protocol.rule, f"{prefix}.rule")
     plugins.check("lrrt.backends", protocol.home, f"{prefix}.home")

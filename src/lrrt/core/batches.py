@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrrt.core.protocol import CHOICES, ProtocolConfig
-from lrrt.core.streams import stream
+from lrrt.core.protocol import CHOICES, Protocol
+from lrrt.core.random_streams import stream
 from lrrt.errors import InputError
 
 CROP_PADDING = 4  # pixels
@@ -106,9 +106,7 @@ class BatchPlan:
         return Draws(indices, shifts, flips)
 
 
-def _scale(
-    images: np.ndarray, protocol: ProtocolConfig, mean: np.ndarray, std: np.ndarray
-) -> np.ndarray:
+def _scale(images: np.ndarray, protocol: Protocol, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Scale ``images`` (count, height, width, channels), pixels from 0 to 255, in float32.
 
     A float32 array is changed in place.
@@ -127,7 +125,7 @@ def _scale(
 
 
 def prepare(
-    images: np.ndarray, protocol: ProtocolConfig, mean: np.ndarray, std: np.ndarray
+    images: np.ndarray, protocol: Protocol, mean: np.ndarray, std: np.ndarray
 ) -> np.ndarray:
     """Scaled images: pixels / 255, then minus the mean and over the deviation if the protocol
     normalises.
@@ -167,7 +165,7 @@ def _gather(
 def apply(
     images: np.ndarray,
     draws: Draws,
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     mean: np.ndarray,
     std: np.ndarray,
 ) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from lrrt import plugins
-from lrrt.core.protocol import CHOICES, WITHIN, DataConfig, RampConfig
+from lrrt.core.protocol import CHOICES, WITHIN, DataSection, Ramp
 from lrrt.errors import InputError
 
 
@@ -53,7 +53,7 @@ def check_devices(prefix: str, devices: dict[str, str]) -> None:
             raise InputError(f"{prefix}.{backend}", device, f"one of: {', '.join(known)}")
 
 
-def check_data(prefix: str, data: DataConfig) -> None:
+def check_data(prefix: str, data: DataSection) -> None:
     dataset = plugins.find("lrrt.datasets", data.name, f"{prefix}.name")
     if data.path is not None and not (data.path.strip() and data.path.isprintable()):
         raise InputError(f"{prefix}.path", data.path, "a path of printable characters, or null")
@@ -66,7 +66,7 @@ def check_data(prefix: str, data: DataConfig) -> None:
             raise InputError(key, error.value, error.expected) from None
 
 
-def check_ramp(prefix: str, ramp: RampConfig) -> None:
+def check_ramp(prefix: str, ramp: Ramp) -> None:
     check_fields(prefix, ramp)
     if ramp.end <= ramp.start:
         raise InputError(f"{prefix}.end", ramp.end, f"more than {prefix}.start = {ramp.start:g}")

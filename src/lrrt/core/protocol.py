@@ -21,7 +21,7 @@ def within(default: Any, low: float, high: float = math.inf) -> Any:
 
 
 @dataclass
-class DataConfig:
+class DataSection:
     """``path``: a local folder or archive (cifar10); null downloads it. Counts: images kept.
 
     ``verify``: refuse files of ``path`` whose SHA-256 is not that of a known edition."""
@@ -35,19 +35,19 @@ class DataConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelSection:
     """Which network: a module of :mod:`lrrt.core.networks`, whose ``Model``, a subclass of this,
     has its own parameters."""
 
     name: str
 
-    def of_depth(self, depth: int | None) -> "ModelConfig":
+    def of_depth(self, depth: int | None) -> "ModelSection":
         """The same at another depth, of a network that has one; itself for None."""
         return self if depth is None else replace(self, depth=depth)
 
 
 @dataclass
-class RampConfig:
+class Ramp:
     """``steps: null`` means one epoch of whole batches.
 
     ``end_at``: ``last`` puts ``end`` on the last value of the grid, ``after_last`` one beyond.
@@ -64,7 +64,7 @@ class RampConfig:
 
 
 @dataclass
-class WeightDecayConfig:
+class WeightDecay:
     """``decoupled``: w <- (1 - lr * value) w before the step, every trained parameter.
     ``l2``: value * factor * sum(w^2) added to the loss, by kind of parameter (factors below);
     ``recorded`` says whether the rule's loss includes that penalty."""
@@ -78,7 +78,7 @@ class WeightDecayConfig:
 
 
 @dataclass
-class ProtocolConfig:
+class Protocol:
     """Everything that makes two implementations differ on the same network and data."""
 
     rule: str = "blog_fastai"
@@ -95,8 +95,8 @@ class ProtocolConfig:
     momentum: float = within(0.9, 0, 0.9999)
     momentum_form: str = "lr_outside"  # v <- m v + g, w <- w - lr v | lr_inside: v <- m v - lr g
     gradient_clip: float | None = within(None, SMALLEST, LARGEST)  # global norm
-    weight_decay: WeightDecayConfig = field(default_factory=WeightDecayConfig)
-    ramp: RampConfig = field(default_factory=RampConfig)
+    weight_decay: WeightDecay = field(default_factory=WeightDecay)
+    ramp: Ramp = field(default_factory=Ramp)
     optimizer: str = "sgd"  # a module of lrrt.core.optimizers, which says what it reads of:
     beta1: float = within(0.9, 0, 0.9999)
     beta2: float = within(0.999, 0, 0.999999)

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from lrrt.core.protocol import RampConfig
+from lrrt.core.protocol import Ramp
 from lrrt.errors import InputError
 
 
-def grid(ramp: RampConfig, steps: int) -> np.ndarray:
+def grid(ramp: Ramp, steps: int) -> np.ndarray:
     """The schedule's values, float64 of shape (steps,), whatever ``ramp.steps`` says.
 
     Value i is ``start * (end / start)**(i / last)`` or, linear, ``start + (end - start) * i /
@@ -36,7 +36,7 @@ def spaced(start: float, end: float, count: int) -> list[float]:
     return [start, *(10.0**log for log in logs[1:-1]), end] if count > 1 else [start][:count]
 
 
-def training_lrs(ramp: RampConfig, steps: int) -> np.ndarray:
+def training_lrs(ramp: Ramp, steps: int) -> np.ndarray:
     """Learning rates that the batches train at, (steps,).
 
     :func:`grid` itself where ``ramp.pairing`` is ``"before"``. Where it is ``"after"``, value i is

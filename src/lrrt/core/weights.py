@@ -6,7 +6,7 @@ import numpy as np
 
 from lrrt.core.network import Node, Parameter, parameters
 from lrrt.core.protocol import CHOICES
-from lrrt.core.streams import stream
+from lrrt.core.random_streams import stream
 from lrrt.errors import InputError
 
 EMBEDDING_DEVIATION = 0.02  # whatever the scheme; GPT-2's (Radford et al. 2019)

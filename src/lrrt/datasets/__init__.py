@@ -1,6 +1,6 @@
 """Data sets: what one is, how it is kept in a file, and where it comes from.
 
-A data set module has one function ``load(config: DataConfig) -> Dataset``; its name is what
+A data set module has one function ``load(config: DataSection) -> Dataset``; its name is what
 ``data.name`` says. With ``validate(config)`` it may raise :class:`lrrt.InputError` for what it
 cannot give, before anything runs; one of tokens says ``GIVES = "tokens"``. A new data set is a new
 module (and one file in ``conf/data/``).
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise_arrays
 
 from lrrt import plugins
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 
@@ -108,7 +108,7 @@ def pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, std
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataSection) -> Dataset:
     """Render, read or download the data set that ``config`` names.
 
     Raises

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.datasets import Dataset, _archive, _parquet, pixel_statistics
 from lrrt.errors import InputError
 
@@ -46,7 +46,7 @@ EDITIONS = {
 Split = tuple[np.ndarray, np.ndarray]  # uint8 images (n, 32, 32, 3) and int64 labels (n,)
 
 
-def validate(config: DataConfig) -> None:
+def validate(config: DataSection) -> None:
     """Raise :class:`InputError` if more images are asked for than there are."""
     for split, most in IMAGES.items():
         count = getattr(config, f"{split}_images")
@@ -54,7 +54,7 @@ def validate(config: DataConfig) -> None:
             raise InputError(f"data.{split}_images", count, f"at most {most}, all of them")
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataSection) -> Dataset:
     """Read CIFAR-10 and keep ``config.train_images`` and ``config.test_images`` of it.
 
     All images keep the order of the edition; fewer are chosen by :func:`select`.

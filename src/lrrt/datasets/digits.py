@@ -12,7 +12,7 @@ import hashlib
 
 import numpy as np
 
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.datasets import Dataset, pixel_statistics
 from lrrt.errors import InputError
 
@@ -32,13 +32,13 @@ CLOUDS, CLOUD_CELLS = 20, 4  # amplitude, of 255, and points a side of the backg
 NOISE = 20  # largest noise of a pixel's channel, of 255; triangular
 
 
-def validate(config: DataConfig) -> None:
+def validate(config: DataSection) -> None:
     """Raise :class:`InputError` if there is a ``config.path``."""
     if config.path is not None:
         raise InputError("data.path", config.path, "null; digits are made without a file")
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataSection) -> Dataset:
     """Render ``config.train_images`` and ``config.test_images`` variants with ``config.seed``.
 
     Each ten images have one of each class. Fewer images of the same seed are the beginning of

@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.datasets import Dataset, pixel_statistics
 from lrrt.datasets.digits import split
 from lrrt.errors import InputError
@@ -16,7 +16,7 @@ from lrrt.errors import InputError
 MOST = {"train_images": 1442, "test_images": 355}
 
 
-def validate(config: DataConfig) -> None:
+def validate(config: DataSection) -> None:
     """Raise :class:`InputError` for a ``config.path``, and for more images than there are."""
     if config.path is not None:
         raise InputError("data.path", config.path, "null; the digits are scikit-learn's own")
@@ -26,7 +26,7 @@ def validate(config: DataConfig) -> None:
             raise InputError(f"data.{name}", getattr(config, name), words)
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataSection) -> Dataset:
     """Raises as :func:`validate` does."""
     from sklearn.datasets import load_digits
 

@@ -10,7 +10,7 @@ An "image" is a window of ``TOKENS`` characters; its labels are the characters t
 
 import numpy as np
 
-from lrrt.config import DataConfig
+from lrrt.config import DataSection
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 
@@ -81,13 +81,13 @@ def windows(count: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return tokens[:-1].reshape(count, TOKENS), tokens[1:].reshape(count, TOKENS).astype(np.int64)
 
 
-def validate(config: DataConfig) -> None:
+def validate(config: DataSection) -> None:
     """Raise :class:`InputError` if there is a ``config.path``."""
     if config.path is not None:
         raise InputError("data.path", config.path, "null; the text is made without a file")
 
 
-def load(config: DataConfig) -> Dataset:
+def load(config: DataSection) -> Dataset:
     """``config.train_images`` and ``config.test_images`` windows with ``config.seed``.
 
     Raises

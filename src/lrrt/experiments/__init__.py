@@ -5,7 +5,7 @@ design says which runs it needs, the launcher adds those that the store lacks, i
 written to ``data/<study>/``. The folder has the modules
 
 ``section``
-    ``Section``, a dataclass: its section of ``params.yaml``, with a property ``asked`` that is
+    ``Section``, a dataclass: its section of ``params.yaml``, with a property ``enabled`` that is
     False of a study that asks for no run of it; and ``check(config)``, which raises
     :class:`lrrt.errors.InputError` for an impossible value. The key of the section is the name of
     the folder, or ``KEY``. Whoever reads a configuration imports this module, so that it imports
@@ -18,7 +18,7 @@ written to ``data/<study>/``. The folder has the modules
 ``tables``
     ``tables(design, store)``, what is written: by file name, a frame (``.parquet``) or JSON values
     (``.json``); and ``SCHEMAS``, the columns and types of each frame by file name. The report reads
-    the files of ``SCHEMAS`` where ``asked`` is True (:attr:`lrrt.report.study.StudyData.tables`).
+    the files of ``SCHEMAS`` where ``enabled`` is True (:attr:`lrrt.report.study.StudyData.tables`).
 
 The stage writes one file more, ``timings/NAME.json``: by run the wall-clock seconds that it took,
 apart from the tables, which are the same however often they are made.

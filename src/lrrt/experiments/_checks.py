@@ -8,10 +8,10 @@ from lrrt.errors import InputError
 
 if TYPE_CHECKING:
     from lrrt.config import Config
-    from lrrt.config.schema import StudyConfig
+    from lrrt.config.schema import StudySection
 
 
-def check_has_weights(study: "StudyConfig", section: str) -> None:
+def check_has_weights(study: "StudySection", section: str) -> None:
     if "weights" not in study.sweeps:
         words = f"a list with 'weights', which {section} needs"
         raise InputError("study.sweeps", study.sweeps, words)

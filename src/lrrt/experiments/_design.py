@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from lrrt.config import Config, Scaled
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.specify import ramp_steps, specify
 
@@ -13,7 +13,7 @@ def as_swept(
     config: Config,
     dataset_digest: str,
     backend: str,
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     settings: Scaled,
 ) -> RunSpec:
     """A range test with the steps, precision and first seed of the weights sweep, and the study's

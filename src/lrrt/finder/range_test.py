@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lrrt import __version__
 from lrrt.core.checks import check_ramp
-from lrrt.core.protocol import RampConfig
+from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
@@ -256,19 +256,19 @@ def trial(arguments: Mapping[str, Any], lrs: np.ndarray) -> tuple[np.ndarray, fl
     return train(open_session(**(TORCH_DEFAULTS | given)), lrs)
 
 
-def _ramp(start: float, end: float, steps: int, shape: str) -> RampConfig:
+def _ramp(start: float, end: float, steps: int, shape: str) -> Ramp:
     check_count("steps", steps, low=LEAST_STEPS)
     for key, value in (("start", start), ("end", end)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise InputError(key, value, "a positive number")
-    ramp = RampConfig(start=float(start), end=float(end), steps=int(steps), shape=shape)
+    ramp = Ramp(start=float(start), end=float(end), steps=int(steps), shape=shape)
     check_ramp("range_test", ramp)
     return ramp
 
 
 def run(
     session: Session,
-    ramp: RampConfig,
+    ramp: Ramp,
     *,
     stop: float | None = 4.0,
     validate_every: int = 1,

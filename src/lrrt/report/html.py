@@ -49,7 +49,7 @@ def data_uri(png: bytes) -> str:
 
 def hover_script() -> tuple[str, str]:
     """The script that shows an SVG's titles, and its digest for the page's security policy."""
-    script = (resources.files("lrrt.report") / "hover.js.j2").read_text().strip()
+    script = (resources.files("lrrt.report") / "hover.js").read_text().strip()
     return script, base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lrrt import plugins
 from lrrt.analysis.published import published
-from lrrt.analysis.tables import CURVE_TYPES, SUGGESTION_TYPES, curves_file, read_table
+from lrrt.analysis.suggestions import CURVE_TYPES, SUGGESTION_TYPES, curves_file, read_table
 from lrrt.claims.study import STEEPEST, Case, Study
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Scaled
@@ -34,7 +34,7 @@ from lrrt.experiments.sweep.rounding import pairs, spreads
 from lrrt.experiments.variance.tables import COMPONENT_TYPES, SPREAD_TYPES, by_weights
 from lrrt.report import wording
 from lrrt.runs import paths
-from lrrt.runs.collect import empty_table
+from lrrt.runs.result_tables import empty_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ def experiments(config: Config) -> Iterator[tuple[str, bool, dict[str, dict[str,
     found = plugins.parts("lrrt.experiments", "tables")
     for key, section in SECTIONS.items():
         name = section.__name__.split(".")[-2]
-        yield name, getattr(config, key).asked, found[name].SCHEMAS
+        yield name, getattr(config, key).enabled, found[name].SCHEMAS
 
 
 def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -251,17 +251,17 @@ def load(
     filled = [part for part in parts if len(part)]
     suggestions = table("suggestions.parquet", [*SUGGESTION_TYPES])
     tables, seconds = {}, mapping("timings/sweep.json")
-    for name, asked, schemas in experiments(config):
+    for name, enabled, schemas in experiments(config):
         for file, types in schemas.items():
-            read = asked and (only is None or file in only)
+            read = enabled and (only is None or file in only)
             tables[Path(file).stem] = table(file, [*types]) if read else empty_table(types)
-        seconds |= mapping(f"timings/{name}.json") if asked and only is None else {}
+        seconds |= mapping(f"timings/{name}.json") if enabled and only is None else {}
     known = {field.name for field in dataclasses.fields(StudyData)}
     data = StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=suggestions,
-        pairs=mapping("pairs.json") if config.divergence.asked else {},
+        pairs=mapping("pairs.json") if config.divergence.enabled else {},
         tables=tables,
         **{name: frame for name, frame in tables.items() if name in known},
         seconds=seconds,

@@ -14,7 +14,7 @@ from lrrt.claims.verdict import UNDECIDED, Grade
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
 from lrrt.report import wording
-from lrrt.report.figures import attribution_framework, runs
+from lrrt.report.figures import attribution_framework, weights_sweep
 from lrrt.report.study import StudyData, of_case
 
 SWEEPS = ("weights", "order")
@@ -40,7 +40,7 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
         found[f"max_lr_median_{case[0]}"] = log_quantiles(
             data.suggested("weights", case)["max_lr"], [0.5]
         )[0]
-        found[f"max_lr_90_over_10_percent_{case[0]}"] = runs.ratio(data, "weights", case)
+        found[f"max_lr_90_over_10_percent_{case[0]}"] = weights_sweep.ratio(data, "weights", case)
     if len(data.swapped):
         higher, lower = data.swapped[["AA", "BA"]], data.swapped[["AB", "BB"]]
         found["accuracy_at_higher_max_lr"] = higher.to_numpy().mean()
@@ -75,7 +75,7 @@ def _varies(data: StudyData) -> KeyNumber | None:
             "How much does the suggested maximum vary from run to run?",
             "; ".join(parts),
             f"{n} runs with new weights and batch order; a factor is that of 90 to 10 % of them",
-            "runs",
+            "weights_sweep",
         )
         if parts
         else None
@@ -277,7 +277,10 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
                 else f"over {spread.n} repeats max LR varies {wording.fold(spread.factor)}"
             )
             sentences.append(
-                (f"One range test is one draw: {varies} ({wording.name(case[1])}).", "runs")
+                (
+                    f"One range test is one draw: {varies} ({wording.name(case[1])}).",
+                    "weights_sweep",
+                )
             )
     if verdicts[5] == Grade.SUPPORTED:
         main = results[5][0]

@@ -1,1 +1,1 @@
-"""Runs: specified (spec, plan), carried out (execute, launchers), kept (store), read (collect)."""
+"""Runs: specification, store, execution, launchers, policies; knows no experiment."""

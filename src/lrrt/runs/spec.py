@@ -9,7 +9,7 @@ from functools import cached_property
 
 from lrrt import plugins
 from lrrt.core.optimizers import NUMBERS
-from lrrt.core.protocol import ModelConfig, ProtocolConfig
+from lrrt.core.protocol import ModelSection, Protocol
 
 # Of the numbers, by kind of run: raise each whose runs a change of code gives other numbers.
 ENGINE_VERSIONS = {"range_test": 1, "training": 1, "curvature": 1, "instability": 1}
@@ -42,8 +42,8 @@ class RunSpec:
 
     kind: str
     backend: str
-    protocol: ProtocolConfig
-    model: ModelConfig
+    protocol: Protocol
+    model: ModelSection
     data_digest: str  # of the data set, names its content
     weights_seed: int
     order_seed: int
@@ -75,7 +75,7 @@ class RunSpec:
         if self.kind in ("training", "instability"):
             del values["protocol"]["ramp"]
         read = plugins.find("lrrt.core.optimizers", self.protocol.optimizer, "optimizer").READS
-        defaults = ProtocolConfig()
+        defaults = Protocol()
         values["protocol"] |= {n: getattr(defaults, n) for n in NUMBERS if n not in read}
         if self.augmentation_seed == self.order_seed:
             values["augmentation_seed"] = None

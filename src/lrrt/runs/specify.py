@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lrrt.config import Config, SweepConfig
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.config import Config, Sweep
+from lrrt.core.protocol import Protocol
 from lrrt.runs.spec import RunSpec
 
 
@@ -14,7 +14,7 @@ def specify(
     digest: str,
     kind: str,
     backend: str,
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     *,
     seed: int,
     batch_size: int,
@@ -61,7 +61,7 @@ def specify(
     )
 
 
-def ramp_steps(sweep: SweepConfig, protocol: ProtocolConfig, whole_batches: int) -> int:
+def ramp_steps(sweep: Sweep, protocol: Protocol, whole_batches: int) -> int:
     """The sweep's, else the ramp's (unless the sweep asks for a whole epoch), else one epoch."""
     return sweep.steps or (not sweep.whole_epoch and protocol.ramp.steps) or whole_batches
 

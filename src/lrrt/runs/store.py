@@ -80,7 +80,7 @@ def _parse(content: bytes, key: str) -> Result:
     return Result(arrays, json.loads(record_json))
 
 
-def kept(store: "Store", spec: RunSpec, what: str = "run") -> Result:
+def load_result(store: "Store", spec: RunSpec, what: str = "run") -> Result:
     """The stored result of ``spec``.
 
     Raises
@@ -90,7 +90,7 @@ def kept(store: "Store", spec: RunSpec, what: str = "run") -> Result:
     """
     result = store.get(spec.key)
     if result is None:
-        raise InputError(what, spec.key[:12], f"a run kept in {store.path}")
+        raise InputError(what, spec.key[:12], f"a run that {store.path} has")
     return result
 
 

@@ -8,14 +8,14 @@ import pandas as pd
 
 from lrrt import config as configuration
 from lrrt import plugins
-from lrrt.analysis.tables import read_table
+from lrrt.analysis.suggestions import read_table
 from lrrt.datasets import Dataset
 from lrrt.errors import one_line_errors
 from lrrt.experiments import Input, Staged
 from lrrt.files import write_whole
 from lrrt.progress import announce
 from lrrt.runs import paths, study
-from lrrt.runs.collect import write_table
+from lrrt.runs.result_tables import write_table
 from lrrt.runs.store import Timed
 
 

@@ -5,11 +5,11 @@ import argparse
 import pandas as pd
 
 from lrrt import config as configuration
-from lrrt.analysis.tables import CURVE_TYPES, curves_file, read_table, suggestion_table
+from lrrt.analysis.suggestions import CURVE_TYPES, curves_file, read_table, suggestion_table
 from lrrt.errors import one_line_errors
 from lrrt.progress import announce
 from lrrt.runs import paths
-from lrrt.runs.collect import write_table
+from lrrt.runs.result_tables import write_table
 
 
 def main(arguments: list[str] | None = None) -> None:

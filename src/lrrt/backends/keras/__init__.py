@@ -7,7 +7,7 @@ import numpy as np
 from lrrt.backends.keras.framework import keras, tf
 from lrrt.backends.keras.network import KerasNetwork
 from lrrt.core.network import Node
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 POLICIES = {"float32": "float32", "tfloat32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -15,7 +15,7 @@ POLICIES = {"float32": "float32", "tfloat32": "float32", "bfloat16": "mixed_bflo
 
 def build(
     nodes: list[Node],
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     weights: dict[str, np.ndarray],
     *,
     precision: str = "float32",

@@ -4,7 +4,7 @@ import numpy as np
 
 from lrrt.backends.keras.framework import keras, tf
 from lrrt.core.network import LAYER_NORM_EPSILON, Node, parameters
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 layers = keras.layers
 # Keras's name of each array of a layer, by its kind (lrrt.core.network.Parameter).
@@ -88,7 +88,7 @@ class CausalAttention(layers.Layer):
         return shapes[0]
 
 
-def _layer(node: Node, protocol: ProtocolConfig, policy: str) -> layers.Layer:
+def _layer(node: Node, protocol: Protocol, policy: str) -> layers.Layer:
     options = {"name": node.name, "dtype": policy}
     if node.operation == "conv":
         centred = protocol.padding == "symmetric" and node.stride > 1
@@ -123,7 +123,7 @@ def _layer(node: Node, protocol: ProtocolConfig, policy: str) -> layers.Layer:
     return makers[node.operation]()
 
 
-def model_of(nodes: list[Node], protocol: ProtocolConfig, policy: str) -> keras.Model:
+def model_of(nodes: list[Node], protocol: Protocol, policy: str) -> keras.Model:
     """Logits from NHWC images of any size, or from tokens."""
     first = next(node for node in nodes if node.inputs == ("input",))
     if first.operation == "embedding":

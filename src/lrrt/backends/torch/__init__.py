@@ -8,7 +8,7 @@ from lrrt.backends.torch.network import TorchNetwork
 from lrrt.backends.torch.stack import TorchStack, stackable
 from lrrt.backends.torch.torchvision import nodes as nodes
 from lrrt.core.network import Node
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 # Of autocast; None: off. (tfloat32: on a GPU, convolutions and products in TF32.)
@@ -17,7 +17,7 @@ DTYPES = {"float32": None, "tfloat32": None, "bfloat16": torch.bfloat16}
 
 def build(
     nodes: list[Node],
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     weights: dict[str, np.ndarray],
     *,
     precision: str = "float32",
@@ -43,7 +43,7 @@ def build(
 
 def stack(
     nodes: list[Node],
-    protocol: ProtocolConfig,
+    protocol: Protocol,
     weights: list[dict[str, np.ndarray]],
     *,
     threads: int = 1,

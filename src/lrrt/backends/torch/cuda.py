@@ -17,7 +17,7 @@ from lrrt.backends.torch.layout import canonical, laid_out
 from lrrt.backends.torch.network import TorchNetwork
 from lrrt.core.batches import BatchPlan
 from lrrt.core.network import fold, fuse, parameters
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 WARM_UP_STEPS = 3  # before a capture: libraries set themselves up in the first steps
@@ -150,7 +150,7 @@ class DeviceBatches:
         std: np.ndarray,
         plan: BatchPlan,
         steps: int,
-        protocol: ProtocolConfig,
+        protocol: Protocol,
         device: torch.device,
     ):
         self.kind, self.normalise = protocol.augmentation, protocol.normalise

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lrrt.backends.torch.torchvision import forward_module
 from lrrt.core.network import LAYER_NORM_EPSILON, FusedConv, Node, parameters
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
 def forward(nodes, tensors, protocol, batch_norm, given: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -
     return F.relu(y if added is None else y + added)
 
 
-def train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+def train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: Protocol) -> Tensor:
     """Normalised by the batch; the running statistics move."""
     mean, variance, scale, offset = (own[k] for k in ("mean", "variance", "scale", "offset"))
     share, epsilon = 1 - protocol.batch_norm_momentum, protocol.batch_norm_epsilon
@@ -120,13 +120,13 @@ def train_batch_norm(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig
     return y
 
 
-def batch_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+def batch_statistics(x: Tensor, own: dict[str, Tensor], protocol: Protocol) -> Tensor:
     """Normalised by the batch; the running statistics stay."""
     epsilon = protocol.batch_norm_epsilon
     return F.batch_norm(x, None, None, own["scale"], own["offset"], True, 0.0, epsilon)
 
 
-def running_statistics(x: Tensor, own: dict[str, Tensor], protocol: ProtocolConfig) -> Tensor:
+def running_statistics(x: Tensor, own: dict[str, Tensor], protocol: Protocol) -> Tensor:
     parts = (own[k] for k in ("mean", "variance", "scale", "offset"))
     return F.batch_norm(x, *parts, False, 0.0, protocol.batch_norm_epsilon)
 

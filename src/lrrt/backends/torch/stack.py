@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrrt import plugins
 from lrrt.core.network import Node, parameters
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 EVALUATION_BATCH = 512
 
@@ -28,9 +28,7 @@ class TorchStack:
     """``weights``: of each network, by canonical name. Arrays are (networks, out, in) for kernels
     and (networks, 1, out) for biases."""
 
-    def __init__(
-        self, nodes: list[Node], protocol: ProtocolConfig, weights: list[dict[str, np.ndarray]]
-    ):
+    def __init__(self, nodes: list[Node], protocol: Protocol, weights: list[dict[str, np.ndarray]]):
         self.protocol = protocol
         described = parameters(nodes)  # kernel, bias, kernel, bias, ...
         arrays = {}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lrrt.core.network import Node, Parameter
-from lrrt.core.protocol import ModelConfig, ProtocolConfig
+from lrrt.core.protocol import ModelSection, Protocol
 from lrrt.errors import InputError
 
 NORM = nn.modules.batchnorm._BatchNorm
@@ -23,7 +23,7 @@ class ModuleNode(Node):
     module: Any = None
 
 
-def nodes(model: ModelConfig, shape: tuple[int, ...], classes: int) -> list[Node]:
+def nodes(model: ModelSection, shape: tuple[int, ...], classes: int) -> list[Node]:
     """Raises :class:`InputError` for a name that torchvision does not have, and for other images
     than of three channels."""
     if shape[-1] != 3:
@@ -90,7 +90,7 @@ def _described(module: nn.Module) -> list[tuple[Parameter, str]]:
 
 
 def forward_module(
-    node: ModuleNode, tensors: dict[str, Tensor], protocol: ProtocolConfig, mode: str, x: Tensor
+    node: ModuleNode, tensors: dict[str, Tensor], protocol: Protocol, mode: str, x: Tensor
 ) -> Tensor:
     """``mode``: ``train``, ``batch`` (statistics of the batch, nothing moves) or ``running``."""
     if not protocol.batch_norm_unbiased:

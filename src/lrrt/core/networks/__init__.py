@@ -1,6 +1,6 @@
 """Networks, one module each.
 
-``Model``: a dataclass, subclass of :class:`lrrt.core.protocol.ModelConfig`, of the network's own
+``Model``: a dataclass, subclass of :class:`lrrt.core.protocol.ModelSection`, of the network's own
 parameters. ``validate(model)``: raise :class:`lrrt.InputError` for those that are impossible.
 ``nodes(model, shape, classes)``: the network as a list of :class:`lrrt.core.network.Node`, for
 inputs of ``shape`` (height, width, channels), or (tokens,). Where it reads tokens, ``INPUT =
@@ -13,13 +13,13 @@ from typing import Any
 
 from lrrt import plugins
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 NETWORKS = "lrrt.core.networks"
 # Of a field of a configuration's section that is a network: annotated Any, since its type depends
 # on its name (lrrt.config.reading).
-OF_NETWORK = {"type": ModelConfig}
+OF_NETWORK = {"type": ModelSection}
 # Of a shape of images or tokens for which a network is checked before there are data.
 TYPICAL = {"images": (32, 32, 3), "tokens": (64,)}
 
@@ -31,11 +31,11 @@ def find(values: dict[str, Any]) -> ModuleType:
     return plugins.find(NETWORKS, values.get("name", "resnet"), "model.name")
 
 
-def module_of(model: ModelConfig) -> ModuleType:
+def module_of(model: ModelSection) -> ModuleType:
     return find(vars(model))
 
 
-def check(model: ModelConfig) -> None:
+def check(model: ModelSection) -> None:
     """Raise :class:`InputError` for impossible parameters, by themselves or for a backend."""
     network = module_of(model)
     network.validate(model)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from lrrt.core.checks import check_range
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     """``width``: channels of the first block."""
 
     name: str = "cnn"

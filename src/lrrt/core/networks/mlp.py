@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from lrrt.core.checks import check_range
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     name: str = "mlp"
     depth: int = 2
     width: int = 64

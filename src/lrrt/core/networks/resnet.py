@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from lrrt.core.checks import check_range
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     """``width``: channels of the first of three stages. Without batch norm convolutions have a
     bias."""
 

@@ -7,14 +7,14 @@ padding is its own. ``lrrt.backends.torch.torchvision`` builds it.
 import re
 from dataclasses import dataclass
 
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 BACKENDS = ("torch",)
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     """``name``: as ``torchvision.models.list_models()`` has it."""
 
     name: str = "resnet18"

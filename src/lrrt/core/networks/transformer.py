@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from lrrt.core.checks import check_range
 from lrrt.core.network import Node
-from lrrt.core.protocol import ModelConfig
+from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 INPUT = "tokens"
 
 
 @dataclass
-class Model(ModelConfig):
+class Model(ModelSection):
     """``width``: channels of a token, a multiple of ``heads``."""
 
     name: str = "transformer"

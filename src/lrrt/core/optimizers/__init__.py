@@ -12,14 +12,14 @@ what has a parameter's layout. It may also have ``evaluation()``, a context in w
 are what is to be evaluated, and ``restore(state)``, where tensors cannot simply be put back.
 """
 
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 # Of all optimisers together.
 NUMBERS = ("momentum", "momentum_form", "beta1", "beta2", "epsilon", "epsilon_hat")
 
 
-def check_decay(prefix: str, protocol: ProtocolConfig, *allowed: str) -> None:
+def check_decay(prefix: str, protocol: Protocol, *allowed: str) -> None:
     """Raise :class:`InputError` for a kind of weight decay that the optimiser does not have."""
     kind = protocol.weight_decay.kind
     if kind not in allowed:

@@ -7,11 +7,11 @@ epsilon, which counts for less in the first steps of the other form.
 """
 
 from lrrt.core.optimizers import check_decay
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 READS = ("beta1", "beta2", "epsilon", "epsilon_hat")
 
 
-def validate(prefix: str, protocol: ProtocolConfig) -> None:
+def validate(prefix: str, protocol: Protocol) -> None:
     """Raise :class:`InputError` for a decoupled weight decay: that is ``adamw``."""
     check_decay(prefix, protocol, "none", "l2")

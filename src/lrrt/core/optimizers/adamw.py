@@ -6,9 +6,9 @@ w <- (1 - lr * ``weight_decay.value``) w first, every trained parameter; then :m
 
 from lrrt.core.optimizers import check_decay
 from lrrt.core.optimizers.adam import READS as READS
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
-def validate(prefix: str, protocol: ProtocolConfig) -> None:
+def validate(prefix: str, protocol: Protocol) -> None:
     """Raise :class:`InputError` unless the weight decay is decoupled."""
     check_decay(prefix, protocol, "decoupled")

@@ -5,12 +5,12 @@ at 1, with any policy. Weight decay is decoupled, or there is none.
 """
 
 from lrrt.core.optimizers import check_decay
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 BACKENDS = ("torch",)
 READS = ("beta1", "beta2", "epsilon")
 
 
-def validate(prefix: str, protocol: ProtocolConfig) -> None:
+def validate(prefix: str, protocol: Protocol) -> None:
     """Raise :class:`InputError` for a penalty."""
     check_decay(prefix, protocol, "none", "decoupled")

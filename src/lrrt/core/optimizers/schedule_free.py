@@ -8,9 +8,9 @@ running statistics are those of the weights that are trained, not of the average
 from lrrt.core.optimizers import check_decay
 from lrrt.core.optimizers.prodigy import BACKENDS as BACKENDS
 from lrrt.core.optimizers.prodigy import READS as READS
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
-def validate(prefix: str, protocol: ProtocolConfig) -> None:
+def validate(prefix: str, protocol: Protocol) -> None:
     """Raise :class:`InputError` for a penalty."""
     check_decay(prefix, protocol, "none", "decoupled")

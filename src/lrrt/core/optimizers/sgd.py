@@ -4,10 +4,10 @@
 v <- m v - lr g, w <- w + v. They differ where the LR changes.
 """
 
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 READS = ("momentum", "momentum_form")
 
 
-def validate(prefix: str, protocol: ProtocolConfig) -> None:
+def validate(prefix: str, protocol: Protocol) -> None:
     """Every kind of weight decay goes with it."""

@@ -6,7 +6,7 @@ from lrrt.core.rules._parts import stop_step, until
 from lrrt.core.smoothing import ema
 
 
-def kept(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, int | None]:
+def trimmed_curve(lr: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, int | None]:
     """LR and smoothed loss of all recorded steps, and the stop: 4 times the best before.
 
     A NaN does not stop it. Its own ramp ends at an LR of 10; that is left out.

@@ -20,7 +20,7 @@ def smoothed_losses(loss: np.ndarray) -> np.ndarray:
     return ema(loss, BETA) * (1 - BETA**seen) / (1 - BETA ** (seen + 1))
 
 
-def kept(
+def trimmed_curve(
     lr: np.ndarray, loss: np.ndarray, skip_start: int = SKIP_START, skip_end: int = SKIP_END
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
     """LR and smoothed loss of the recorded steps [10:-1], the latter in float32, and the stop."""

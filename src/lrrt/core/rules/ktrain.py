@@ -11,7 +11,7 @@ Its bugs, kept: the least gradient is counted from step 32 but looked up from st
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._ktrain import kept
+from lrrt.core.rules._ktrain import trimmed_curve
 from lrrt.core.rules._parts import NO_FINITE_LOSS, quiet
 
 SKIP_START = 32
@@ -19,7 +19,7 @@ SKIP_START = 32
 
 @quiet
 def suggest(lr: np.ndarray, loss: np.ndarray) -> Suggestion:
-    lr, smoothed, stopped = kept(lr, loss)
+    lr, smoothed, stopped = trimmed_curve(lr, loss)
     if not np.isfinite(smoothed).any():
         return abstain(NO_FINITE_LOSS, stopped)
     lowest = smoothed.argmin()

@@ -8,7 +8,7 @@ gradient of the smoothed loss over the LR itself, among the finite ones of the r
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._lightning import SKIP_END, SKIP_START, kept, steepest_over_lr
+from lrrt.core.rules._lightning import SKIP_END, SKIP_START, steepest_over_lr, trimmed_curve
 from lrrt.core.rules._parts import quiet
 
 
@@ -20,7 +20,7 @@ def suggest(
     skip_start: int = SKIP_START,
     skip_end: int = SKIP_END,
 ) -> Suggestion:
-    lr, smoothed, stopped = kept(lr, loss, skip_start, skip_end)
+    lr, smoothed, stopped = trimmed_curve(lr, loss, skip_start, skip_end)
     found = steepest_over_lr(lr, smoothed)
     if found is None:
         finite = np.isfinite(smoothed).sum()

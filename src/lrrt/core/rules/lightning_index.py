@@ -9,7 +9,7 @@ rates it is counted along.
 import numpy as np
 
 from lrrt.core.rules import Suggestion, abstain
-from lrrt.core.rules._lightning import SKIP_END, SKIP_START, kept
+from lrrt.core.rules._lightning import SKIP_END, SKIP_START, trimmed_curve
 from lrrt.core.rules._parts import quiet
 
 
@@ -21,7 +21,7 @@ def suggest(
     skip_start: int = SKIP_START,
     skip_end: int = SKIP_END,
 ) -> Suggestion:
-    lr, smoothed, stopped = kept(lr, loss, skip_start, skip_end)
+    lr, smoothed, stopped = trimmed_curve(lr, loss, skip_start, skip_end)
     smoothed = smoothed[np.isfinite(smoothed)]
     if len(smoothed) < 2:
         return abstain(f"too few finite steps after trimming: {len(smoothed)}, it needs 2", stopped)

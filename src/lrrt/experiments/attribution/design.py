@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrrt.config import Config
-from lrrt.core.protocol import FACTORS, ProtocolConfig
+from lrrt.core.protocol import FACTORS, Protocol
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.experiments._design import as_swept, seeded
@@ -19,9 +19,7 @@ ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
 SCREEN, STUDY = "screen", "study"
 
 
-def exchanged(
-    protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable[str]
-) -> ProtocolConfig:
+def exchanged(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> Protocol:
     """``protocol`` with the fields of ``factors`` (:data:`.protocol.FACTORS`) of ``other``.
 
     All factors exchanged give ``other``, but for ``home``, which changes no number.
@@ -45,7 +43,7 @@ def exchanged(
     return protocol
 
 
-def differing(protocol: ProtocolConfig, other: ProtocolConfig, factors: Iterable[str]) -> list[str]:
+def differing(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> list[str]:
     """Those of ``factors`` whose exchange changes ``protocol``."""
     return [name for name in factors if exchanged(protocol, other, [name]) != protocol]
 

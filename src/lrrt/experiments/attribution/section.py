@@ -37,7 +37,7 @@ class Section:
     depth: int | None = None
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         return self.runs > 0
 
 

@@ -19,7 +19,7 @@ from lrrt.analysis.statistics import (
     share_interval,
     usable,
 )
-from lrrt.analysis.stored import read
+from lrrt.analysis.stored_curves import stored_suggestion
 from lrrt.experiments.attribution.design import ALL, ALONE, SEQUENCE, Design, Rung
 from lrrt.runs.store import Store
 
@@ -92,7 +92,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
 def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:
     """One row per rung and paired seed, columns and types of :data:`READING_TYPES`.
 
-    NaN where a rule abstains. Raises like :func:`lrrt.analysis.stored.read`.
+    NaN where a rule abstains. Raises like :func:`lrrt.analysis.stored_curves.stored_suggestion`.
     """
     rows = []
     for rung in rungs:
@@ -100,7 +100,7 @@ def readings(rungs: Iterable[Rung], store: Store) -> pd.DataFrame:
             row = dict(zip(RUNG, rung[: len(RUNG)], strict=True))
             row |= {"weights_seed": pair[0].weights_seed, "order_seed": pair[0].order_seed}
             for side, spec in zip(SIDES, pair, strict=True):
-                found = read(spec, store)
+                found = stored_suggestion(spec, store)
                 row[f"{side}_run"] = spec.key[:12]
                 row[f"{side}_fallback"] = found.fallback
                 for quantity in QUANTITIES:
@@ -368,7 +368,7 @@ def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.Dat
     Parameters
     ----------
     suggestions, own : DataFrame
-        Of all rules, and of those each protocol's own (:mod:`lrrt.analysis.tables`).
+        Of all rules, and of those each protocol's own (:mod:`lrrt.analysis.suggestions`).
     steepest : str
         The rule whose min LR is put beside: the steepest descent of the whole curve.
 

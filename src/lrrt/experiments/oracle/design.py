@@ -13,13 +13,13 @@ import numpy as np
 
 from lrrt.analysis.regret import COLLAPSE, training_score
 from lrrt.config import Config
-from lrrt.core.protocol import DataConfig, ProtocolConfig
+from lrrt.core.protocol import DataSection, Protocol
 from lrrt.datasets import Dataset, load, open_dataset, save
 from lrrt.experiments.oracle.section import (
     EVALUATIONS,
     HIGHEST,
     Section,
-    SettingConfig,
+    SettingSection,
 )
 from lrrt.runs import paths
 from lrrt.runs.spec import RunSpec
@@ -35,8 +35,8 @@ class Setting(NamedTuple):
     """``dataset``: the file of its data; ``digest`` and ``classes`` are theirs."""
 
     name: str
-    asked: SettingConfig
-    protocol: ProtocolConfig
+    section: SettingSection
+    protocol: Protocol
     dataset: Path
     digest: str
     classes: int
@@ -89,7 +89,7 @@ class Design:
         """The runs of one round of a setting; none where they hang on results that are missing."""
         if number == 0:
             return self.first(setting)
-        if setting.asked.repeats:
+        if setting.section.repeats:
             return []
         found = []
         for schedule in self.section.schedules:
@@ -112,12 +112,12 @@ class Design:
             for steps in oracle.ramps:
                 spec = self._spec(setting, "range_test", FIRST_DRAW + draw, steps)
                 found.append(Run(name, "range_test", "", draw, spec))
-            for lr in SHORT_RATES if oracle.short_trainings and not setting.asked.repeats else ():
+            for lr in SHORT_RATES if oracle.short_trainings and not setting.section.repeats else ():
                 steps = main_ramp(oracle.ramps) // len(SHORT_RATES) // SHORT_EVALUATIONS
                 more = {"lr": lr, "epochs": SHORT_EVALUATIONS}
                 spec = self._spec(setting, "training", FIRST_DRAW + draw, steps, **more)
                 found.append(Run(name, "short", "", draw, spec))
-            if not setting.asked.repeats:
+            if not setting.section.repeats:
                 spec = self._spec(setting, "instability", FIRST_DRAW + draw, 1)
                 found.append(Run(name, "instability", "", draw, spec))
         for seed, schedule in itertools.product(range(oracle.coarse_seeds), oracle.schedules):
@@ -132,7 +132,7 @@ class Design:
     def _trainings(
         self, setting: Setting, stage: str, schedule: str, seed: int, quarters: list[float]
     ) -> list[Run]:
-        steps = setting.asked.steps // EVALUATIONS
+        steps = setting.section.steps // EVALUATIONS
         return [
             Run(
                 setting.name,
@@ -156,13 +156,13 @@ class Design:
             protocol = dataclasses.replace(protocol, ramp=ramp)
         return RunSpec(
             kind=kind,
-            backend=setting.asked.backend,
+            backend=setting.section.backend,
             protocol=protocol,
-            model=setting.asked.model,
+            model=setting.section.model,
             data_digest=setting.digest,
             weights_seed=seed,
             order_seed=seed,
-            batch_size=setting.asked.batch_size,
+            batch_size=setting.section.batch_size,
             steps=steps,
             threads=self.config.launcher.threads,
             device=self.config.launcher.device,
@@ -181,22 +181,22 @@ class Design:
             return None
         scores = [score(result, schedule, setting.classes) for result in results]
         return {
-            quarter: (accuracy if setting.asked.measure == "accuracy" else -log_loss, log_loss)
+            quarter: (accuracy if setting.section.measure == "accuracy" else -log_loss, log_loss)
             for quarter, (accuracy, log_loss) in zip(quarters, scores, strict=True)
         }
 
     def _floor(self, setting: Setting) -> float:
         """Value of a guess."""
-        by_accuracy = setting.asked.measure == "accuracy"
+        by_accuracy = setting.section.measure == "accuracy"
         return 1 / setting.classes if by_accuracy else -float(np.log(setting.classes))
 
     def batches(self, store: Store) -> Iterator[tuple[Path, list[RunSpec]]]:
         """Tier by tier, round by round; all settings of a tier advance together. Ends after
         ``minutes``, between two batches of runs."""
         minutes, started = self.section.minutes, time.monotonic()
-        tiers = sorted({setting.asked.tier for setting in self.settings})
+        tiers = sorted({setting.section.tier for setting in self.settings})
         for tier, number in itertools.product(tiers, range(self.rounds)):
-            members = [setting for setting in self.settings if setting.asked.tier == tier]
+            members = [setting for setting in self.settings if setting.section.tier == tier]
             for dataset in dict.fromkeys(setting.dataset for setting in members):
                 if minutes is not None and time.monotonic() - started >= 60 * minutes:
                     return
@@ -215,21 +215,21 @@ def design(config: Config, dataset: Dataset) -> Design:
     ``dataset``, the study's own, is not used: a setting names its own.
     """
     oracle, opened, settings = config.oracle, {}, []
-    for name, asked in oracle.settings.items():
-        if asked.tier not in oracle.tiers:
+    for name, section in oracle.settings.items():
+        if section.tier not in oracle.tiers:
             continue
-        if asked.data not in opened:
-            opened[asked.data] = prepared(oracle.data[asked.data], paths.folder(config))
-        protocol = config.protocols[asked.protocol]
-        settings.append(Setting(name, asked, protocol, *opened[asked.data]))
+        if section.data not in opened:
+            opened[section.data] = prepared(oracle.data[section.data], paths.folder(config))
+        protocol = config.protocols[section.protocol]
+        settings.append(Setting(name, section, protocol, *opened[section.data]))
     return Design(config, settings)
 
 
-def prepared(data: DataConfig, folder: Path) -> tuple[Path, str, int]:
+def prepared(data: DataSection, folder: Path) -> tuple[Path, str, int]:
     """A data set's file in ``folder``/datasets, made unless it is there (its name says what of),
     its digest and its number of classes."""
-    asked = hashlib.sha256(json.dumps(dataclasses.asdict(data), sort_keys=True).encode())
-    path = folder / "datasets" / f"{data.name}-{asked.hexdigest()[:8]}.safetensors"
+    name = hashlib.sha256(json.dumps(dataclasses.asdict(data), sort_keys=True).encode())
+    path = folder / "datasets" / f"{data.name}-{name.hexdigest()[:8]}.safetensors"
     if not path.exists():
         save(load(data), path)
     made = open_dataset(path)

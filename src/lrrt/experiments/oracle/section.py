@@ -7,7 +7,7 @@ from lrrt import plugins
 from lrrt.core import networks
 from lrrt.core.checks import check_data, check_fields, check_listed, check_names, check_range
 from lrrt.core.networks import OF_NETWORK
-from lrrt.core.protocol import WITHIN, DataConfig, within
+from lrrt.core.protocol import WITHIN, DataSection, within
 from lrrt.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ EVALUATIONS = 10  # of a training
 
 
 @dataclass
-class SettingConfig:
+class SettingSection:
     """A data set (a key of ``oracle.data``), a network, a protocol (a key of ``protocols``) with
     its optimiser, a batch size and a number of ``steps``, a multiple of ten.
 
@@ -52,8 +52,8 @@ class Section:
     after so many (null: all; 0: the tables of what is there).
     """
 
-    data: dict[str, DataConfig] = field(default_factory=dict)
-    settings: dict[str, SettingConfig] = field(default_factory=dict)
+    data: dict[str, DataSection] = field(default_factory=dict)
+    settings: dict[str, SettingSection] = field(default_factory=dict)
     schedules: list[str] = field(default_factory=lambda: ["constant", "one_cycle"])
     decades: int = within(5, 2, 8)
     coarse_seeds: int = within(1, 1, 100)
@@ -66,7 +66,7 @@ class Section:
     minutes: float | None = within(None, 0, 1_000_000)
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         return bool(self.settings)
 
 
@@ -87,7 +87,7 @@ def check(config: "Config") -> None:
         _check_setting(config, f"{prefix}.settings.{name}", setting)
 
 
-def _check_setting(config: "Config", prefix: str, setting: SettingConfig) -> None:
+def _check_setting(config: "Config", prefix: str, setting: SettingSection) -> None:
     oracle = config.oracle
     for key, known in (("data", oracle.data), ("protocol", config.protocols)):
         if getattr(setting, key) not in known:

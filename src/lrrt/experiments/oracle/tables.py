@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis import regret
-from lrrt.analysis.suggested import COLUMNS as SUGGESTED
-from lrrt.analysis.suggested import suggested_rates
-from lrrt.core.protocol import ModelConfig
+from lrrt.analysis.candidate_rates import COLUMNS as SUGGESTED
+from lrrt.analysis.candidate_rates import candidate_rates
+from lrrt.core.protocol import ModelSection
 from lrrt.experiments.oracle.design import Design, Run, Setting, main_ramp, score
 from lrrt.runs.store import Result, Store
 
@@ -181,7 +181,7 @@ def instability_table(
     return pd.DataFrame(rows, columns=list(INSTABILITY_TYPES))
 
 
-def network_name(model: ModelConfig) -> str:
+def network_name(model: ModelSection) -> str:
     """``cnn, depth 3, width 8, no batch norm``."""
     values = {key: value for key, value in vars(model).items() if key != "name"}
     plain = values.pop("batch_norm", True) is False
@@ -196,11 +196,11 @@ def setting_table(
     rows = []
     of_measure = {measure: regret.grids(trainings, measure) for measure in ("accuracy", "log_loss")}
     for (name, schedule), trained in trainings.groupby(["setting", "schedule"], sort=False):
-        setting, asked = settings[name], settings[name].asked
-        grid = of_measure[asked.measure][name, schedule]
+        setting, section = settings[name], settings[name].section
+        grid = of_measure[section.measure][name, schedule]
         lrs = np.geomspace(grid.rates[0], grid.rates[-1], 1001)
         lost = grid.regret(lrs).mean(axis=0)
-        good = lrs[lost <= 0.05 * (1 if asked.measure == "accuracy" else grid.gain)]
+        good = lrs[lost <= 0.05 * (1 if section.measure == "accuracy" else grid.gain)]
         whole = trained[trained["stage"] == "fine"].groupby("seed")["lr"].nunique()
         fine_seeds, drawn = int((whole >= regret.FINE).sum()), curves[curves["setting"] == name]
         draws = drawn["draw"].nunique()
@@ -209,14 +209,14 @@ def setting_table(
                 "setting": name,
                 "schedule": schedule,
                 "optimizer": setting.optimizer,
-                "backend": asked.backend,
-                "data": asked.data,
-                "model": network_name(asked.model),
-                "measure": asked.measure,
-                "repeats": asked.repeats or "",
-                "tier": asked.tier,
-                "batch_size": asked.batch_size,
-                "steps": asked.steps,
+                "backend": section.backend,
+                "data": section.data,
+                "model": network_name(section.model),
+                "measure": section.measure,
+                "repeats": section.repeats or "",
+                "tier": section.tier,
+                "batch_size": section.batch_size,
+                "steps": section.steps,
                 "trainings": len(trained),
                 "fine_seeds": fine_seeds,
                 "draws": draws,
@@ -228,7 +228,7 @@ def setting_table(
                 "is_smoothed": grid.best.is_smoothed,
                 "is_cut_off": grid.is_cut_off,
                 "collapses": bool((lost > regret.COLLAPSE * grid.gain).any()),
-                "counts": fine_seeds >= enough and not asked.repeats and draws > 0,
+                "counts": fine_seeds >= enough and not section.repeats and draws > 0,
             }
         )
     return pd.DataFrame(rows, columns=list(SETTING_TYPES)).astype(SETTING_TYPES)
@@ -247,7 +247,7 @@ def score_frame(
         return regret.Scores(pd.DataFrame(columns=[*SCORE_TYPES, "place"]), {})
     ramp = main_ramp(design.section.ramps)
     searched = searched.assign(rule=INSTABILITY, ramp_steps=ramp)[list(SUGGESTED)]
-    parts = [suggested_rates(curves), five_short(short, ramp), searched]
+    parts = [candidate_rates(curves), five_short(short, ramp), searched]
     suggested = pd.concat([part for part in parts if len(part)], ignore_index=True)
     by_log_loss = set(settings.loc[settings["measure"] == "log_loss", "setting"])
     counted = settings[settings["counts"]].set_index(["setting", "schedule"]).index
@@ -257,8 +257,8 @@ def score_frame(
         teaching = suggested[suggested["setting"].isin(own) & (suggested["ramp_steps"] == ramp)]
         teaching = teaching[~teaching["rule"].str.match("fixed|random")]
         scaled = regret.times_constant(trained, teaching, schedule, by_log_loss=by_log_loss)
-        asked = pd.concat([suggested, scaled[list(SUGGESTED)]], ignore_index=True)
-        scores = regret.score_table(trained, asked, by_log_loss=by_log_loss)
+        rates = pd.concat([suggested, scaled[list(SUGGESTED)]], ignore_index=True)
+        scores = regret.score_table(trained, rates, by_log_loss=by_log_loss)
         by_seed |= scores.by_seed
         parts.append(scores.table)
     table = pd.concat(parts, ignore_index=True)

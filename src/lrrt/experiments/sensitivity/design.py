@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lrrt.analysis.tables import CURVE_TYPES, curves_file
+from lrrt.analysis.suggestions import CURVE_TYPES, curves_file
 from lrrt.config import Config
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.core.ramp import spaced
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
@@ -42,7 +42,7 @@ class Design(NamedTuple):
     variants: list[Variant]
     restarts: list[Restart]
     curves: pd.DataFrame
-    protocols: dict[str, ProtocolConfig]
+    protocols: dict[str, Protocol]
 
     @property
     def specs(self) -> list[RunSpec]:
@@ -69,8 +69,8 @@ def inputs(config: Config) -> dict[str, Input]:
 
 def design(config: Config, dataset: Dataset, curves: pd.DataFrame) -> Design:
     """:func:`variants` and :func:`restarts`."""
-    asked = (f(config, dataset.digest) for f in (variants, restarts))
-    return Design(*asked, curves, config.protocols)
+    planned = (f(config, dataset.digest) for f in (variants, restarts))
+    return Design(*planned, curves, config.protocols)
 
 
 def variants(config: Config, dataset_digest: str) -> list[Variant]:

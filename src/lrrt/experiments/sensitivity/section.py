@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lrrt import plugins
 from lrrt.core.checks import check_ramp
-from lrrt.core.protocol import CHOICES, STEPS, RampConfig, within
+from lrrt.core.protocol import CHOICES, STEPS, Ramp, within
 from lrrt.errors import InputError
 from lrrt.experiments._checks import check_probed
 
@@ -39,7 +39,7 @@ class Section:
     depth: int | None = None
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         return self.runs > 0
 
 
@@ -50,7 +50,7 @@ def check(config: "Config") -> None:
     for ends in settings.ranges:
         if len(ends) != 2:
             raise InputError(f"{prefix}.ranges", list(ends), "pairs [start, end]")
-        check_ramp(f"{prefix}.ranges", RampConfig(*ends))
+        check_ramp(f"{prefix}.ranges", Ramp(*ends))
     for shape in settings.shapes:
         if shape not in CHOICES["shape"]:
             allowed = ", ".join(CHOICES["shape"])

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.loss_minimum import SHORTEST, before_explosion
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, paired_effect
-from lrrt.analysis.tables import runs_of
-from lrrt.analysis.turning import SHORTEST, before_explosion
+from lrrt.analysis.suggestions import runs_of
 from lrrt.core import rules
-from lrrt.core.protocol import ProtocolConfig
-from lrrt.core.replay import recorded
+from lrrt.core.protocol import Protocol
+from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 from lrrt.experiments.sensitivity.tables import LAG, MEAN_BETA, landmarks, two_sided
 
@@ -27,7 +27,7 @@ Run = tuple[np.ndarray, np.ndarray]
 
 
 def smoothing_shift(
-    curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig], resamples: int = RESAMPLES
+    curves: pd.DataFrame, protocols: Mapping[str, Protocol], resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     """How far too high an EMA puts the LR of the lowest loss, in decades, by part.
 
@@ -47,7 +47,7 @@ def smoothing_shift(
     cases: dict[tuple[str, str], list[Run]] = {}
     for identity, curve in runs_of(curves):
         case = identity["protocol"], identity["backend"]
-        cases.setdefault(case, []).append(recorded(curve, protocols[case[0]]))
+        cases.setdefault(case, []).append(recording(curve, protocols[case[0]]))
     rows = []
     for case, runs in cases.items():
         at = np.log10([_minima(run) for run in runs])

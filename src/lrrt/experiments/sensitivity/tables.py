@@ -11,17 +11,17 @@ import pandas as pd
 from scipy.signal import lfilter
 
 from lrrt import plugins
+from lrrt.analysis.loss_minimum import SHORTEST, before_explosion, spline
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import paired_effect
-from lrrt.analysis.stored import as_recorded
-from lrrt.analysis.tables import runs_of
-from lrrt.analysis.turning import SHORTEST, before_explosion, spline
+from lrrt.analysis.stored_curves import stored_recording
+from lrrt.analysis.suggestions import runs_of
 from lrrt.core import rules
-from lrrt.core.protocol import ProtocolConfig
-from lrrt.core.replay import recorded
+from lrrt.core.protocol import Protocol
+from lrrt.core.recording import recording
 from lrrt.core.rules import blog_fastai
 from lrrt.experiments.sensitivity.design import Design, Restart, Variant
-from lrrt.runs.store import Store, kept
+from lrrt.runs.store import Store, load_result
 
 #: Settings of a rule that act on a finished curve: name, value as text, the rule's keywords.
 REPLAYED = (
@@ -142,7 +142,7 @@ def _pair(found: rules.Suggestion) -> Pair:
     return found.min_lr, found.max_lr
 
 
-def replayed(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
+def replayed(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
     """Settings that act on a finished curve: of each protocol's own rule, and of the smoothing.
 
     Parameters
@@ -169,7 +169,7 @@ def replayed(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> p
     cases: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for identity, curve in runs_of(curves):
         case = identity["protocol"], identity["backend"]
-        cases.setdefault(case, []).append(recorded(curve, protocols[case[0]]))
+        cases.setdefault(case, []).append(recording(curve, protocols[case[0]]))
     rows = []
     for case, runs in cases.items():
         rule = protocols[case[0]].rule
@@ -212,7 +212,7 @@ def trained(variants: Iterable[Variant], store: Store) -> pd.DataFrame:
     """
     rows, default = [], {}
     for variant in variants:
-        curves = [as_recorded(spec, store) for spec in variant.specs]
+        curves = [stored_recording(spec, store) for spec in variant.specs]
         for rule in plugins.names("lrrt.core.rules"):
             found = [_pair(rules.replay(rule, *curve)) for curve in curves]
             if variant.setting == "default":
@@ -242,11 +242,11 @@ def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
     rows, smoothed = [], {}
     for protocol, lr, spec, ramp in restarts:
         if ramp.key not in smoothed:
-            arrays = kept(store, ramp).arrays
+            arrays = load_result(store, ramp).arrays
             lrs, losses = before_explosion(arrays["lr"], arrays["loss"])
             short = len(lrs) < SHORTEST
             smoothed[ramp.key] = (lrs[:0], losses[:0]) if short else (lrs, spline(losses))
-        loss = kept(store, spec).arrays["loss"]
+        loss = load_result(store, spec).arrays["loss"]
         last = loss[-LAST:].mean() if np.isfinite(loss).all() else np.inf
         lrs, losses = smoothed[ramp.key]
         beside = np.inf

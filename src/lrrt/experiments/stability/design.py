@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrrt.config import Config
-from lrrt.core.protocol import RampConfig
+from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import training_lrs
 from lrrt.datasets import Dataset
 from lrrt.experiments._design import range_tests
@@ -37,7 +37,7 @@ def design(config: Config, dataset: Dataset) -> Design:
     return Design(probes(config, dataset.digest))
 
 
-def measured_steps(ramp: RampConfig, steps: int, points: int) -> tuple[int, ...]:
+def measured_steps(ramp: Ramp, steps: int, points: int) -> tuple[int, ...]:
     """At most ``points`` steps, evenly spaced over those within ``MEASURED_LRS`` (over the whole
     ramp, if none is)."""
     lrs = training_lrs(ramp, steps)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.turning import turn
+from lrrt.analysis.loss_minimum import lr_at_minimum
 from lrrt.experiments.stability.design import Design, Probe
-from lrrt.runs.collect import empty_table
-from lrrt.runs.store import Store, kept
+from lrrt.runs.result_tables import empty_table
+from lrrt.runs.store import Store, load_result
 
 CASE = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
 MECHANISM_TYPES = {
@@ -60,7 +60,7 @@ def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
     """
     parts = []
     for protocol, clipped, spec in probes:
-        result = kept(store, spec)
+        result = load_result(store, spec)
         names = ("lr", "loss", "grad_norm", "update_ratio", "eigenvalue", "products")
         found = {name: result.arrays[name] for name in names}
         scale = np.ones(spec.steps)
@@ -104,17 +104,17 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per run of :func:`mechanism`: ``turn``, the LR at its lowest loss
-        (:func:`lrrt.analysis.turning.turn`); ``crossing``, the LR at which the effective LR
-        first exceeds the bound with momentum (:func:`crossing`); ``clipped_share``
-        of the gradient that clipping took off in the first step; the ``eigenvalue`` first measured
-        and that ``at_turn``, at the measured step whose LR is nearest.
+        (:func:`lrrt.analysis.loss_minimum.lr_at_minimum`); ``crossing``, the LR at which the
+        effective LR first exceeds the bound with momentum (:func:`crossing`); ``clipped_share`` of
+        the gradient that clipping took off in the first step; the ``eigenvalue`` first measured and
+        that ``at_turn``, at the measured step whose LR is nearest.
     """
     rows = []
     for case, run in table.groupby(CASE, sort=False):
         run = run.sort_values("step")
         measured = run[run["eigenvalue"].notna()]
         first, start, at_turn = run.iloc[0], np.nan, np.nan
-        turned = turn(run["lr"].to_numpy(), run["loss"].to_numpy())
+        turned = lr_at_minimum(run["lr"].to_numpy(), run["loss"].to_numpy())
         if len(measured):
             start = measured["eigenvalue"].iloc[0]
             distance = np.abs(np.log(measured["lr"].to_numpy() / turned))

@@ -21,9 +21,9 @@ from lrrt.analysis.statistics import (
     median_interval,
     usable,
 )
-from lrrt.analysis.tables import by_own_rule, runs_of
-from lrrt.core.protocol import ProtocolConfig
-from lrrt.core.replay import recorded
+from lrrt.analysis.suggestions import by_own_rule, runs_of
+from lrrt.core.protocol import Protocol
+from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 
 CASE = ["backend", "protocol", "sweep", "batch_size"]
@@ -31,7 +31,7 @@ CASE = ["backend", "protocol", "sweep", "batch_size"]
 
 def loss_bands(
     curves: pd.DataFrame,
-    protocols: Mapping[str, ProtocolConfig],
+    protocols: Mapping[str, Protocol],
     quantiles: tuple[float, float] = (0.1, 0.9),
 ) -> pd.DataFrame:
     """Median and band of the smoothed loss that each protocol's finder records, across runs.
@@ -45,7 +45,7 @@ def loss_bands(
     """
     cases: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
     for identity, curve in runs_of(curves):
-        lr, loss = recorded(curve, protocols[identity["protocol"]])
+        lr, loss = recording(curve, protocols[identity["protocol"]])
         cases.setdefault(tuple(identity[name] for name in CASE), []).append((lr, ema(loss)))
     columns = [*CASE, "step", "lr", "low", "median", "high", "n"]
     parts = []
@@ -110,7 +110,7 @@ def range_summary(suggestions: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
 
 def published_comparison(
     suggestions: pd.DataFrame,
-    protocols: Mapping[str, ProtocolConfig],
+    protocols: Mapping[str, Protocol],
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Our medians beside the published ones, each by its protocol's own rule.

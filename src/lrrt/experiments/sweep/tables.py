@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lrrt.analysis.tables import CURVE_TYPES, MEASURED, curves_file
+from lrrt.analysis.suggestions import CURVE_TYPES, MEASURED, curves_file
 from lrrt.experiments.sweep.design import Design
-from lrrt.runs.collect import provenance
+from lrrt.runs.result_tables import provenance
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Store, kept
+from lrrt.runs.store import Store, load_result
 
-#: Of every sweep's file (:func:`lrrt.analysis.tables.curves_file`).
+#: Of every sweep's file (:func:`lrrt.analysis.suggestions.curves_file`).
 SCHEMAS = {"curves": CURVE_TYPES}
 
 
@@ -27,7 +27,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
 
 def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) -> pd.DataFrame:
     """All range tests ``specs``, one row per step, with
-    :data:`lrrt.analysis.tables.CURVE_TYPES`.
+    :data:`lrrt.analysis.suggestions.CURVE_TYPES`.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def curve_table(specs: list[RunSpec], names: Mapping[str, str], store: Store) ->
     -------
     DataFrame
         In the order of ``specs``; validation columns are NaN where a run has none. Types do not
-        depend on the rows. ``attrs``: :func:`lrrt.runs.collect.provenance`.
+        depend on the rows. ``attrs``: :func:`lrrt.runs.result_tables.provenance`.
 
     Raises
     ------
     InputError
         For a run that the store lacks.
     """
-    results = [kept(store, spec) for spec in specs]
+    results = [load_result(store, spec) for spec in specs]
     arrays = {
         name: [
             result.arrays.get(name, np.full(spec.steps, np.nan))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lrrt.analysis.ranges import with_range
-from lrrt.analysis.tables import SUGGESTION_TYPES, by_own_rule
+from lrrt.analysis.suggestions import SUGGESTION_TYPES, by_own_rule
 from lrrt.config import Config
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
@@ -162,12 +162,12 @@ def planned(
     own = by_own_rule(suggestions, config.protocols)
     own = own[own["sweep"] == "weights"]
     chosen, found = {}, []
-    for asked in config.divergence.cases:
-        backend, protocol = asked.names
+    for entry in config.divergence.cases:
+        backend, protocol = entry.names
         rows = own[(own["backend"] == backend) & (own["protocol"] == protocol)]
-        chosen[asked.case] = choose_pairs(rows, asked.pairs)
-        for number, pair in enumerate(pairs_of(asked.case, chosen[asked.case]).items()):
-            trained = {"swap": number < asked.swaps, "grid": number < asked.grids}
+        chosen[entry.case] = choose_pairs(rows, entry.pairs)
+        for number, pair in enumerate(pairs_of(entry.case, chosen[entry.case]).items()):
+            trained = {"swap": number < entry.swaps, "grid": number < entry.grids}
             identity = (dataset_digest, backend, protocol)
             found.append((number, training_specs(config, *identity, *pair, **trained)))
     found.sort(key=lambda pair: pair[0])  # which keeps the order of the cases

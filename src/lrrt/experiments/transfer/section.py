@@ -11,14 +11,14 @@ from lrrt.experiments._checks import check_has_weights
 
 if TYPE_CHECKING:
     from lrrt.config import Config
-    from lrrt.config.schema import StudyConfig
+    from lrrt.config.schema import StudySection
 
 
 KEY = "divergence"
 
 
 @dataclass
-class PairsConfig:
+class Pairs:
     """How many pairs of runs A, B of ``case``, named ``<backend>-<protocol>``, are trained.
 
     Weights B of each of its ``pairs`` at the maximum LRs of A and B; of the first ``swaps`` weights
@@ -43,11 +43,11 @@ class Section:
 
     ``cases``: each once; none, and nothing is trained. ``policies``: others than a constant LR, by
     which the grids train at A's and B's maximum LR, too. ``devices``, ``precision``: as in
-    :class:`lrrt.config.SweepConfig`.
+    :class:`lrrt.config.Sweep`.
     """
 
-    cases: list[PairsConfig] = field(
-        default_factory=lambda: [PairsConfig("keras-blog_keras"), PairsConfig("torch-blog_fastai")]
+    cases: list[Pairs] = field(
+        default_factory=lambda: [Pairs("keras-blog_keras"), Pairs("torch-blog_fastai")]
     )
     policies: list[str] = field(default_factory=list)
     epochs: int = within(3, 1, 10_000)
@@ -58,22 +58,22 @@ class Section:
     devices: dict[str, str] = field(default_factory=dict)
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         return bool(self.cases)
 
 
-def _check_cases(cases: list[PairsConfig], study: "StudyConfig") -> None:
+def _check_cases(cases: list[Pairs], study: "StudySection") -> None:
     known = [f"{backend}-{name}" for backend in study.backends for name in study.protocols]
-    for i, asked in enumerate(cases):
+    for i, entry in enumerate(cases):
         key = f"divergence.cases[{i}]"
-        if asked.case not in known or asked.case in (other.case for other in cases[:i]):
+        if entry.case not in known or entry.case in (other.case for other in cases[:i]):
             words = f"<backend>-<protocol>, none twice, of: {', '.join(known)}"
-            raise InputError(f"{key}.case", asked.case, words)
-        check_fields(key, asked)
+            raise InputError(f"{key}.case", entry.case, words)
+        check_fields(key, entry)
         for name in ("swaps", "grids"):
-            count = getattr(asked, name)
-            if not 0 <= count <= asked.pairs:
-                words = f"a number from 0 to {key}.pairs = {asked.pairs}"
+            count = getattr(entry, name)
+            if not 0 <= count <= entry.pairs:
+                words = f"a number from 0 to {key}.pairs = {entry.pairs}"
                 raise InputError(f"{key}.{name}", count, words)
 
 
@@ -83,7 +83,7 @@ def _check_policies(divergence: "Section") -> None:
     if set(policies) - set(known) or len(set(policies)) != len(policies):
         words = f"none twice, of: {', '.join(known)} (constant is trained in any case)"
         raise InputError(key, policies, words)
-    if policies and divergence.cases and not any(asked.grids for asked in divergence.cases):
+    if policies and divergence.cases and not any(entry.grids for entry in divergence.cases):
         raise InputError(key, policies, "[] where no case of divergence.cases has grids")
 
 
@@ -95,14 +95,14 @@ def check(config: "Config") -> None:
     _check_policies(divergence)
     if divergence.cases:
         check_has_weights(study, "divergence")
-    for asked in divergence.cases:
-        (backend, protocol), weights = asked.names, config.sweeps["weights"]
+    for entry in divergence.cases:
+        (backend, protocol), weights = entry.names, config.sweeps["weights"]
         name = "runs" if config.protocols[protocol].home == backend else "crossed_runs"
-        name = f"limits.{asked.case}" if asked.case in weights.limits else name
+        name = f"limits.{entry.case}" if entry.case in weights.limits else name
         if not weights.runs_on(backend):
             words = f"with {backend}, which divergence.cases asks for"
             raise InputError("sweeps.weights.backends", weights.backends, words)
         runs = weights.count(backend, protocol, config.protocols[protocol].home)
         if runs * len(weights.batch_sizes) < 2:
-            words = f"at least 2, or divergence.cases without {asked.case}"
+            words = f"at least 2, or divergence.cases without {entry.case}"
             raise InputError(f"sweeps.weights.{name}", runs, words)

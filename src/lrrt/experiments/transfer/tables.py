@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lrrt.experiments.transfer.design import Design, Training
-from lrrt.runs.collect import empty_table, provenance
-from lrrt.runs.store import Store, kept
+from lrrt.runs.result_tables import empty_table, provenance
+from lrrt.runs.store import Store, load_result
 
 TRAINING_TYPES = {
     "training": "str",
@@ -131,7 +131,7 @@ def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
     ``step_lr`` that of the epoch's last step, ``weights_from`` empty where the weights were not
     passed through another backend. The losses and accuracies are those of
     :func:`lrrt.runs.execute.execute`: NaN from the epoch of a non-finite loss on, whose step is
-    ``stopped_at_step``. ``attrs``: :func:`lrrt.runs.collect.provenance`.
+    ``stopped_at_step``. ``attrs``: :func:`lrrt.runs.result_tables.provenance`.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def training_table(trainings: list[Training], store: Store) -> pd.DataFrame:
     """
     parts, results = [], []
     for pair, protocol, weights, lr_of, lr_kind, spec in trainings:
-        result = kept(store, spec, "training")
+        result = load_result(store, spec, "training")
         cell = "reference LR" if lr_of == "reference" else f"{lr_of}'s {lr_kind} LR"
         name = f"{pair}: weights {weights} at {cell}"
         name += f", from {spec.weights_from}" if spec.weights_from else ""

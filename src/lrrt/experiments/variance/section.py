@@ -31,7 +31,7 @@ class Section:
     depth: int | None = None
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         return self.weights > 0
 
 

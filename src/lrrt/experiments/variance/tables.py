@@ -26,7 +26,7 @@ import pandas as pd
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades, log_quantiles, usable
-from lrrt.analysis.stored import read
+from lrrt.analysis.stored_curves import stored_suggestion
 from lrrt.errors import InputError
 from lrrt.experiments.variance.design import Cell, Design
 from lrrt.runs.store import Store
@@ -225,7 +225,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
     """
     rows = []
     for protocol, spec in cells:
-        found = read(spec, store)
+        found = stored_suggestion(spec, store)
         rows.append(
             (
                 spec.key[:12],

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_rate
 from lrrt.claims.study import Case
 from lrrt.report import style, wording
-from lrrt.report.figures import ANSWER, _cells
+from lrrt.report.figures import ANSWER, _trainings
 from lrrt.report.study import StudyData
 from lrrt.report.study import of_case as rows_of
 from lrrt.report.wording import number, percent
@@ -34,7 +34,7 @@ def chosen(data: StudyData) -> Hero | None:
     rows = data.cells()
     counts = {
         case: mine["lr"].nunique()
-        for case in _cells.cases(data, rows)
+        for case in _trainings.cases(data, rows)
         if (mine := rows_of(rows, case))["lr_kind"].nunique() > 1
         and mine["lr"].max() > LEAST_SPAN * mine["lr"].min()
     }
@@ -96,8 +96,8 @@ def draw(data: StudyData) -> Figure | None:
     upper.plot(curve["lr"], curve["accuracy"], color=shade, linewidth=1.4)
     for row in hero.rows.itertuples():
         accuracy = row.final_val_accuracy if pd.notna(row.final_val_accuracy) else 0.0
-        _cells.dot(upper, row, row.lr, accuracy)
-    _cells.guess(upper, data)
+        _trainings.dot(upper, row, row.lr, accuracy)
+    _trainings.guess(upper, data)
     upper.set(ylabel="validation accuracy")
     style.outcome_legend(upper, hero.rows["outcome"], loc="lower left", bbox_to_anchor=(0, 0.2))
     for place, row in enumerate(reversed(list(bars.itertuples()))):

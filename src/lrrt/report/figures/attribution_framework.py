@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import are_usable, log_quantiles
-from lrrt.analysis.tables import curves_file
+from lrrt.analysis.suggestions import curves_file
 from lrrt.claims.study import Case
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.report import style, wording

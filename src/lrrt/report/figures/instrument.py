@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style, wording
-from lrrt.report.figures import APPENDIX, _cells
+from lrrt.report.figures import APPENDIX, _trainings
 from lrrt.report.study import StudyData, of_case
 
 ORDER = 230
@@ -52,7 +52,7 @@ def draw(data: StudyData) -> Figure | None:
     rows = lags(data)
     if not len(rows):
         return None
-    cases = _cells.cases(data, rows)
+    cases = _trainings.cases(data, rows)
     figure, grid = style.axes(1, len(QUANTITIES), (style.WIDTH, 2.6), sharex=True, sharey=True)
     for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
         ax.axvline(1, color=style.MUTED, linewidth=0.9)

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from lrrt.report import style, wording
-from lrrt.report.figures import TRAINED, _cells
+from lrrt.report.figures import TRAINED, _trainings
 from lrrt.report.study import StudyData
 
 ORDER = 50
@@ -68,7 +68,9 @@ def draw(data: StudyData) -> Figure | None:
     for row in rows.itertuples():
         side = -0.2 if row.lr_of == "A" else 0.2
         aside = 0.06 * (1 if row.weights == "A" else -1)
-        _cells.dot(ax, row, row.accuracy, policies.index(row.policy) + side + aside, markersize=5)
+        _trainings.dot(
+            ax, row, row.accuracy, policies.index(row.policy) + side + aside, markersize=5
+        )
     for place, policy in enumerate(policies):
         low, high = middle.loc[policy, ["A", "B"]]
         ax.plot([low, high], [place] * 2, color=style.INK, linewidth=1.2, zorder=3)
@@ -89,7 +91,7 @@ def draw(data: StudyData) -> Figure | None:
         )
     for words, marker in SIDES.values():
         ax.plot([], [], marker, color=style.INK, linestyle="none", label=f"median, {words}")
-    for case in _cells.cases(data, rows):
+    for case in _trainings.cases(data, rows):
         ax.plot([], [], "o", color=style.colour(*case), linestyle="none", label=wording.case(*case))
     figure.legend(fontsize=8, ncols=2)
     ax.set(
@@ -100,5 +102,5 @@ def draw(data: StudyData) -> Figure | None:
         xlabel="best validation accuracy",
     )
     ax.grid(False, axis="y")
-    _cells.guess(ax, data, "x")
+    _trainings.guess(ax, data, "x")
     return figure

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lrrt.experiments.sensitivity.tables import LAST
 from lrrt.report import style, wording
-from lrrt.report.figures import APPENDIX, _cells
+from lrrt.report.figures import APPENDIX, _trainings
 from lrrt.report.study import StudyData, of_case
 
 ORDER = 240
@@ -41,7 +41,7 @@ def draw(data: StudyData) -> Figure | None:
     table = data.instrument_restarts
     if not len(table):
         return None
-    cases = _cells.cases(data, table)
+    cases = _trainings.cases(data, table)
     figure, grid = style.axes(1, len(cases), (style.WIDTH, 2.9))
     for ax, case in zip(grid[0], cases, strict=True):
         _panel(ax, of_case(table, case), style.colour(*case))

@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lrrt.analysis.statistics import are_usable
-from lrrt.analysis.tables import curves_file
+from lrrt.analysis.suggestions import curves_file
 from lrrt.experiments.sweep.rounding import REPEATED
 from lrrt.report import style, wording
-from lrrt.report.figures import APPENDIX, _cells
+from lrrt.report.figures import APPENDIX, _trainings
 from lrrt.report.study import StudyData, of_case
 from lrrt.report.wording import number
 
@@ -52,7 +52,7 @@ def draw(data: StudyData) -> Figure | None:
         return None
     figure, grid = style.axes(1, 1, (3.8, 3.7))
     ax = grid[0, 0]
-    for case in _cells.cases(data, rows):
+    for case in _trainings.cases(data, rows):
         shade = style.colour(*case)
         for row in of_case(rows, case).itertuples():
             ax.plot(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.report import style, wording
-from lrrt.report.figures import TRAINED, _cells
+from lrrt.report.figures import TRAINED, _trainings
 from lrrt.report.study import StudyData, of_case
 
 ORDER = 40
@@ -50,7 +50,7 @@ def draw(data: StudyData) -> Figure | None:
     rows = _rows(data)
     if not len(rows):
         return None
-    cases = _cells.cases(data, rows)
+    cases = _trainings.cases(data, rows)
     figure, grid = style.axes(1, len(cases), (style.WIDTH, 3.5), sharey=True, sharex=True)
     for ax, case in zip(grid[0], cases, strict=True):
         mine, shade = of_case(rows, case), style.colour(*case)
@@ -60,7 +60,7 @@ def draw(data: StudyData) -> Figure | None:
             ax.plot(x, line["accuracy"], color=style.MUTED, linewidth=0.9, alpha=0.6, zorder=1)
             for at, row in zip(x, line.itertuples(), strict=True):
                 face = shade if row.lr_of == row.weights else style.PLATE
-                _cells.dot(ax, row, at, row.accuracy, markerfacecolor=face)
+                _trainings.dot(ax, row, at, row.accuracy, markerfacecolor=face)
         sns.pointplot(
             mine,
             x="place",
@@ -78,6 +78,6 @@ def draw(data: StudyData) -> Figure | None:
         ax.set(xlabel="", ylabel="validation accuracy", xlim=(-0.4, 1.4))
         ax.set_xticks([0, 1], ["lower\nmaximum", "higher\nmaximum"])
         ax.grid(False, axis="x")
-    _cells.guess(grid[0, 0], data)
+    _trainings.guess(grid[0, 0], data)
     style.outcome_legend(grid[0, -1], rows["outcome"], loc="upper right")
     return figure

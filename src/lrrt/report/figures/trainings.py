@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lrrt.claims.study import Case
 from lrrt.report import style, wording
-from lrrt.report.figures import APPENDIX, _cells
+from lrrt.report.figures import APPENDIX, _trainings
 from lrrt.report.study import StudyData
 
 ORDER = 270
@@ -14,11 +14,11 @@ SECTION = APPENDIX
 
 
 def cases(data: StudyData) -> list[Case]:
-    return _cells.cases(data, data.trainings)
+    return _trainings.cases(data, data.trainings)
 
 
 def _rows(data: StudyData, case: Case) -> pd.DataFrame:
-    rows = _cells.of_first_pair(data.trainings, case)
+    rows = _trainings.of_first_pair(data.trainings, case)
     return rows[rows["policy"].eq("constant") & rows["weights_from"].eq("")]
 
 
@@ -53,7 +53,11 @@ def draw(data: StudyData, case: Case) -> Figure | None:
         for _, training in rows[rows["weights"] == letter].groupby("training", sort=False):
             training = training.sort_values("epoch")
             row = next(training.itertuples())
-            looks = {"color": shade, "alpha": alphas[row.lr], "gid": style.tip(_cells.hover(row))}
+            looks = {
+                "color": shade,
+                "alpha": alphas[row.lr],
+                "gid": style.tip(_trainings.hover(row)),
+            }
             finished = training[np.isfinite(training["val_accuracy"])]
             ax.plot(finished["epoch"], finished["val_accuracy"], "o-", markersize=3, **looks)
             if len(finished) < len(training):
@@ -71,7 +75,7 @@ def draw(data: StudyData, case: Case) -> Figure | None:
                     fontsize=7,
                 )
         ax.set(title=f"weights {letter}", xlabel="epoch")
-    _cells.guess(grid[0, 0], data)
+    _trainings.guess(grid[0, 0], data)
     grid[0, 0].set_ylabel("validation accuracy")
     last = int(rows["epoch"].max())
     grid[0, 0].set(xticks=range(1, last + 1, 1 + last // 9), xlim=(0.7, last * 1.15))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from lrrt.analysis.crossed import by_weights_and_batches, spread_left
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style, wording
-from lrrt.report.figures import APPENDIX, _cells
+from lrrt.report.figures import APPENDIX, _trainings
 from lrrt.report.study import StudyData, of_case
 
 ORDER = 220
@@ -58,7 +58,7 @@ def draw(data: StudyData) -> Figure | None:
     rows = left(data)
     if not len(rows):
         return None
-    cases = _cells.cases(data, rows)
+    cases = _trainings.cases(data, rows)
     lines = [(case, what) for case in cases for what in dict.fromkeys(rows["what"])]
     figure, grid = style.axes(
         1, len(QUANTITIES), (style.WIDTH, 1.0 + 0.42 * len(lines)), sharex=True, sharey=True
@@ -78,7 +78,7 @@ def draw(data: StudyData) -> Figure | None:
                 )
                 ax.plot([row.low, row.high], [place] * 2, color=style.INK, linewidth=1.2)
         ax.set(title=wording.name(quantity), xlim=(0, 1.04), xlabel="spread left")
-        _cells.accuracy_axis(ax, "x")
+        _trainings.accuracy_axis(ax, "x")
         ax.grid(False, axis="y")
     names = [f"{wording.name(case[1])},\n{what}" for case, what in lines]
     grid[0, 0].set(yticks=range(len(lines)), yticklabels=names, ylim=(len(lines) - 0.4, -0.6))

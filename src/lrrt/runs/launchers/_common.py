@@ -1,4 +1,4 @@
-"""What the launchers share: which runs are missing, a worker's environment, how a sweep ends."""
+"""What the launchers share: which runs are missing, a worker's environment, how all of them end."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
@@ -58,7 +58,7 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}{place}".split())
 
 
-def check_options(launcher: LauncherConfig, allowed: dict[str, str]) -> None:
+def check_options(launcher: LauncherSection, allowed: dict[str, str]) -> None:
     """Raise :class:`InputError` for an option that is none of ``allowed`` (name: what it is)."""
     for name, value in launcher.options.items():
         if name not in allowed:
@@ -66,11 +66,11 @@ def check_options(launcher: LauncherConfig, allowed: dict[str, str]) -> None:
             raise InputError(f"launcher.options.{name}", value, known)
 
 
-class Sweep:
-    """The missing runs of a sweep, their progress, and how it ends.
+class Workload:
+    """The missing ones of a list of runs, their progress, and how it ends.
 
-    ``with Sweep(specs, store) as sweep:`` notes SIGINT and SIGTERM in ``sweep.received`` instead
-    of interrupting just anywhere; on leaving it says in one line what was not done.
+    ``with Workload(specs, store) as workload:`` notes SIGINT and SIGTERM in ``workload.received``
+    instead of interrupting just anywhere; on leaving it says in one line what was not done.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class Sweep:
         self.failed: dict[str, str] = {}  # what went wrong, in a line, by key
         self.received: list[int] = []
 
-    def __enter__(self) -> "Sweep":
+    def __enter__(self) -> "Workload":
         self.store.check_writable()
         done = len(self.keys) - len(self.waiting)
         self.bar = tqdm(
@@ -119,18 +119,18 @@ class Sweep:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         if isinstance(error, OSError):
-            raise SystemExit(f"error: {error}; {self._kept()}") from None
+            raise SystemExit(f"error: {error}; {self._progress()}") from None
         if error is not None:
             return
         if self.received:
             name = signal.Signals(self.received[0]).name
-            print(f"stopped by {name}: {self._kept()}", file=sys.stderr)
+            print(f"stopped by {name}: {self._progress()}", file=sys.stderr)
             raise SystemExit(128 + self.received[0])
         if self.failed:
             names = ", ".join(key[:12] for key in self.failed)
             raise SystemExit(f"error: {len(self.failed)} of {len(self.keys)} runs failed: {names}")
 
-    def _kept(self) -> str:
+    def _progress(self) -> str:
         kept = sum(self.store.has(key) for key in self.keys)
         return f"{kept} of {len(self.keys)} runs are kept; the same command does the rest"
 

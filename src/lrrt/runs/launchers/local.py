@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.errors import InputError
 from lrrt.runs.launchers._common import (
     ATTEMPTS,
     POLL_SECONDS,
-    Sweep,
+    Workload,
     check_options,
     environment,
     group,
@@ -41,13 +41,13 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
-def validate(launcher: LauncherConfig) -> None:
+def validate(launcher: LauncherSection) -> None:
     """Raise :class:`InputError` for an option: there are none."""
     check_options(launcher, {})
 
 
 def run(
-    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherConfig
+    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherSection
 ) -> None:
     """Carry out the ``specs`` that ``store`` lacks; each worker stores its results itself.
 
@@ -66,23 +66,23 @@ def run(
         With one line and status 1 if a run failed; with status 130 (Ctrl-C) or 143 (SIGTERM),
         after one line that says how many runs are kept.
     """
-    carry_out(Sweep(specs, store), dataset_path, launcher)
+    carry_out(Workload(specs, store), dataset_path, launcher)
 
 
-def carry_out(sweep: Sweep, dataset_path: str | Path, launcher: LauncherConfig) -> None:
-    """What :func:`run` does, with the runs that wait in ``sweep``."""
-    if not sweep.waiting:
+def carry_out(workload: Workload, dataset_path: str | Path, launcher: LauncherSection) -> None:
+    """What :func:`run` does, with the runs that wait in ``workload``."""
+    if not workload.waiting:
         return
     gpus = visible_gpus()
-    if not gpus and any(spec.device == "cuda" for spec in sweep.waiting):
+    if not gpus and any(spec.device == "cuda" for spec in workload.waiting):
         keys = "launcher.device, sweep.devices or divergence.devices"
         raise InputError(keys, "cuda", "cpu on a machine without a visible NVIDIA GPU")
     natural = {"cpu": max(1, usable_cores() // launcher.threads), "cuda": len(gpus)}
     counts = {device: launcher.workers or count for device, count in natural.items()}
-    if any(spec.device == "cuda" for spec in sweep.waiting):  # workers then speaks of the GPUs
+    if any(spec.device == "cuda" for spec in workload.waiting):  # workers then speaks of the GPUs
         counts["cpu"] = min(counts["cpu"], natural["cpu"])
-    with sweep:
-        _run_all(sweep, Path(dataset_path), counts, gpus)
+    with workload:
+        _run_all(workload, Path(dataset_path), counts, gpus)
 
 
 @dataclass
@@ -98,13 +98,15 @@ class _Worker:
         return self.group[1]
 
 
-def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: list[str]) -> None:
+def _run_all(
+    workload: Workload, dataset_path: Path, counts: dict[str, int], gpus: list[str]
+) -> None:
     """Do all that waits, on so many workers of each device."""
-    waiting = stacks(sweep.waiting)
+    waiting = stacks(workload.waiting)
     workers: list[_Worker] = []
     deaths: Counter[str] = Counter()
     try:
-        while not sweep.received:
+        while not workload.received:
             for worker in [w for w in workers if not w.job]:
                 worker.job = next((job for job in waiting if group(job[0]) == worker.group), ())
                 if not worker.job:
@@ -124,7 +126,7 @@ def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: lis
                 purpose = min(wanted, key=ours.__getitem__)
                 on_gpu = purpose[1] == "cuda"
                 gpu = min(gpus, key=[w.gpu for w in workers].count) if on_gpu else None
-                workers.append(_start(purpose, dataset_path, sweep.store, gpu))
+                workers.append(_start(purpose, dataset_path, workload.store, gpu))
                 continue
             if not workers:
                 break
@@ -146,7 +148,7 @@ def _run_all(sweep: Sweep, dataset_path: Path, counts: dict[str, int], gpus: lis
                 if isinstance(problem, OSError):
                     raise problem
                 for spec in worker.job:
-                    sweep.ended(spec.key, problem)
+                    workload.ended(spec.key, problem)
                 worker.job = ()
     finally:
         for worker in workers:

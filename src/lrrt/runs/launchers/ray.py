@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.datasets import Dataset, open_dataset
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
 from lrrt.runs.launchers._common import (
     ATTEMPTS,
     POLL_SECONDS,
-    Sweep,
+    Workload,
     check_options,
     in_one_line,
     worker_variables,
@@ -30,13 +30,13 @@ OPTIONS = {
 }
 
 
-def validate(launcher: LauncherConfig) -> None:
+def validate(launcher: LauncherSection) -> None:
     """Raise :class:`InputError` for an option that is not of :data:`OPTIONS`."""
     check_options(launcher, OPTIONS)
 
 
 def run(
-    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherConfig
+    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherSection
 ) -> None:
     """Carry out on a Ray cluster the ``specs`` that ``store`` lacks; this process stores results.
 
@@ -55,17 +55,17 @@ def run(
         As of :func:`lrrt.runs.launchers.local.run`.
     """
     validate(launcher)
-    sweep = Sweep(specs, store)
-    if not sweep.waiting:
+    workload = Workload(specs, store)
+    if not workload.waiting:
         return
     dataset = open_dataset(dataset_path)
-    for spec in sweep.waiting:
+    for spec in workload.waiting:
         if spec.data_digest != dataset.digest:
             raise InputError("dataset", dataset.digest, f"the run's is {spec.data_digest}")
     with _cluster(launcher.options.get("address")) as ray:
         data = ray.put(dataset)
-        with sweep:
-            _run_all(ray, sweep, partial(_submit, ray, data), launcher.workers)
+        with workload:
+            _run_all(ray, workload, partial(_submit, ray, data), launcher.workers)
 
 
 @contextlib.contextmanager
@@ -105,13 +105,13 @@ def _check_answers(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
 
 
-def _run_all(ray: Any, sweep: Sweep, submit: Any, limit: int | None) -> None:
+def _run_all(ray: Any, workload: Workload, submit: Any, limit: int | None) -> None:
     """Keep up to ``limit`` runs submitted until all have ended or a signal arrives."""
     submitted: dict[Any, RunSpec] = {}
-    waiting = iter(sweep.waiting)
-    limit = limit or len(sweep.waiting)
+    waiting = iter(workload.waiting)
+    limit = limit or len(workload.waiting)
     try:
-        while not sweep.received:
+        while not workload.received:
             while len(submitted) < limit and (spec := next(waiting, None)) is not None:
                 submitted[submit(spec)] = spec
             if not submitted:
@@ -125,9 +125,9 @@ def _run_all(ray: Any, sweep: Sweep, submit: Any, limit: int | None) -> None:
                     reason = str(error).strip().split("\n")[0]
                     outcome = f"its worker died {ATTEMPTS} times, the last: {reason}"
                 if isinstance(outcome, Result):
-                    sweep.store.put(spec, outcome)
+                    workload.store.put(spec, outcome)
                     outcome = None
-                sweep.ended(spec.key, outcome)
+                workload.ended(spec.key, outcome)
     finally:
         for reference in submitted:
             with contextlib.suppress(ray.exceptions.RayError):

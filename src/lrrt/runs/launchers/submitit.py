@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lrrt.config import LauncherConfig
+from lrrt.config import LauncherSection
 from lrrt.errors import InputError
 from lrrt.runs.launchers import local
-from lrrt.runs.launchers._common import POLL_SECONDS, Sweep, check_options
+from lrrt.runs.launchers._common import POLL_SECONDS, Workload, check_options
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.store import Store
 
@@ -25,7 +25,7 @@ CLUSTERS = ("slurm", "local")
 ARRAY_SIZE = 1000  # Slurm's default limit is 1,001
 
 
-def validate(launcher: LauncherConfig) -> None:
+def validate(launcher: LauncherSection) -> None:
     """Raise :class:`InputError` for an option that is not of :data:`OPTIONS`, or its value."""
     check_options(launcher, OPTIONS)
     cluster, count = launcher.options.get("cluster"), launcher.options.get("runs_per_job", 1)
@@ -39,7 +39,7 @@ def validate(launcher: LauncherConfig) -> None:
 
 
 def run(
-    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherConfig
+    specs: list[RunSpec], dataset_path: str | Path, store: Store, launcher: LauncherSection
 ) -> None:
     """Carry out in jobs the ``specs`` that ``store`` lacks; each job stores its results itself.
 
@@ -58,28 +58,28 @@ def run(
         As of :func:`lrrt.runs.launchers.local.run`.
     """
     validate(launcher)
-    sweep = Sweep(specs, store)
-    if not sweep.waiting:
+    workload = Workload(specs, store)
+    if not workload.waiting:
         return
     size = launcher.options.get("runs_per_job", 1)
-    chunks = [sweep.waiting[i : i + size] for i in range(0, len(sweep.waiting), size)]
+    chunks = [workload.waiting[i : i + size] for i in range(0, len(workload.waiting), size)]
     logs = Path(store.path).resolve().with_name("jobs") / f"{os.getpid()}-{time.time_ns()}"
     # Jobs of one array are alike: where one run needs a GPU, each job has one.
-    on_gpu = any(spec.device == "cuda" for spec in sweep.waiting)
+    on_gpu = any(spec.device == "cuda" for spec in workload.waiting)
     executor = _executor(logs, launcher, on_gpu)
     # The launcher's threads are those of the runs: each spec has them.
     job = partial(
         carry_out, dataset_path=Path(dataset_path).resolve(), store_path=store.path.resolve()
     )
-    with sweep:
-        _run_all(executor, sweep, job, chunks, launcher.workers)
-        if not sweep.failed and not sweep.received:
+    with workload:
+        _run_all(executor, workload, job, chunks, launcher.workers)
+        if not workload.failed and not workload.received:
             shutil.rmtree(logs, ignore_errors=True)
             with contextlib.suppress(OSError):
-                logs.parent.rmdir()  # unless another sweep's logs are there
+                logs.parent.rmdir()  # unless another workload's logs are there
 
 
-def _executor(logs: Path, launcher: LauncherConfig, on_gpu: bool) -> Any:
+def _executor(logs: Path, launcher: LauncherSection, on_gpu: bool) -> Any:
     try:
         import submitit
     except ImportError:
@@ -104,14 +104,14 @@ def _executor(logs: Path, launcher: LauncherConfig, on_gpu: bool) -> Any:
 
 
 def _run_all(
-    executor: Any, sweep: Sweep, job: Any, chunks: list[list[RunSpec]], limit: int | None
+    executor: Any, workload: Workload, job: Any, chunks: list[list[RunSpec]], limit: int | None
 ) -> None:
     """Submit all as arrays (on this machine, up to ``limit`` at a time) and wait for their ends."""
     local_cluster = executor.cluster == "local"
     at_a_time = limit or local.usable_cores() if local_cluster else len(chunks)
     waiting, submitted = deque(chunks), []
     try:
-        while not sweep.received:
+        while not workload.received:
             room = min(at_a_time - len(submitted), len(waiting))
             while room > 0:
                 part = [waiting.popleft() for _ in range(min(room, ARRAY_SIZE))]
@@ -122,7 +122,7 @@ def _run_all(
             running = []
             for submitted_job, part in submitted:
                 if submitted_job.done():
-                    _note_end(sweep, submitted_job, part)
+                    _note_end(workload, submitted_job, part)
                 else:
                     running.append((submitted_job, part))
             if len(running) == len(submitted):
@@ -133,7 +133,7 @@ def _run_all(
             submitted_job.cancel(check=False)
 
 
-def _note_end(sweep: Sweep, job: Any, chunk: list[RunSpec]) -> None:
+def _note_end(workload: Workload, job: Any, chunk: list[RunSpec]) -> None:
     """Count the runs of a job as ended; those of a lost job as their results say."""
     lost = None
     problems: dict[str, str] = {}
@@ -143,20 +143,20 @@ def _note_end(sweep: Sweep, job: Any, chunk: list[RunSpec]) -> None:
         lost = f"its job {job.job_id} was lost: {' '.join(str(error).split())[:200]}"
     for spec in chunk:
         problem = problems.get(spec.key)
-        if lost and not sweep.store.has(spec.key):
+        if lost and not workload.store.has(spec.key):
             problem = lost
-        sweep.ended(spec.key, problem)
+        workload.ended(spec.key, problem)
 
 
 def carry_out(specs: list[RunSpec], *, dataset_path: Path, store_path: Path) -> dict[str, str]:
     """In a job: carry out ``specs``; what went wrong, in a line, by key."""
-    sweep = Sweep(specs, Store(store_path))
-    launcher = LauncherConfig(workers=1, threads=specs[0].threads)
+    workload = Workload(specs, Store(store_path))
+    launcher = LauncherSection(workers=1, threads=specs[0].threads)
     try:
-        local.carry_out(sweep, dataset_path, launcher)
+        local.carry_out(workload, dataset_path, launcher)
     except SystemExit as end:
-        if sweep.received:
+        if workload.received:
             raise
-        keys = [spec.key for spec in specs if not sweep.store.has(spec.key)]
-        return {key: sweep.failed.get(key, str(end)) for key in keys}
+        keys = [spec.key for spec in specs if not workload.store.has(spec.key)]
+        return {key: workload.failed.get(key, str(end)) for key in keys}
     return {}

@@ -2,11 +2,11 @@
 
 from lrrt.backends.keras.framework import tf
 from lrrt.backends.keras.optimizers import decay
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
 class Adam:
-    def __init__(self, parameters: dict[str, tf.Variable], protocol: ProtocolConfig):
+    def __init__(self, parameters: dict[str, tf.Variable], protocol: Protocol):
         self.parameters, self.protocol = parameters, protocol
         self.first, self.second = (
             {n: tf.Variable(tf.zeros_like(v)) for n, v in parameters.items()} for _ in range(2)

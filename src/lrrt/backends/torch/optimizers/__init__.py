@@ -7,7 +7,7 @@ would be frozen in it).
 import torch
 from torch import Tensor
 
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
 def scale(targets: list[Tensor], factor: float | Tensor) -> None:
@@ -26,7 +26,7 @@ def add_scaled(targets: list[Tensor], values: list[Tensor], factor: float | Tens
         torch._foreach_add_(targets, values, alpha=factor)
 
 
-def decay(parameters: list[Tensor], lr: float | Tensor, protocol: ProtocolConfig) -> None:
+def decay(parameters: list[Tensor], lr: float | Tensor, protocol: Protocol) -> None:
     """Decoupled weight decay, in place, where the protocol has it."""
     if protocol.weight_decay.kind == "decoupled":
         scale(parameters, 1 - lr * protocol.weight_decay.value)

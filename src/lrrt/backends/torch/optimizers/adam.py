@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from lrrt.backends.torch.optimizers import decay, scale
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
 class Adam:
-    def __init__(self, parameters: dict[str, Tensor], protocol: ProtocolConfig):
+    def __init__(self, parameters: dict[str, Tensor], protocol: Protocol):
         self.names, self.parameters = list(parameters), list(parameters.values())
         self.protocol = protocol
         self.first, self.second = (

@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from lrrt.backends.torch.optimizers._library import LibraryOptimizer, library
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
-def start(parameters: dict[str, Tensor], protocol: ProtocolConfig) -> LibraryOptimizer:
+def start(parameters: dict[str, Tensor], protocol: Protocol) -> LibraryOptimizer:
     return LibraryOptimizer(
         parameters,
         lambda found: library("prodigyopt").Prodigy(

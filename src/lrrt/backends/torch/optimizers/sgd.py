@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from lrrt.backends.torch.optimizers import add_scaled, decay
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 
 
 class Momentum:
-    def __init__(self, parameters: dict[str, Tensor], protocol: ProtocolConfig):
+    def __init__(self, parameters: dict[str, Tensor], protocol: Protocol):
         self.names, self.parameters = list(parameters), list(parameters.values())
         self.protocol = protocol
         self.velocity = [torch.zeros_like(parameter) for parameter in self.parameters]

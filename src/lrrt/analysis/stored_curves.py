@@ -4,12 +4,12 @@ import numpy as np
 
 from lrrt.core import rules
 from lrrt.core.curve import Curve
-from lrrt.core.replay import recorded
+from lrrt.core.recording import recording
 from lrrt.runs.spec import RunSpec
-from lrrt.runs.store import Store, kept
+from lrrt.runs.store import Store, load_result
 
 
-def read(spec: RunSpec, store: Store) -> rules.Suggestion:
+def stored_suggestion(spec: RunSpec, store: Store) -> rules.Suggestion:
     """What the rule of the specification's own protocol says about the stored curve.
 
     Raises
@@ -17,14 +17,14 @@ def read(spec: RunSpec, store: Store) -> rules.Suggestion:
     InputError
         For a run that the store lacks.
     """
-    return rules.replay(spec.protocol.rule, *as_recorded(spec, store))
+    return rules.replay(spec.protocol.rule, *stored_recording(spec, store))
 
 
-def as_recorded(spec: RunSpec, store: Store) -> tuple[np.ndarray, np.ndarray]:
+def stored_recording(spec: RunSpec, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """LR and loss of a stored range test as its protocol's finder records them.
 
-    Raises like :func:`read`.
+    Raises like :func:`stored_suggestion`.
     """
-    arrays = kept(store, spec).arrays
+    arrays = load_result(store, spec).arrays
     curve = Curve(**{name: arrays[name] for name in ("lr", "loss", "penalty", "grad_norm")})
-    return recorded(curve, spec.protocol)
+    return recording(curve, spec.protocol)

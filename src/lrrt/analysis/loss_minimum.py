@@ -35,7 +35,7 @@ def spline(loss: np.ndarray) -> np.ndarray:
     return make_smoothing_spline(steps, loss, lam=(PERIOD / (2 * np.pi)) ** 4)(steps)
 
 
-def turn(lr: np.ndarray, loss: np.ndarray) -> float:
+def lr_at_minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     """The LR at the lowest point of the :func:`spline` through the losses before they explode; NaN
     where those are too few."""
     lr, loss = before_explosion(lr, loss)

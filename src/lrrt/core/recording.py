@@ -3,11 +3,11 @@
 import numpy as np
 
 from lrrt.core.curve import Curve
-from lrrt.core.protocol import ProtocolConfig
+from lrrt.core.protocol import Protocol
 from lrrt.core.ramp import grid
 
 
-def recorded(curve: Curve, protocol: ProtocolConfig) -> tuple[np.ndarray, np.ndarray]:
+def recording(curve: Curve, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
     """Learning rates and raw losses, each (steps,), as the protocol's finder pairs them.
 
     With pairing ``"before"`` batch i's loss is beside the rate it trained at; with ``"after"``

@@ -10,10 +10,10 @@ import pyarrow
 
 from lrrt import plugins
 from lrrt.core.curve import Curve
-from lrrt.core.protocol import ProtocolConfig
-from lrrt.core.replay import recorded
+from lrrt.core.protocol import Protocol
+from lrrt.core.recording import recording
 from lrrt.errors import InputError
-from lrrt.runs.collect import table_checksum
+from lrrt.runs.result_tables import table_checksum
 
 # One run can be in several sweeps, and under several protocols that differ in the reading only.
 RUN_KEYS = ("backend", "protocol", "sweep", "run")
@@ -97,7 +97,7 @@ def runs_of(curves: pd.DataFrame) -> Iterator[tuple[dict, Curve]]:
         yield identity, Curve(**run)
 
 
-def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
+def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
     """Every rule of :mod:`lrrt.core.rules` on every run, and every one of
     :mod:`lrrt.core.accuracy_rules` on those that were validated at each step.
 
@@ -131,7 +131,7 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
             raise InputError(
                 "protocol", identity["protocol"], f"one of: {', '.join(sorted(protocols))}"
             )
-        lr, loss = recorded(curve, protocols[identity["protocol"]])
+        lr, loss = recording(curve, protocols[identity["protocol"]])
         found_by = {rule: suggest(lr, loss) for rule, suggest in of_loss.items()}
         if curve.val_accuracy is not None:  # after the update, so beside the LR trained at
             for rule, suggest in of_accuracy.items():
@@ -151,7 +151,7 @@ def suggestion_table(curves: pd.DataFrame, protocols: Mapping[str, ProtocolConfi
     return pd.DataFrame(rows, columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES)
 
 
-def by_own_rule(suggestions: pd.DataFrame, protocols: Mapping[str, ProtocolConfig]) -> pd.DataFrame:
+def by_own_rule(suggestions: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
     """The suggestions that each protocol's own rule makes, of all rules' in the table."""
     own = suggestions["protocol"].map({name: p.rule for name, p in protocols.items()})
     return suggestions[suggestions["rule"] == own]

@@ -15,7 +15,7 @@ POOLED = 3  # range tests read as one
 RANDOM_RANGE = {"sgd": (1e-4, 10.0), "adam": (1e-5, 1.0), "adamw": (1e-5, 1.0)}
 
 
-def suggested_rates(curves: pd.DataFrame) -> pd.DataFrame:
+def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
     """What each rule that reads a loss, and each baseline, suggests on each curve.
 
     A rule that names a rate has one row a curve; one that names a range has three, ``<rule>.min``,
