@@ -58,12 +58,12 @@ class Contest:
 
     def eager(self, precision: str) -> list[float]:
         """The same without the graph: each operation launched from Python."""
-        captured = cuda.ResidentSteps._captured
-        cuda.ResidentSteps._captured = lambda steps: steps._step
+        captured = cuda.ResidentSteps._capture
+        cuda.ResidentSteps._capture = lambda steps: steps._step
         try:
             return self.ours(precision)
         finally:
-            cuda.ResidentSteps._captured = captured
+            cuda.ResidentSteps._capture = captured
 
     def plain(self, precision: str, tuned: bool = False) -> list[float]:
         """The loop of the tutorials: each batch copied to the device, each loss read."""

@@ -35,11 +35,11 @@ from lrrt import config
 from lrrt.datasets import open_dataset
 from lrrt.runs.execute import execute
 from lrrt.experiments.sweep.design import sweep_specs
-from lrrt.experiments._design import ramped
+from lrrt.experiments._design import with_ramp
 dataset = open_dataset(sys.argv[1])
 study = config.load(sys.argv[2])
 spec = sweep_specs(study, dataset.digest, "{backend}", "blog_fastai", "weights")[0]
-spec = ramped(spec, steps=10)
+spec = with_ramp(spec, steps=10)
 times = [time.perf_counter()]
 for _ in range(2):
     execute(spec, dataset)

@@ -128,7 +128,7 @@ def restoring_in_steps(case: tuple) -> float:
     """What keeping a model, of which a step was taken, and putting it back costs, in its steps."""
     import torch
 
-    from lrrt.finder.torch_state import model_kept
+    from lrrt.finder.torch_state import preserve_model
 
     make, optimiser, shape = case
     model = make()
@@ -149,7 +149,7 @@ def restoring_in_steps(case: tuple) -> float:
         return statistics.median(times[10:])
 
     def kept():
-        with model_kept([model], optimizer):
+        with preserve_model([model], optimizer):
             pass
 
     step()

@@ -163,7 +163,7 @@ def gallery() -> str:
 @functools.cache
 def _drawings(name: str) -> list[figures.Drawing]:
     data = _study(name)
-    with style.applied():
+    with style.project_style():
         found = [figures.drawing(data, module, case) for module, case in figures.planned(data)]
     return [drawing._replace(figure=None) for drawing in found if drawing is not None]
 

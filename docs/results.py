@@ -169,7 +169,7 @@ def draw(path: Path) -> None:
 
     tables = {file.stem: pd.read_parquet(file) for file in ORACLE.glob("oracle_*.parquet")}
     data = SimpleNamespace(tables=tables)
-    with style.applied():
+    with style.project_style():
         figure = ground_truth.draw(data)
         if figure is not None:
             style.head(figure, ground_truth.title(data))

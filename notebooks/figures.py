@@ -81,7 +81,7 @@ spread.assign(ratio=spread[0.9] / spread[0.1]).round(4)
 # %%
 def show(*names):
     """Draw these figures of every study that has what they show."""
-    with style.applied():
+    with style.project_style():
         for one in studies:
             for name, case in figures.planned(one):
                 drawing = figures.drawing(one, name, case) if name in names else None

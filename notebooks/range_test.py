@@ -117,7 +117,7 @@ def draw(beta=0.98, seed=0):
     smoothed = ema(loss, beta)
     raw_lr, smooth_lr = lrs[np.nanargmin(loss)], lrs[np.nanargmin(smoothed)]
     print(f"lowest raw loss at LR {raw_lr:.2g}, lowest smoothed loss at LR {smooth_lr:.2g}")
-    with style.applied():
+    with style.project_style():
         figure, axes = style.axes(size=(6.0, 3.0))
         ax = axes[0, 0]
         top = style.loss_axis(ax, [loss[0]])
@@ -174,7 +174,7 @@ maxima = np.array([s.max_lr for s in suggestions if s.max_lr is not None])
 low, median, high = 10 ** np.quantile(np.log10(maxima), [0.1, 0.5, 0.9])
 print(f"max LR of {len(maxima)} runs: median {median:.2g}, 10 to 90 %: {low:.2g} to {high:.2g}")
 
-with style.applied():
+with style.project_style():
     figure, axes = style.axes(size=(6.0, 3.0))
     ax = axes[0, 0]
     top = style.loss_axis(ax, [curve[0] for curve in curves])

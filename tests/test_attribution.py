@@ -16,14 +16,14 @@ from lrrt.config import from_mapping
 from lrrt.core.protocol import FACTORS, Protocol, Ramp, WeightDecay
 from lrrt.datasets import load, save
 from lrrt.errors import InputError
-from lrrt.experiments.attribution.design import differing, exchanged, orders, rungs, specs_of
+from lrrt.experiments.attribution.design import differing, orders, rungs, specs_of, with_factors
 from lrrt.experiments.attribution.tables import (
     EFFECT_TYPES,
     READING_TYPES,
     effects,
-    fired,
+    fallback_table,
     framework_or_protocol,
-    oriented,
+    in_one_direction,
     readings,
     waterfall,
 )
@@ -46,9 +46,9 @@ def config():
 def test_all_factors_exchanged_are_the_other_protocol(config):
     keras, fastai = config.protocols["blog_keras"], config.protocols["blog_fastai"]
     for one, other in ((keras, fastai), (fastai, keras)):
-        assert dataclasses.replace(exchanged(one, other, FACTORS), home=other.home) == other
-        assert exchanged(one, other, []) == one
-        assert exchanged(one, one, FACTORS) == one
+        assert dataclasses.replace(with_factors(one, other, FACTORS), home=other.home) == other
+        assert with_factors(one, other, []) == one
+        assert with_factors(one, one, FACTORS) == one
 
 
 def test_every_field_that_changes_a_number_is_of_one_factor():
@@ -64,16 +64,16 @@ def test_every_field_that_changes_a_number_is_of_one_factor():
 
 def test_one_factor_changes_its_fields_only(config):
     keras, fastai = config.protocols["blog_keras"], config.protocols["blog_fastai"]
-    unclipped = exchanged(keras, fastai, ["gradient_clip"])
+    unclipped = with_factors(keras, fastai, ["gradient_clip"])
     assert unclipped == dataclasses.replace(keras, gradient_clip=None)
-    decayed = exchanged(keras, fastai, ["weight_decay"]).weight_decay
+    decayed = with_factors(keras, fastai, ["weight_decay"]).weight_decay
     assert decayed == dataclasses.replace(keras.weight_decay, kind="decoupled")
-    factors = exchanged(keras, fastai, ["weight_decay_factors"]).weight_decay
+    factors = with_factors(keras, fastai, ["weight_decay_factors"]).weight_decay
     assert (factors.kind, factors.conv_factor, factors.other_factor) == ("l2", 1.0, 1.0)
     assert keras.gradient_clip == 1.0 and keras.weight_decay.kind == "l2"
     assert differing(keras, fastai, ["weights", "rule", "ramp", "padding"]) == ["rule", "padding"]
     with pytest.raises(InputError, match="gradient_clip"):
-        exchanged(keras, fastai, ["clip"])
+        with_factors(keras, fastai, ["clip"])
 
 
 # --- plan
@@ -226,7 +226,7 @@ def test_effects_on_made_up_numbers():
     assert rows.loc[("averaged", "b")]["effect"] == pytest.approx(0.25)
     rest = rows.loc[("unexplained", "")]
     assert rest["effect"] == pytest.approx(2.5 - 1.25 - 0.25)
-    turned = oriented(table, "max_lr").set_index(["design", "factor"])
+    turned = in_one_direction(table, "max_lr").set_index(["design", "factor"])
     assert turned.loc[("alone", "a")]["effect"] == pytest.approx(1)
     assert turned.loc[("all", "")]["low"] == pytest.approx(2.5 - half)
 
@@ -235,7 +235,7 @@ def test_effects_are_found_again_in_curves_from_formulas(config):
     """There the LR of the explosion is 30 times as high with clipping; nothing else moves it."""
     ladder = rungs(config, DIGEST)
     table = effects(readings(ladder, synthetic_study.Formulas(specs_of(ladder))))
-    rows = oriented(table, "max_lr")
+    rows = in_one_direction(table, "max_lr")
     clip = rows[(rows["design"] == "averaged") & (rows["factor"] == "gradient_clip")].iloc[0]
     whole = rows[rows["design"] == "all"].iloc[0]
     sums = rows[rows["design"] == "averaged"]["effect"].sum()
@@ -337,7 +337,7 @@ def test_which_part_of_the_rule_fired():
             for r in runs
         ]
     )
-    found = fired(table, table[table["rule"] == "own"], "steep").iloc[0]
+    found = fallback_table(table, table[table["rule"] == "own"], "steep").iloc[0]
     assert (found["n"], found["fallbacks"], found["share"]) == (2, 1, 0.5)
     assert 0 < found["low"] < 0.5 < found["high"] < 1
     assert found["fell_back"] == pytest.approx(0.1)
@@ -345,7 +345,7 @@ def test_which_part_of_the_rule_fired():
     # A sweep in which it never did is told too; a protocol that never does is not.
     other = table.assign(sweep="order", fallback=False)
     both = pd.concat([table, other, table.assign(protocol="q", fallback=False)])
-    found = fired(both, both[both["rule"] == "own"], "steep").set_index("sweep")
+    found = fallback_table(both, both[both["rule"] == "own"], "steep").set_index("sweep")
     assert found["share"].to_dict() == {"order": 0, "weights": 0.5}
     assert set(found["protocol"]) == {"p"} and np.isnan(found.loc["order", "fell_back"])
 

@@ -45,11 +45,11 @@ from lrrt.claims.verdict import (
     Grade,
     Scale,
     by_interval,
-    graded,
     holm,
     mean_effect,
     runs_to_decide,
     share_to_decide,
+    with_grade,
 )
 from lrrt.claims.verdict import judge as judge_units
 from lrrt.config import Config, from_mapping
@@ -107,7 +107,7 @@ def test_a_grade_that_hangs_on_one_set_of_weights_is_fragile_and_one_that_turns_
     def of(values):
         units = dict(enumerate(values))
         return judge_units(
-            "", [], "", units, lambda v: graded(mean_effect(v, "")), runs=len(values)
+            "", [], "", units, lambda v: with_grade(mean_effect(v, "")), runs=len(values)
         )
 
     def signs(values):

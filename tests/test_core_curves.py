@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lrrt.core.curve import Curve
 from lrrt.core.protocol import Protocol, Ramp, WeightDecay
-from lrrt.core.ramp import grid, spaced, training_lrs
+from lrrt.core.ramp import geometric_grid, grid, training_lrs
 from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
@@ -161,6 +161,6 @@ def test_recording_changes_no_curve_and_does_not_warn():
 
 
 def test_values_of_a_key_do_not_depend_on_numpy():
-    assert spaced(1e-3, 10.0, 5) == [0.001, 0.01, 0.1, 1.0, 10.0]
-    assert spaced(1e-3, 10.0, 7)[1:4] == [0.004641588833612777, 0.021544346900318832, 0.1]
-    assert spaced(2.0, 3.0, 1) == [2.0]
+    assert geometric_grid(1e-3, 10.0, 5) == [0.001, 0.01, 0.1, 1.0, 10.0]
+    assert geometric_grid(1e-3, 10.0, 7)[1:4] == [0.004641588833612777, 0.021544346900318832, 0.1]
+    assert geometric_grid(2.0, 3.0, 1) == [2.0]

@@ -116,7 +116,7 @@ def test_running_sums_give_the_plain_average():
     at = np.linspace(-7, 1, 37)
     weights = np.clip(1 - np.abs(x - at[:, None]) / edge.WIDTH, 0, None)
     plain = (weights * y).sum(axis=1) / weights.sum(axis=1)
-    np.testing.assert_allclose(edge.averaged(x, y, at), plain, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(edge.local_means(x, y, at), plain, rtol=1e-9, atol=1e-12)
 
 
 def test_curves_of_the_library_are_pooled():

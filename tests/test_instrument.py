@@ -18,7 +18,7 @@ from lrrt.core.rules import blog_fastai, blog_keras
 from lrrt.core.smoothing import ema
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
-from lrrt.experiments.sensitivity.design import RESTART_LRS, restarts, swept, variants
+from lrrt.experiments.sensitivity.design import RESTART_LRS, restarts, variants, weights_sweeps
 from lrrt.experiments.sensitivity.tables import (
     LAG,
     LAST,
@@ -26,11 +26,11 @@ from lrrt.experiments.sensitivity.tables import (
     RESTART_TYPES,
     SENSITIVITY_TYPES,
     landmarks,
-    replayed,
+    replay_table,
     restart_effects,
-    restarted,
-    trained,
+    restart_table,
     two_sided,
+    variant_table,
 )
 from lrrt.experiments.stability.tables import MECHANISM_TYPES
 from lrrt.experiments.sweep.design import sweep_specs
@@ -62,7 +62,7 @@ def config():
 @pytest.fixture(scope="module")
 def curves(config):
     parts = []
-    for case in swept(config):
+    for case in weights_sweeps(config):
         specs = sweep_specs(config, DIGEST, *case)
         names = {"protocol": case[1], "sweep": case[2]}
         parts.append(curve_table(specs, names, Formulas(specs)))
@@ -147,7 +147,7 @@ def test_the_rules_constants_are_the_defaults():
 
 
 def test_replays_on_curves_from_formulas(config, curves):
-    table = replayed(curves, config.protocols)
+    table = replay_table(curves, config.protocols)
     assert table.dtypes.map(str).tolist() == list(SENSITIVITY_TYPES.values())
     smoothing = {("smoothing", value) for value in ("two-sided", "spline", "mean of runs")}
     for (protocol, backend), rows in table.groupby(["protocol", "backend"]):
@@ -172,7 +172,7 @@ def test_replays_on_curves_from_formulas(config, curves):
         & (table["quantity"] == "max_lr")
     ].iloc[0]
     assert row["effect"] == pytest.approx(np.mean(differences))
-    assert len(replayed(curves.iloc[:0], config.protocols)) == 0
+    assert len(replay_table(curves.iloc[:0], config.protocols)) == 0
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_variants_change_one_thing_and_share_the_sweeps_runs(config):
 def test_other_ramps_are_read_by_every_rule(config):
     planned = variants(config, DIGEST)
     store = Formulas([spec for variant in planned for spec in variant.specs])
-    table = trained(planned, store)
+    table = variant_table(planned, store)
     assert set(table["rule"]) == set(plugins.names("lrrt.core.rules"))
     assert "default" not in set(table["setting"]) and (table["backend"] == "torch").all()
     rows = table[(table["rule"] == table["protocol"]) & (table["quantity"] == "max_lr")]
@@ -245,7 +245,7 @@ def test_restarts_are_trainings_at_one_lr_from_the_ramps_weights(config):
 def test_restarts_beside_the_ramp(config):
     planned = restarts(config, DIGEST)
     store = Formulas([spec for restart in planned for spec in (restart.spec, restart.ramp)])
-    table = restarted(planned, store)
+    table = restart_table(planned, store)
     assert table.dtypes.map(str).tolist() == list(RESTART_TYPES.values())
     one = planned[2]
     row = table[table["run"] == one.spec.key[:12]].iloc[0]
@@ -290,8 +290,11 @@ def test_a_restart_that_diverges_is_infinitely_bad():
 
 def test_no_runs_nothing(config):
     off = dataclasses.replace(config, instrument=dataclasses.replace(config.instrument, runs=0))
-    assert variants(off, DIGEST) == [] and restarts(off, DIGEST) == [] and swept(off) == []
-    for table in (trained([], Formulas([])), restart_effects(restarted([], Formulas([])))):
+    assert variants(off, DIGEST) == [] and restarts(off, DIGEST) == [] and weights_sweeps(off) == []
+    for table in (
+        variant_table([], Formulas([])),
+        restart_effects(restart_table([], Formulas([]))),
+    ):
         assert len(table) == 0 and list(table) == list(SENSITIVITY_TYPES)
 
 
@@ -322,10 +325,10 @@ def test_without_runs_the_stages_write_tables_without_rows(tmp_path, monkeypatch
 def data(config, curves) -> StudyData:
     ramps, flat = variants(config, DIGEST), restarts(config, DIGEST)
     specs = [spec for variant in ramps for spec in variant.specs]
-    beside = restarted(flat, Formulas([spec for r in flat for spec in (r.spec, r.ramp)]))
+    beside = restart_table(flat, Formulas([spec for r in flat for spec in (r.spec, r.ramp)]))
     tables = [
-        replayed(curves, config.protocols),
-        trained(ramps, Formulas(specs)),
+        replay_table(curves, config.protocols),
+        variant_table(ramps, Formulas(specs)),
         restart_effects(beside),
     ]
     empty = pd.DataFrame()
@@ -342,7 +345,7 @@ def data(config, curves) -> StudyData:
 
 
 def test_the_figure_shows_how_far_smoothing_moves_the_suggestion(data):
-    with style.applied():
+    with style.project_style():
         drawn = figure.draw(data)
     rows = data.instrument[data.instrument["setting"] == "smoothing"].dropna(subset=["effect"])
     dots = [line for ax in drawn.axes for line in ax.lines if line.get_gid()]
@@ -355,7 +358,7 @@ def test_the_figure_shows_how_far_smoothing_moves_the_suggestion(data):
 
 
 def test_every_restart_is_beside_its_ramp(config, data):
-    with style.applied():
+    with style.project_style():
         drawn = restart_figure.draw(data)
     found = [line for ax in drawn.axes for line in ax.lines if line.get_gid()]
     assert len(found) == 2 * 2 * config.instrument.runs

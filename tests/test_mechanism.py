@@ -354,7 +354,7 @@ def data(config) -> StudyData:
 
 
 def test_the_figure_shows_the_step_beside_the_bound_of_one_run_a_protocol(data):
-    with style.applied():
+    with style.project_style():
         drawn = figure.draw(data)
     found = turns(data.mechanism).set_index("run")
     for ax in drawn.axes:

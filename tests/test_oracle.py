@@ -64,7 +64,7 @@ def fill(design: Design, store: Store, **known) -> Store:
 def test_a_setting_has_45_trainings_with_each_schedule(tmp_path):
     design = planned(schedules=["constant", "one_cycle"])
     store = fill(design, Store(tmp_path))
-    runs = design.planned(store)
+    runs = design.plan(store)
     counts = {stage: sum(run.stage == stage for run in runs) for stage in designing_stages(runs)}
     assert counts == {
         "range_test": 18,
@@ -86,12 +86,12 @@ def designing_stages(runs) -> set[str]:
 
 def test_nothing_is_fine_before_the_coarse_grid_is_there(tmp_path):
     design, store = planned(), Store(tmp_path)
-    first = design.planned(store)
+    first = design.plan(store)
     assert {run.stage for run in first} == {"range_test", "short", "instability", "coarse"}
     assert [run.spec for run in first] == design.specs
     for run in first[:-1]:
         store.put(run.spec, result(run.spec))
-    assert {run.schedule for run in design.planned(store) if run.stage == "fine"} == {"constant"}
+    assert {run.schedule for run in design.plan(store) if run.stage == "fine"} == {"constant"}
 
 
 def test_the_seeds_of_trainings_and_of_range_tests_are_apart():
@@ -103,7 +103,7 @@ def test_the_seeds_of_trainings_and_of_range_tests_are_apart():
 
 def test_no_edge_where_nothing_collapses(tmp_path):
     design = planned()
-    runs = design.planned(fill(design, Store(tmp_path), collapse=np.inf))
+    runs = design.plan(fill(design, Store(tmp_path), collapse=np.inf))
     assert not any(run.stage == "edge" for run in runs)
 
 
@@ -154,7 +154,7 @@ def test_figures_show_what_was_found(tmp_path):
 
     found = tables(planned(3, ramps=[100]), fill(planned(3, ramps=[100]), Store(tmp_path)))
     data = SimpleNamespace(tables={name.removesuffix(".parquet"): t for name, t in found.items()})
-    with style.applied():
+    with style.project_style():
         for module in (grid, ground_truth):
             assert {*style.encode(module.draw(data), 50)} == {"png", "svg"}
     # Known: the fixed default is the best rate, and 0.05 lost are 0.7 decades on either side.

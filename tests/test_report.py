@@ -179,7 +179,7 @@ def test_a_layout_that_differs_in_its_last_bits_gives_the_same_bytes():
     found = []
     for engine in (Noisy(), Noisy()):
         engine.noise = 1e-12 * len(found)
-        with style.applied():
+        with style.project_style():
             figure, grid = style.axes(1, 1, (3, 2))
             grid[0, 0].plot([1, 2], [3, 4])
             figure.set_layout_engine(engine)
@@ -235,7 +235,7 @@ def test_what_a_study_lacks_is_left_out(tmp_path):
 def test_rules_that_abstain_everywhere_leave_a_report(data):
     silent = data.suggestions.assign(min_lr=np.nan, max_lr=np.nan, reason="too flat")
     wanted = {"published", "pair", "typical", "rules", "batch_slope", "weights_sweep"}
-    with style.applied():
+    with style.project_style():
         quiet = dataclasses.replace(
             data,
             suggestions=silent,
@@ -284,11 +284,11 @@ def test_metrics_are_a_dozen_plain_numbers(data, files):
     metrics = json.loads(files["metrics.json"])
     assert 8 <= len(metrics) <= 12
     assert all(isinstance(value, int | float) for value in metrics.values())
-    lrs = np.log10(data.suggested("weights", KERAS)["max_lr"])
+    lrs = np.log10(data.own_suggestions("weights", KERAS)["max_lr"])
     ratio = 10 ** (lrs.quantile(0.9) - lrs.quantile(0.1))
     assert metrics["max_lr_90_over_10_percent_keras"] == pytest.approx(ratio, rel=1e-3)
     gain = metrics["accuracy_at_lower_max_lr"] - metrics["accuracy_at_higher_max_lr"]
-    assert gain == pytest.approx(data.swapped["lower"].mean(), abs=1e-3)
+    assert gain == pytest.approx(data.swap_accuracies["lower"].mean(), abs=1e-3)
 
 
 @pytest.fixture(scope="module")

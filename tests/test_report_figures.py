@@ -39,7 +39,7 @@ def data(report_data):
 
 
 def drawn(module, data, *case):
-    with style.applied():
+    with style.project_style():
         return module.draw(data, *case)
 
 
@@ -64,7 +64,7 @@ def test_every_figure_module_keeps_the_contract():
 
 def test_the_finding_is_in_the_image_and_so_is_its_source(data):
     for name, case in figures.planned(data):
-        with style.applied():
+        with style.project_style():
             drawing = figures.drawing(data, name, case)
         if drawing is None:
             continue
@@ -84,7 +84,7 @@ def test_a_figure_of_runs_at_a_scale_of_their_own_says_so(data):
 def test_figures_repeat_to_the_byte_and_their_words_are_text(data):
     encoded = []
     for _ in range(2):
-        with style.applied():
+        with style.project_style():
             drawing = figures.drawing(data, "typical", ())
             encoded.append(style.encode(drawing.figure, 50))
     assert encoded[0] == encoded[1]
@@ -108,7 +108,7 @@ def test_exploded_losses_leave_the_axes():
 
 
 def test_accuracy_shows_every_training_and_what_is_suggested(data):
-    hero = accuracy.chosen(data)
+    hero = accuracy.choice(data)
     upper, lower = drawn(accuracy, data).axes
     assert len(lines(upper, "weights")) == len(hero.rows) > accuracy.FEWEST
     bars = accuracy.suggestions(data, hero)
@@ -121,8 +121,8 @@ def test_accuracy_shows_every_training_and_what_is_suggested(data):
 
 
 def test_typical_is_the_run_nearest_the_median(data):
-    case, run, low, high = typical.chosen(data)
-    rows = data.suggested("weights", case)
+    case, run, low, high = typical.choice(data)
+    rows = data.own_suggestions("weights", case)
     distance = (np.log(rows["max_lr"]) - np.log(rows["max_lr"]).median()).abs()
     assert case == KERAS
     assert math.isclose(abs(math.log(high) - np.log(rows["max_lr"]).median()), distance.min())
@@ -143,7 +143,7 @@ def test_runs_show_median_band_every_run_and_the_ratio(data):
         seen = np.isfinite(smoothed).all(axis=0) & (smoothed.max(axis=0) < 3 * top)
         np.testing.assert_allclose(median.get_ydata()[seen], expected[seen])
         assert matplotlib.colors.same_color(median.get_color(), style.colour(*case))
-        rows = data.suggested("weights", case)
+        rows = data.own_suggestions("weights", case)
         for name in ("min LR", "max LR"):
             shown = [line.get_xdata()[0] for line in lines(ax, f": {name} ")]
             assert sorted(shown) == sorted(rows[name.replace(" ", "_").lower()])
@@ -287,7 +287,7 @@ def test_published_is_beside_ours(data):
 
 
 def test_variance_shows_what_fixing_leaves(data):
-    rows = variance.left(data)
+    rows = variance.remaining_spread(data)
     assert set(rows["what"]) == {"same weights", "same batches"}
     figure = drawn(variance, data)
     for ax, quantity in zip(figure.axes, ("min_lr", "max_lr"), strict=True):
@@ -296,7 +296,7 @@ def test_variance_shows_what_fixing_leaves(data):
 
 
 def test_pair_shows_both_ranges(data):
-    case = pair.chosen(data)
+    case = pair.choice(data)
     gaps = {name: found["gap_decades"] for name, found in data.pairs.items()}
     assert gaps["-".join(case)] == max(
         gaps.get("-".join(home), -np.inf) for home in data.home_cases()
@@ -332,7 +332,7 @@ def test_batch_sizes_raw_and_smoothed(data):
 
 
 def test_batch_slope_is_the_least_squares_slope(data):
-    rows = data.suggested("batch_size", FASTAI)
+    rows = data.own_suggestions("batch_size", FASTAI)
     slope = np.polyfit(np.log(rows["batch_size"]), np.log(rows["max_lr"]), 1)[0]
     panels = drawn(batch_slope, data).axes
     assert any(lines(ax, f"slope {slope:.2f}") for ax in panels)

@@ -105,7 +105,8 @@ def test_the_figure_and_its_words(tmp_path):
     config = synthetic_study.config(*overrides)
     synthetic_study.write(tmp_path, config)
     data = load(config, tmp_path)
-    assert set(data.rounded["backend"]) == {"torch"}  # Keras's runs are those of its weights sweep
+    # Keras's runs are those of its weights sweep.
+    assert set(data.rounding_pairs["backend"]) == {"torch"}
     assert data.rounding["n"].max() == 3 and (data.rounding["effect"] == 0).all()
     assert data.places["curves/torch-blog_fastai-weights.parquet"] == ["cuda, float32"]
     assert data.places["curves/torch-blog_fastai-rounding.parquet"] == ["cpu, float32"]
@@ -113,10 +114,12 @@ def test_the_figure_and_its_words(tmp_path):
     assert figure.places(data, again=False) == "GPU, float32"
     assert figure.places(data, again=True) == "CPU, float32"
     apart = dataclasses.replace(data)
-    apart.__dict__["rounded"] = data.rounded.assign(max_lr_rounded=data.rounded["max_lr"] / 4)
+    apart.__dict__["rounding_pairs"] = data.rounding_pairs.assign(
+        max_lr_rounded=data.rounding_pairs["max_lr"] / 4
+    )
     assert "max LR moves up to 4.0-fold" in figure.title(apart)
     assert "rounding" in [table.name for table in tables(data, [])]
-    with style.applied():
+    with style.project_style():
         drawn = figure.draw(data)
     dots = [line for line in drawn.axes[0].lines if "seed" in (line.get_gid() or "")]
     assert len(dots) == data.rounding["n"].groupby(data.rounding["quantity"]).sum()["max_lr"]

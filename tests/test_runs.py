@@ -22,7 +22,7 @@ from lrrt.core.networks import mlp, resnet
 from lrrt.core.protocol import Protocol, Ramp, WeightDecay
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
-from lrrt.experiments._design import as_swept
+from lrrt.experiments._design import like_weights_sweep
 from lrrt.experiments.sweep.design import queue, sweep_specs
 from lrrt.experiments.sweep.tables import curve_table
 from lrrt.experiments.transfer.design import training_specs
@@ -313,10 +313,10 @@ def test_a_backend_may_run_on_a_device_of_its_own_and_tf32_is_a_gpus():
     assert (spec.device, spec.precision) == ("cuda", "tfloat32")
     config.sweeps["weights"] = config.sweeps["s"]
     scaled = config.attribution
-    found = as_swept(config, "d", "doubling", config.protocols["p"], scaled)
+    found = like_weights_sweep(config, "d", "doubling", config.protocols["p"], scaled)
     assert (found.device, found.precision) == ("cuda", "tfloat32")
     scaled.depth = 14  # a scale of its own: where the launcher puts it
-    found = as_swept(config, "d", "doubling", config.protocols["p"], scaled)
+    found = like_weights_sweep(config, "d", "doubling", config.protocols["p"], scaled)
     assert (found.device, found.precision) == ("cpu", "float32")
     run = {"weights_seed": 0, "order_seed": 0, "batch_size": 16, "min_lr": 0.1, "max_lr": 1.0}
     for devices, device, precision in (

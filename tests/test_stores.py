@@ -11,7 +11,7 @@ from lrrt import plugins
 from lrrt.compose import composed_yaml
 from lrrt.config import from_mapping
 from lrrt.runs.store import Store
-from lrrt.stages.experiment import designed
+from lrrt.stages.experiment import make_design
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def test_the_stores_have_every_run_of_the_shipped_studies(study, stores, monkeyp
     described = json.loads((ROOT / "data" / study / "dataset.json").read_text())
     dataset = SimpleNamespace(digest=described["digest"], classes=described["classes"])
     runs = {
-        name: designed(name, config, dataset).specs for name in plugins.names("lrrt.experiments")
+        name: make_design(name, config, dataset).specs for name in plugins.names("lrrt.experiments")
     }
     runs = {name: specs for name, specs in runs.items() if specs}
     assert len(runs) >= 6

@@ -204,7 +204,7 @@ def test_only_float32_and_tf32_are_fused():
     drawn = weights.draw(NODES, protocol.weights, protocol.dense_bias, 1)
     for dtype, expected in ((None, 7), (torch.bfloat16, 0)):
         made = cuda.DeviceNetwork(NODES, protocol, drawn, dtype, torch.device("cpu"))
-        assert sum(isinstance(n, network.FusedConv) for n in made._folded().nodes) == expected
+        assert sum(isinstance(n, network.FusedConv) for n in made._fold().nodes) == expected
 
 
 @pytest.mark.parametrize("on_device", DEVICES, indirect=True)

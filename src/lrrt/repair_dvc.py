@@ -22,11 +22,11 @@ def repair(folder: Path = Path(".")) -> list[str]:
     return [
         name
         for name, check in (("dvc.lock", _check_lock), (".dvc/tmp/rwlock", json.loads))
-        if _moved(folder / name, check)
+        if _move_if_damaged(folder / name, check)
     ]
 
 
-def _moved(path: Path, check: Callable[[bytes], object]) -> bool:
+def _move_if_damaged(path: Path, check: Callable[[bytes], object]) -> bool:
     try:
         check(path.read_bytes())
     except FileNotFoundError:

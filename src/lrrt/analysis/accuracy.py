@@ -75,7 +75,7 @@ def accuracy_over_rate(
     trainings = trainings[["lr", "accuracy", "outcome", "weights_seed"]].reset_index(drop=True)
     x, y = np.log10(trainings["lr"].to_numpy()), trainings["accuracy"].to_numpy()
     at = np.linspace(x.min(), x.max(), POINTS)
-    counts = _resampled(trainings["weights_seed"].to_numpy(), resamples)
+    counts = _resample(trainings["weights_seed"].to_numpy(), resamples)
     curve, curves = local_linear(x, y, at), local_linear(x, y, at, counts)
     low, high = np.nanquantile(curves, INTERVAL, axis=0)
     good = 10 ** at[curve >= curve.max() - GOOD]
@@ -192,7 +192,7 @@ def local_linear(
         return np.where(determinant > SMALLEST_SPREAD * (s0 * BANDWIDTH) ** 2, sloped, t0 / s0)
 
 
-def _resampled(units: np.ndarray, resamples: int) -> np.ndarray:
+def _resample(units: np.ndarray, resamples: int) -> np.ndarray:
     """How often each observation counts when its ``units`` are resampled: (resamples, n)."""
     names, members = np.unique(units, return_inverse=True)
     chances = np.full(len(names), 1 / len(names))

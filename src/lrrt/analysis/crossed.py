@@ -99,7 +99,7 @@ def weights_share(values: np.ndarray, caution: float = CAUTION) -> tuple[float, 
     """95 % interval of the share of the variance that the weights make; see the module.
 
     What the same weights leave of the standard deviation is the square root of what is left of 1
-    (:func:`spread_left`); of a table turned on its side, all of it is of batches.
+    (:func:`remaining_spread_interval`); of a table turned on its side, all of it is of batches.
     """
     rows, columns = values.shape
     random = np.random.default_rng(BOOTSTRAP_SEED)
@@ -116,7 +116,7 @@ def weights_share(values: np.ndarray, caution: float = CAUTION) -> tuple[float, 
     return float(ends[0]), float(ends[1])
 
 
-def spread_left(values: np.ndarray) -> tuple[float, float]:
+def remaining_spread_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval of what the same weights leave of the standard deviation."""
     low, high = weights_share(values)
     return (1 - high) ** 0.5, (1 - low) ** 0.5

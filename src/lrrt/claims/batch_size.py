@@ -16,11 +16,11 @@ from lrrt.claims.verdict import (
     Grade,
     Result,
     Verdict,
-    combined,
-    graded,
+    combine,
     judge,
     not_run,
     t_effect,
+    with_grade,
 )
 from lrrt.core.smoothing import ema
 
@@ -89,7 +89,7 @@ def _larger(part: str, scales: list, units: dict, runs: int) -> Result:
         scales,
         "ten times the batch changes max LR by {effect} ({runs} runs, {units} sets of weights).",
         {key: (key[0], groups) for key, groups in units.items()},
-        lambda found: graded(_pooled_slope(quantity, found)),
+        lambda found: with_grade(_pooled_slope(quantity, found)),
         runs=runs,
         missing="16 sets of weights at batch sizes 64 and 2048 with equal steps",
     )
@@ -155,7 +155,7 @@ def flattening(studies: Sequence[Study]) -> Verdict:
     main = [r for r in results if r.part == PARTS[ONE_EPOCH]] or results
     others = [r for r in results if r not in main]
     return Verdict(
-        combined(main, "").grade,
+        combine(main, "").grade,
         (*main, *others),
         "Over one epoch the raw loss, too, falls less with larger batches: by {effect} of the "
         "level with ten times the batch, {share} of the smoothed loss's change."

@@ -7,7 +7,7 @@ import numpy as np
 from lrrt.claims import claim
 from lrrt.claims.study import Study
 from lrrt.claims.transfer import clusters_of
-from lrrt.claims.verdict import Grade, Verdict, combined, graded, judge, mean_effect, not_run
+from lrrt.claims.verdict import Grade, Verdict, combine, judge, mean_effect, not_run, with_grade
 
 
 @claim(
@@ -43,7 +43,7 @@ def policies_help(studies: Sequence[Study]) -> Verdict:
                     "the gap between A's and B's LR is {other} instead of {flat}: smaller by "
                     "{effect}, in {better} of {runs} pairs ({clusters} clusters of weights).",
                     reduced,
-                    lambda v: graded(mean_effect(v, "reduction of the gap in accuracy")),
+                    lambda v: with_grade(mean_effect(v, "reduction of the gap in accuracy")),
                     runs=len(reduced),
                     missing="{n} pairs",
                     better=sum(value > 0 for value in reduced.values()),
@@ -55,7 +55,7 @@ def policies_help(studies: Sequence[Study]) -> Verdict:
     if not results:
         return not_run("trainings by other policies than a constant LR (divergence.policies)")
     results.sort(key=lambda r: r.effect.p)
-    verdict = combined(results, "")
+    verdict = combine(results, "")
     grade = Grade.MIXED if len({r.grade for r in results}) > 1 else verdict.grade
     return Verdict(
         grade,

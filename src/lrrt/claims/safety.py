@@ -19,12 +19,12 @@ from lrrt.claims.verdict import (
     Result,
     Verdict,
     by_interval,
-    combined,
-    graded,
+    combine,
     judge,
     mean_effect,
     not_run,
     share_effect,
+    with_grade,
 )
 from lrrt.experiments.transfer.tables import HARMED
 
@@ -56,7 +56,7 @@ def unsafe_without_smoothing(studies: Sequence[Study]) -> Verdict:
                     [study.scale],
                     "by the suggested max LR the raw loss has risen in {hits} of {runs} runs.",
                     hits,
-                    lambda h: graded(share_effect(h, "share with a risen raw loss")),
+                    lambda h: with_grade(share_effect(h, "share with a risen raw loss")),
                     runs=len(runs),
                     missing="{n} runs with new weights",
                     hits=sum(hits.values()),
@@ -65,9 +65,9 @@ def unsafe_without_smoothing(studies: Sequence[Study]) -> Verdict:
         trainings += _lost_at_max(study)
     if not curves:
         return not_run("a weights sweep of a protocol on the backend that the post ran it on")
-    judged = combined(trainings, "") if trainings else None
+    judged = combine(trainings, "") if trainings else None
     if judged is None:
-        return combined(curves, "The raw loss has risen by the max LR in {hits} of {runs} runs.")
+        return combine(curves, "The raw loss has risen by the max LR in {hits} of {runs} runs.")
     seen: dict[str, list[int]] = {}
     for r in curves:
         protocol = r.part.split(", ")[1]
@@ -93,7 +93,7 @@ def _lost_at_max(study: Study) -> list[Result]:
                 return _regret(None), Grade.OPEN
             frame = accuracy_over_rate(kept, study.suggestions, backend, protocol, RESAMPLES)
             effect = _regret(frame.suggested.set_index(["rule", "kind"]).loc[(rule, "max")])
-            return graded(effect)
+            return with_grade(effect)
 
         seeds = {int(seed): int(seed) for seed in sorted(set(rows["weights_seed"]))}
         found.append(
@@ -109,7 +109,7 @@ def _lost_at_max(study: Study) -> list[Result]:
             )
         )
     if not found and len(swapped := study.cells(lr_kind="max", weights="A")):
-        swapped = swapped[swapped["pair"].isin(study.swapped.index)]
+        swapped = swapped[swapped["pair"].isin(study.swap_accuracies.index)]
         result = lower_lr_result(study, swapped, "A") if len(swapped) else None
         finding = "at their own suggested max LR weights A {lose} of accuracy beside B's lower one."
         found += [replace(result, part="trainings", finding=finding)] if result else []
@@ -150,7 +150,9 @@ def minimum_is_safe(studies: Sequence[Study]) -> Verdict:
         for (backend, protocol, seed), trained in rows.groupby(
             ["backend", "protocol", "weights_seed"]
         ):
-            own = study.suggested("weights", (backend, protocol)).query("weights_seed == @seed")
+            own = study.own_suggestions("weights", (backend, protocol)).query(
+                "weights_seed == @seed"
+            )
             known = [
                 study.steepest.get((backend, protocol, "weights", run), math.nan)
                 for run in own["run"]
@@ -183,12 +185,12 @@ def minimum_is_safe(studies: Sequence[Study]) -> Verdict:
     costs = [cost for study in studies for cost in _cost_of_min(study)]
     dear = max(costs, key=lambda r: r.effect.value, default=None)
     return Verdict(
-        combined(results, "").grade,
+        combine(results, "").grade,
         (*results, *costs),
         f"{sum(r.numbers['hits'] for r in results)} of {sum(r.units for r in results)} sets of "
         "weights were harmed by a constant LR from their min LR up"
         + (f", but min LR is slow: it costs {_points(dear.effect)}." if dear else "."),
-        missing=combined(results, "").missing,
+        missing=combine(results, "").missing,
     )
 
 
@@ -272,7 +274,7 @@ def narrower_is_safer(studies: Sequence[Study]) -> Verdict:
                 "{units} sets of weights do better; {at_max} of {runs} trainings are harmed at the "
                 "maximum, {in_middle} in the middle).",
                 by_weights,
-                lambda v: graded(mean_effect(v, "accuracy at the middle minus the maximum")),
+                lambda v: with_grade(mean_effect(v, "accuracy at the middle minus the maximum")),
                 runs=sum(map(len, gains.values())),
                 missing="{n} sets of weights trained at both LRs",
                 better=sum(v > 0 for v in by_weights.values()),
@@ -282,4 +284,4 @@ def narrower_is_safer(studies: Sequence[Study]) -> Verdict:
         )
     if not results:
         return not_run("trainings at the middle of a range (grids of divergence.cases)")
-    return combined(results, "The middle of a range gains {effect} of accuracy over its maximum.")
+    return combine(results, "The middle of a range gains {effect} of accuracy over its maximum.")

@@ -12,11 +12,11 @@ from lrrt.claims.verdict import (
     Grade,
     Result,
     Verdict,
-    combined,
-    graded,
+    combine,
     judge,
     not_run,
     share_effect,
+    with_grade,
 )
 
 NEEDED = "a weights sweep of a protocol on the backend that the post ran it on"
@@ -49,7 +49,7 @@ def _most(part: str, study: Study, found: list[tuple[int, bool]], finding: str, 
         [study.scale],
         finding,
         units,
-        lambda hits: graded(share_effect(hits, quantity)),
+        lambda hits: with_grade(share_effect(hits, quantity)),
         runs=len(found),
         hits=sum(units.values()),
         missing="{n} runs with new weights",
@@ -80,7 +80,7 @@ def typical_shape(studies: Sequence[Study]) -> Verdict:
                 results.append(_most(case[1], study, found, finding, "share with all three"))
     if not results:
         return not_run(NEEDED)
-    return combined(
+    return combine(
         lowest_first(results),
         "A plateau, a descent and an explosion are in {hits} of {runs} range tests where they are "
         "rarest.",
@@ -131,7 +131,7 @@ def steepest_descent(studies: Sequence[Study]) -> Verdict:
                     "In {hits} of {runs} runs the suggested minimum is the steepest descent; in "
                     "{fallbacks} it is the rule's silent fallback, a tenth of the maximum.",
                     hits,
-                    lambda h: graded(share_effect(h, "share at the steepest", margins.ALWAYS)),
+                    lambda h: with_grade(share_effect(h, "share at the steepest", margins.ALWAYS)),
                     runs=len(runs),
                     hits=sum(hits.values()),
                     fallbacks=fallbacks,
@@ -141,7 +141,7 @@ def steepest_descent(studies: Sequence[Study]) -> Verdict:
     if not results:
         return not_run(NEEDED)
     results.sort(key=lambda r: r.effect is None)
-    return combined(
+    return combine(
         results,
         "True by definition for the fastai rule. The Keras rule's minimum is the steepest descent "
         "in {hits} of {runs} runs."
@@ -185,7 +185,7 @@ def minimum_over_ten(studies: Sequence[Study]) -> Verdict:
     if not reasons:
         return not_run(NEEDED)
     reasons, factors = lowest_first(reasons), lowest_first(factors)
-    return combined(
+    return combine(
         [*reasons, *factors],
         "The smoothed minimum lies past the raw one in {hits} of {runs} runs; ten is the right "
         f"divisor in {factors[0].numbers['hits']} of {factors[0].runs} runs where it fits worst.",

@@ -98,20 +98,20 @@ class Study:
         found = rows[["backend", "protocol"]].drop_duplicates().itertuples(index=False, name=None)
         return sorted(case for case in found if self.config.protocols[case[1]].home == case[0])
 
-    def suggested(self, sweep: str, case: Case) -> pd.DataFrame:
+    def own_suggestions(self, sweep: str, case: Case) -> pd.DataFrame:
         """The own rule's suggestions for one case, in order of seeds."""
         rows = self.own
         mine = rows["sweep"].eq(sweep) & rows["backend"].eq(case[0]) & rows["protocol"].eq(case[1])
         return rows[mine].sort_values(["batch_size", "weights_seed", "order_seed"])
 
     def both_lrs(self, sweep: str, case: Case) -> pd.DataFrame:
-        """Those of :meth:`suggested` that have both a minimum and a maximum LR above 0."""
-        return both_lrs(self.suggested(sweep, case))
+        """Those of :meth:`own_suggestions` that have both a minimum and a maximum LR above 0."""
+        return both_lrs(self.own_suggestions(sweep, case))
 
     def disjoint(self, case: Case) -> np.ndarray:
         """Which runs of the weights sweep that have a range have ones that do not overlap, bool
         (n, n)."""
-        rows = with_range(self.suggested("weights", case))
+        rows = with_range(self.own_suggestions("weights", case))
         low, high = rows[["min_lr", "max_lr"]].to_numpy(np.float64).T
         return (low[:, None] > high) | (low > high[:, None])
 
@@ -152,16 +152,16 @@ class Study:
     def accuracies(self, trainings: Sequence[str], last: int = 1) -> list[float]:
         """Validation accuracy of each after as many epochs as all of them were given, as the mean
         of the ``last`` evaluations; 0 of one that had stopped before."""
-        return self._evaluated("val_accuracy", trainings, last, 0.0)
+        return self._last_epochs("val_accuracy", trainings, last, 0.0)
 
     def log_losses(self, trainings: Sequence[str]) -> list[float]:
         """Validation log-loss (nats) of each, likewise; at most the loss before training, since a
         larger one says how large the weights have become."""
         rows = self.trainings.drop_duplicates("training").set_index("training")["initial_loss"]
-        found = self._evaluated("val_loss", trainings, 1, np.inf)
+        found = self._last_epochs("val_loss", trainings, 1, np.inf)
         return [min(*pair) for pair in zip(found, rows.loc[list(trainings)], strict=True)]
 
-    def _evaluated(
+    def _last_epochs(
         self, column: str, trainings: Sequence[str], last: int, stopped: float
     ) -> list[float]:
         rows = self.trainings[self.trainings["training"].isin(trainings)]
@@ -181,7 +181,7 @@ class Study:
         }
 
     @cached_property
-    def swapped(self) -> pd.DataFrame:
+    def swap_accuracies(self) -> pd.DataFrame:
         """What both weights of a pair reach at both maximum LRs (:meth:`accuracies`).
 
         One row per pair of which all four were trained, ``pair`` its index; columns ``AA``, ``AB``

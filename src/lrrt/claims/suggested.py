@@ -12,7 +12,16 @@ from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, RESAMPLES
 from lrrt.claims import claim, margins
 from lrrt.claims.study import FASTAI, KERAS, Study
-from lrrt.claims.verdict import Assessed, Effect, Grade, Verdict, combined, graded, judge, not_run
+from lrrt.claims.verdict import (
+    Assessed,
+    Effect,
+    Grade,
+    Verdict,
+    combine,
+    judge,
+    not_run,
+    with_grade,
+)
 
 NORMAL_MEDIAN = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean
 TENTH_TO_NINTH = 2 * stats.norm.ppf(0.9)  # standard deviations from the 10 to the 90 % quantile
@@ -95,7 +104,7 @@ def published_medians(studies: Sequence[Study]) -> Verdict:
     if not results:
         return not_run("weights sweeps with ResNet-56 on CIFAR-10 at batch size 512")
     results.sort(key=lambda r: -r.effect.p_equivalence)
-    return combined(
+    return combine(
         results,
         "All medians with new weights lie within a factor of 3 of the published ones; the least "
         "sure, {part}, is {effect} times it."
@@ -139,7 +148,7 @@ def fastai_is_lower(studies: Sequence[Study]) -> Verdict:
             )
     if not results:
         return not_run("weights sweeps of both protocols, each on its own framework")
-    return combined(
+    return combine(
         results,
         "fastai's median max LR is {effect} times Keras's ({p}); its median min LR is "
         f"{results[1].effect.value:.2g} times.",
@@ -183,7 +192,7 @@ def two_against_a_tenth(studies: Sequence[Study]) -> Verdict:
                 "the median max LR is {median}, {effect} times 0.1; {low} of {runs} runs are in "
                 "the low mode near 0.1, the others within {sd} decades (SD) of {high}.",
                 dict(enumerate(values)),
-                lambda v: graded(
+                lambda v: with_grade(
                     log_effect(
                         "median max LR / 0.1",
                         float(np.median(v)) - math.log10(USUAL_LR) if v else math.nan,
@@ -200,7 +209,7 @@ def two_against_a_tenth(studies: Sequence[Study]) -> Verdict:
         )
     if not results:
         return not_run("a weights sweep of the Keras protocol on Keras")
-    return combined(
+    return combine(
         results,
         "The Keras protocol's median max LR is {median}, {effect} times the usual 0.1; {low} of "
         "{runs} runs suggest less than 0.3, the others about {high}.",

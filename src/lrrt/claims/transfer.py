@@ -10,12 +10,12 @@ from lrrt.claims.study import Study
 from lrrt.claims.verdict import (
     Result,
     Verdict,
-    combined,
-    graded,
+    combine,
     judge,
     mean_effect,
     not_run,
     share_effect,
+    with_grade,
 )
 
 NEEDED = "trainings of weights B at A's and at its own max LR (divergence.cases)"
@@ -42,9 +42,9 @@ def clusters_of(study: Study, pairs: Iterable[str]) -> dict[str, int]:
 
 
 def swaps_by_cluster(study: Study) -> pd.DataFrame:
-    """What the lower and what one's own max LR gain (:attr:`.study.Study.swapped`), means over the
-    pairs of a cluster, by its number."""
-    gains = study.swapped[["lower", "own"]]
+    """What the lower and what one's own max LR gain (:attr:`.study.Study.swap_accuracies`), means
+    over the pairs of a cluster, by its number."""
+    gains = study.swap_accuracies[["lower", "own"]]
     return gains.groupby(gains.index.map(clusters_of(study, gains.index))).mean()
 
 
@@ -85,7 +85,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
         f"{hits} of {total} diverged with the {{{part.split(', ')[1]}}}"
         for part, (hits, total) in counts.items()
     )
-    return combined(
+    return combine(
         parts,
         "At A's max LR weights B {lose} of accuracy beside their own ({scale}); "
         f"{shares}; {sum(r.numbers['hits'] for r in overfitted)} of "
@@ -96,7 +96,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
 
 def _swapped_cells(study: Study) -> pd.DataFrame:
     rows = study.cells(lr_kind="max", weights="A")
-    return rows[rows["pair"].isin(study.swapped.index)]
+    return rows[rows["pair"].isin(study.swap_accuracies.index)]
 
 
 def lower_lr_result(study: Study, cells: pd.DataFrame, weights: str = "B") -> Result:
@@ -120,7 +120,7 @@ def lower_lr_result(study: Study, cells: pd.DataFrame, weights: str = "B") -> Re
         f"at A's max LR weights {weights} {{lose}} of accuracy beside {own} ({{runs}} pairs); "
         "{smooth} as the mean of the last two evaluations, {nats} nats of log-loss.",
         by_weights,
-        lambda values: graded(mean_effect(values, "accuracy at A's max LR minus B's"), -1),
+        lambda values: with_grade(mean_effect(values, "accuracy at A's max LR minus B's"), -1),
         runs=len(set(cells["pair"])),
         missing="{n} pairs",
         smooth=f"{100 * _mean(smooth):+.0f} points",
@@ -140,7 +140,7 @@ def _share_of(study: Study, rows: pd.DataFrame, outcome: str, part: str) -> Resu
         [study.scale],
         finding,
         hits,
-        lambda h: graded(share_effect(h, f"share that {outcome}")),
+        lambda h: with_grade(share_effect(h, f"share that {outcome}")),
         runs=len(hits),
         missing="{n} pairs",
         hits=sum(hits.values()),
@@ -167,11 +167,11 @@ def same_weights(studies: Sequence[Study]) -> Verdict:
         values = {(study.scale, number): float(value) for number, value in own.items()}
         pooled |= values
         if len(studies) > 1 and values:
-            alone.append(_own_gain("one scale", [study.scale], values, len(study.swapped)))
+            alone.append(_own_gain("one scale", [study.scale], values, len(study.swap_accuracies)))
     if not pooled:
         return not_run("pairs of which both weights were trained at both max LRs (swaps)")
-    scales = [study.scale for study in studies if len(study.swapped)]
-    together = _own_gain("all scales", scales, pooled, sum(len(s.swapped) for s in studies))
+    scales = [study.scale for study in studies if len(study.swap_accuracies)]
+    together = _own_gain("all scales", scales, pooled, sum(len(s.swap_accuracies) for s in studies))
     sentence = (
         "Training at the LR found on the same weights instead of the partner's changes accuracy by "
         "{effect} ({runs} pairs in {units} clusters of weights)."
@@ -185,7 +185,7 @@ def _own_gain(part, scales, values: dict, pairs: int) -> Result:
         scales,
         "one's own LR gains {effect} ({runs} pairs, {units} clusters of weights).",
         values,
-        lambda v: graded(mean_effect(v, "gain by one's own max LR")),
+        lambda v: with_grade(mean_effect(v, "gain by one's own max LR")),
         runs=pairs,
         missing="{n} clusters of pairs with both weights at both max LRs",
     )

@@ -85,7 +85,7 @@ class Result:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def decided(self) -> bool:
+    def is_decided(self) -> bool:
         return self.grade not in UNDECIDED
 
 
@@ -118,7 +118,7 @@ class Verdict:
 Assessed = tuple[Effect, Grade]
 
 
-def graded(effect: Effect, sign: int = 1) -> Assessed:
+def with_grade(effect: Effect, sign: int = 1) -> Assessed:
     """The effect with its grade by :func:`by_interval`."""
     return effect, by_interval(effect, sign)
 
@@ -268,21 +268,21 @@ def share_to_decide(share: float, none: float, at_least: int, power: float = 0.8
     return MANY + 1
 
 
-def combined(
+def combine(
     results: Iterable[Result], sentence: str, about: str = "", missing: str = ""
 ) -> Verdict:
     """The grade that all decided results share; the first one's where they differ in strength only;
     ``mixed`` where they differ in more."""
     results = tuple(results)
-    grades = {result.grade for result in results if result.decided}
+    grades = {result.grade for result in results if result.is_decided}
     if len(grades) == 1:
         (grade,) = grades
     elif grades == {Grade.SUPPORTED, Grade.PARTLY}:
-        grade = next(result.grade for result in results if result.decided)
+        grade = next(result.grade for result in results if result.is_decided)
     else:
         grade = Grade.MIXED if grades else Grade.OPEN
-    missing = missing or next((r.missing for r in results if not r.decided), "")
-    alone = len(grades) == 1 and all(result.decided for result in results)
+    missing = missing or next((r.missing for r in results if not r.is_decided), "")
+    alone = len(grades) == 1 and all(result.is_decided for result in results)
     return Verdict(
         grade, results, sentence, "" if alone else about, missing if grade in UNDECIDED else ""
     )

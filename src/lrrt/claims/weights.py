@@ -10,7 +10,7 @@ from lrrt.analysis.ranges import with_range
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, MINIMUM_RUNS
 from lrrt.claims import claim, margins
 from lrrt.claims.study import Case, Study
-from lrrt.claims.verdict import Assessed, Effect, Grade, Scale, Verdict, combined, judge, not_run
+from lrrt.claims.verdict import Assessed, Effect, Grade, Scale, Verdict, combine, judge, not_run
 
 ENOUGH_RUNS = 10  # of which no two are disjoint: then disjoint ranges are denied
 
@@ -56,7 +56,7 @@ def weights_change_suggestion(studies: Sequence[Study]) -> Verdict:
     if not results:
         return not_run("a crossed design of 3 sets of weights by 3 batch orders or more (variance)")
     results.sort(key=lambda r: (r.effect.p, r.part))
-    return combined(
+    return combine(
         results,
         "The weights make {effect} of the variance of max LR with the {part} ({p}), "
         f"{100 * results[-1].effect.value:.0f} % where they make least.",
@@ -88,7 +88,7 @@ def disjoint_ranges(studies: Sequence[Study]) -> Verdict:
     results = []
     for study in studies:
         for case in study.home_cases():
-            rows = with_range(study.suggested("weights", case))
+            rows = with_range(study.own_suggestions("weights", case))
             if len(rows) < 2:
                 continue
             found = _disjoint(study, case)
@@ -114,7 +114,7 @@ def disjoint_ranges(studies: Sequence[Study]) -> Verdict:
     artefact = any(r.grade is Grade.PARTLY for r in results) and not any(
         r.grade is Grade.SUPPORTED for r in results
     )
-    verdict = combined(
+    verdict = combine(
         results,
         "{disjoint} of {pairs} pairs are disjoint where most are, all by the rule's silent "
         "fallback: with the steepest descent in its place, {real}."
@@ -128,7 +128,7 @@ def disjoint_ranges(studies: Sequence[Study]) -> Verdict:
 
 def _disjoint(study: Study, case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Which runs with a range are disjoint, as suggested and without fallbacks; bool (n, n)."""
-    rows = with_range(study.suggested("weights", case))
+    rows = with_range(study.own_suggestions("weights", case))
     fell = rows["fallback"].to_numpy(bool)
     steepest = np.array(
         [study.steepest.get((*case, "weights", run), np.nan) for run in rows["run"]]

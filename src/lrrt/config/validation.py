@@ -134,10 +134,10 @@ def validate_sweep(config: Config, name: str) -> None:
     _check_limits(f"{prefix}.limits", sweep.limits, config.protocols)
     check_devices(f"{prefix}.devices", sweep.devices)
     if name in config.study.sweeps:
-        _check_planned(config, name)
+        _check_used_sweep(config, name)
 
 
-def _check_planned(config: Config, name: str) -> None:
+def _check_used_sweep(config: Config, name: str) -> None:
     """A sweep that the study has: its epochs, its backends, and that it is what it is called."""
     study, sweep, prefix = config.study, config.sweeps[name], f"sweeps.{name}"
     ramps = [config.protocols[protocol].ramp for protocol in study.protocols]

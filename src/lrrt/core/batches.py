@@ -145,7 +145,7 @@ def prepare(
     return _scale(images, protocol, mean, std)
 
 
-def _mirrored(positions: np.ndarray, side: int) -> np.ndarray:
+def _mirror(positions: np.ndarray, side: int) -> np.ndarray:
     """Positions within 0 ... side - 1: those outside reflected, the edge not repeated."""
     period = max(2 * (side - 1), 1)
     positions = positions % period
@@ -194,19 +194,19 @@ def apply(
         shifted = np.empty((len(indices), *images.shape[1:]), dtype=np.float32)
         for start in range(0, len(indices), CHUNK):
             part = slice(start, start + CHUNK)
-            shifted[part] = _shifted(images, indices[part], shifts[part], flips[part])
+            shifted[part] = _shift(images, indices[part], shifts[part], flips[part])
         return _scale(shifted, protocol, mean, std)
     if protocol.augmentation == "none" and not flips.any():
         return _scale(images.take(indices, axis=0), protocol, mean, std)
     offsets = shifts.astype(np.int64)
     positions = np.arange(side)
-    rows = _mirrored(positions + offsets[:, :1], side)
-    columns = _mirrored(positions + offsets[:, 1:], side)
+    rows = _mirror(positions + offsets[:, :1], side)
+    columns = _mirror(positions + offsets[:, 1:], side)
     columns[flips] = columns[flips, ::-1]
     return _scale(_gather(images, indices, rows, columns), protocol, mean, std)
 
 
-def _shifted(
+def _shift(
     images: np.ndarray, indices: np.ndarray, shifts: np.ndarray, flips: np.ndarray
 ) -> np.ndarray:
     """Images moved by real shifts, float32, pixels from 0 to 255."""

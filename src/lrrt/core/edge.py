@@ -132,7 +132,7 @@ def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
     order = np.argsort(np.concatenate(decades), kind="stable")
     x, y = np.concatenate(decades)[order], np.concatenate(falls)[order]
     at = np.unique(x)
-    level = averaged(x, y, at)
+    level = local_means(x, y, at)
     lowest = int(level.argmin())
     weights = np.clip(1 - np.abs(x - at[lowest]) / WIDTH, 0, None)
     error = np.median(noises) * np.sqrt((weights**2).sum()) / weights.sum()
@@ -147,7 +147,7 @@ def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
     return float(10 ** (found - LAG * np.mean(steps)))
 
 
-def averaged(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+def local_means(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Means of ``y`` over ``x`` (rising) around each of ``at``, under a triangle of ``WIDTH``.
 
     From running sums, so that a curve of ten thousand steps takes no time.
@@ -159,13 +159,13 @@ def averaged(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
         for shift, side in ((-WIDTH, "left"), (0, "left"), (WIDTH, "right"))
     )
 
-    def weighed(plain: np.ndarray, times_x: np.ndarray) -> np.ndarray:
+    def weigh(plain: np.ndarray, times_x: np.ndarray) -> np.ndarray:
         left = (1 - at / WIDTH) * (plain[middle] - plain[first])
         left += (times_x[middle] - times_x[first]) / WIDTH
         right = (1 + at / WIDTH) * (plain[last] - plain[middle])
         return left + right - (times_x[last] - times_x[middle]) / WIDTH
 
-    return weighed(*sums) / weighed(*counts)
+    return weigh(*sums) / weigh(*counts)
 
 
 def _crossing(x: np.ndarray, y: np.ndarray, at_least: float) -> float:

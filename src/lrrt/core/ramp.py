@@ -26,7 +26,7 @@ def grid(ramp: Ramp, steps: int) -> np.ndarray:
     return space(ramp.start, ramp.end, steps, endpoint=ramp.end_at == "last")
 
 
-def spaced(start: float, end: float, count: int) -> list[float]:
+def geometric_grid(start: float, end: float, count: int) -> list[float]:
     """``count`` values from ``start`` to ``end`` at equal factors.
 
     Powers of Python's floats: those of ``np.geomspace`` depend on NumPy's version and on the

@@ -9,7 +9,7 @@ from lrrt.runs.spec import RunSpec
 from lrrt.runs.specify import ramp_steps, specify
 
 
-def as_swept(
+def like_weights_sweep(
     config: Config,
     dataset_digest: str,
     backend: str,
@@ -35,7 +35,7 @@ def as_swept(
     )
 
 
-def seeded(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
+def with_next_seeds(spec: RunSpec, runs: int) -> tuple[RunSpec, ...]:
     """``spec`` and the runs after it, each with the next seed of weights and order."""
     seeds = range(spec.weights_seed, spec.weights_seed + runs)
     return tuple(dataclasses.replace(spec, weights_seed=seed, order_seed=seed) for seed in seeds)
@@ -51,10 +51,12 @@ def range_tests(
     """Range tests of a protocol as it is, so many as the section ``settings`` has runs; of equal
     seed, batch size and network they are those of the weights sweep."""
     protocol = config.protocols[protocol_name]
-    return seeded(as_swept(config, dataset_digest, backend, protocol, settings), settings.runs)
+    return with_next_seeds(
+        like_weights_sweep(config, dataset_digest, backend, protocol, settings), settings.runs
+    )
 
 
-def ramped(spec: RunSpec, **changes: object) -> RunSpec:
+def with_ramp(spec: RunSpec, **changes: object) -> RunSpec:
     """``spec`` with fields of its ramp changed."""
     ramp = dataclasses.replace(spec.protocol.ramp, **changes)
     protocol = dataclasses.replace(spec.protocol, ramp=ramp)

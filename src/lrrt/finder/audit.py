@@ -184,13 +184,13 @@ class _Plan:
         with contextlib.ExitStack() as stack:
             if helpers is not None:
                 stack.push(lambda kind, *_: helpers.stop(amid_work=kind is not None))
-            for run, curve in self.shared(helpers, self.range_test, rest):
+            for run, curve in self.run_each(helpers, self.range_test, rest):
                 curves[run] = curve
                 yield self.audit(curves)
             found = self.audit(curves)
             if not self.train_steps or found.lr is None:
                 return
-            tried = self.shared(helpers, self.trials, range(len(self.seeds)), found.lr)
+            tried = self.run_each(helpers, self.trials, range(len(self.seeds)), found.lr)
             trials: dict[int, list[Trial]] = {}
             for run, made in tried:
                 trials[run] = made
@@ -228,7 +228,9 @@ class _Plan:
     def alone(reason: str) -> None:
         print(f"audit: on one core, since {reason}", file=sys.stderr)
 
-    def shared(self, helpers: Any, function: Callable, runs: Sequence[int], *more: Any) -> Iterator:
+    def run_each(
+        self, helpers: Any, function: Callable, runs: Sequence[int], *more: Any
+    ) -> Iterator:
         """Run and ``function(run, *more)`` for each run, as they end."""
         if helpers is None:
             yield from ((run, function(run, *more)) for run in runs)
@@ -256,13 +258,13 @@ class _Plan:
         )
 
     def range_test(self, run: int) -> Curve:
-        made = self.made(run)
+        made = self.arguments(run)
         check_validated(self.rule, made.get("validation"))
         with one_thread():
             return range_test(**made)
 
     def first_loss(self, run: int) -> float:
-        made = self.made(run)
+        made = self.arguments(run)
         with one_thread():
             return float(trial(made, np.array([made.get("start", 1e-7)]))[0][0])
 
@@ -275,15 +277,15 @@ class _Plan:
                 lrs = np.full(self.train_steps, lr)
                 if schedule == "one_cycle":
                     lrs = one_cycle.lrs(lr, self.train_steps)
-                found.append(_trial(run, factor, lrs, schedule, self.made(run)))
+                found.append(_trial(run, factor, lrs, schedule, self.arguments(run)))
         return found
 
-    def made(self, run: int) -> dict[str, Any]:
+    def arguments(self, run: int) -> dict[str, Any]:
         """Arguments of :func:`lrrt.range_test` for a run."""
         if "keras" in sys.modules:
             gc.collect()  # of the models before it, which know themselves
         with one_thread():
-            made = _made(self.make_model, self.make_data, *self.seeds[run], self.options)
+            made = _make(self.make_model, self.make_data, *self.seeds[run], self.options)
         if self.vary != "order" and self.last and self.last[0]() is made["model"]:
             raise InputError("make_model", "the same model again", "a new one from each call")
         self.last[:] = [weakref.ref(made["model"])]
@@ -293,7 +295,7 @@ class _Plan:
         return vars(self) | {"last": []}  # a weak reference cannot be sent
 
 
-def _made(
+def _make(
     make_model: Callable,
     make_data: Callable,
     weights_seed: int,
@@ -301,7 +303,7 @@ def _made(
     options: Mapping,
 ) -> dict[str, Any]:
     """Arguments of :func:`range_test` for one run, random states seeded for its order."""
-    made = _called("make_model", make_model, weights_seed)
+    made = _call("make_model", make_model, weights_seed)
     if isinstance(made, Mapping):
         arguments = dict(made)
     elif isinstance(made, tuple):
@@ -315,7 +317,7 @@ def _made(
     else:
         arguments = {"model": made}
     framework_of(arguments.get("model"))
-    data = _called("make_data", make_data, order_seed)
+    data = _call("make_data", make_data, order_seed)
     arguments |= data if isinstance(data, Mapping) and "data" in data else {"data": data}
     arguments |= dict(options) | {"progress": False}
     if is_arrays(arguments.get("data")):
@@ -324,7 +326,7 @@ def _made(
     return arguments
 
 
-def _called(key: str, make: Callable, seed: int) -> Any:
+def _call(key: str, make: Callable, seed: int) -> Any:
     """What ``make`` makes, all random states seeded; a framework that it is the first to import is
     seeded, too."""
     try:

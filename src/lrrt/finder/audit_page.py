@@ -25,7 +25,7 @@ def page(audit: Any) -> str:
     """The page's HTML, of an :class:`lrrt.Audit`; equal audits give equal pages."""
     script, digest = hover_script()
     rules = audit.by_rule()
-    with style.applied(), np.errstate(all="ignore"):
+    with style.project_style(), np.errstate(all="ignore"):
         figures = [
             {
                 "title": "All range tests",

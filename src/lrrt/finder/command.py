@@ -131,7 +131,7 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, function: Callable, *names: str) -> None:
     """Options for parameters of a function: type and default from its signature, help from the
     first sentence of its docstring. An option that is not given is None."""
-    parameters, documented = inspect.signature(function).parameters, _documented(function)
+    parameters, documented = inspect.signature(function).parameters, _parameter_docs(function)
     for name in names:
         default, kind = parameters[name].default, str(parameters[name].annotation)
         parser.add_argument(
@@ -142,7 +142,7 @@ def _add_options(parser: argparse.ArgumentParser, function: Callable, *names: st
         )
 
 
-def _documented(function: Callable) -> dict[str, str]:
+def _parameter_docs(function: Callable) -> dict[str, str]:
     """The first sentence on each parameter in a docstring; those named together share it."""
     found = {}
     text = inspect.cleandoc(function.__doc__ or "").partition("\nParameters\n")[2]
@@ -160,7 +160,7 @@ def _print_json(value: Any) -> None:
 def _rules(options: argparse.Namespace) -> None:
     from lrrt.finder import rules
 
-    described = {name: _described(rules.find(name)) for name in rules.names()}
+    described = {name: _describe(rules.find(name)) for name in rules.names()}
     if options.json:
         _print_json(described)
         return
@@ -169,7 +169,7 @@ def _rules(options: argparse.Namespace) -> None:
         print(f"{name:{width}}  {text}")
 
 
-def _described(rule: Any) -> str:
+def _describe(rule: Any) -> str:
     """The first sentence of the rule's docstring."""
     text = rule.__doc__ or ""
     return " ".join(text.strip().split("\n\n")[0].split()).rstrip(".").replace("``", "")
@@ -189,7 +189,7 @@ def _curves(options: argparse.Namespace) -> dict[str, Any]:
 def _suggest(options: argparse.Namespace) -> None:
     from lrrt.finder.rules import DEFAULT_RULE
 
-    rules, given = options.rule or [DEFAULT_RULE], _given(options, OF_SUGGESTION)
+    rules, given = options.rule or [DEFAULT_RULE], _given_options(options, OF_SUGGESTION)
     curves = _curves(options)
     told = {
         file: {rule: curve.suggest(rule, **given) for rule in rules}
@@ -206,7 +206,7 @@ def _suggest(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     curves = _curves(options)
-    given = _given(options, ("offset",))
+    given = _given_options(options, ("offset",))
     told = {file: curve.compare(**given) for file, curve in curves.items()}
     if options.json:
         _print_json(_as_json(told))
@@ -244,7 +244,7 @@ def _tell_offsets(curves: dict[str, Any], told: dict[str, dict[str, Any]]) -> No
             print(f"{file}: try --offset {curves[file].needed_offset:.2g}")
 
 
-def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+def _given_options(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     """Those of the options that were given."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
@@ -285,14 +285,14 @@ def _audit(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(found.to_dict())
     else:
-        print(_wrapped(str(found)), flush=True)
+        print(_wrap(str(found)), flush=True)
     if options.report is not None:
         found.report(options.report)
         if not options.json:
             print(f"report: {options.report}")
 
 
-def _wrapped(text: str) -> str:
+def _wrap(text: str) -> str:
     """Each line broken between words to the terminal's width, what follows indented."""
     width = min(100, shutil.get_terminal_size().columns)
     return "\n".join(
@@ -310,15 +310,15 @@ def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is not None:
         if options.make_model is not None:
             raise InputError("make_model", options.make_model, "left out beside --config")
-        arguments = _configured(Path(options.config))
+        arguments = _read_configuration(Path(options.config))
     elif options.make_model is None:
         raise InputError("make_model", None, "module:function, or --config FILE")
     else:
         module = options.make_model.partition(":")[0]
-        arguments["make_model"] = _found("make_model", options.make_model)
+        arguments["make_model"] = _find("make_model", options.make_model)
         data = options.make_data or f"{module}:make_data"
-        arguments["make_data"] = _found("make_data", data, options.make_model)
-    return arguments | _given(options, (*OF_AUDIT, *OF_TEST))
+        arguments["make_data"] = _find("make_data", data, options.make_model)
+    return arguments | _given_options(options, (*OF_AUDIT, *OF_TEST))
 
 
 HOW_TO_WRITE = {
@@ -327,7 +327,7 @@ HOW_TO_WRITE = {
 }
 
 
-def _found(key: str, name: str, model: str = "module:make_model") -> Any:
+def _find(key: str, name: str, model: str = "module:make_model") -> Any:
     """The function ``package.module:function``; ``model`` is what the command line named first."""
     import importlib
 
@@ -357,7 +357,7 @@ def _found(key: str, name: str, model: str = "module:make_model") -> Any:
     return value
 
 
-def _configured(path: Path) -> dict[str, Any]:
+def _read_configuration(path: Path) -> dict[str, Any]:
     """Arguments of :func:`lrrt.audit` from a YAML file with Hydra's ``_target_``."""
     try:
         from hydra.errors import HydraException
@@ -389,7 +389,7 @@ def _configured(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{key}._target_",
                 target["_target_"],
-                f"a function that can be imported ({_innermost(error)})",
+                f"a function that can be imported ({_innermost_place(error)})",
             ) from None
         except TypeError as error:
             raise InputError(key, target, f"parameters of its function ({error})") from None
@@ -397,11 +397,11 @@ def _configured(path: Path) -> dict[str, Any]:
         try:
             arguments[name] = instantiate(value) if isinstance(value, dict) else value
         except HydraException as error:
-            raise InputError(name, value, f"what can be made ({_innermost(error)})") from None
+            raise InputError(name, value, f"what can be made ({_innermost_place(error)})") from None
     return arguments
 
 
-def _innermost(error: BaseException) -> str:
+def _innermost_place(error: BaseException) -> str:
     """In a line, what an error of Hydra's comes from."""
     cause = error
     while cause.__cause__ is not None:

@@ -174,7 +174,7 @@ class Curve(core_curve.Curve):
             raise InputError("offset", offset, "a finite number")
         if not np.isfinite(self.loss).any():
             reason = f"no finite loss: {self.stopped}" if self.stopped else "no finite loss"
-            return Suggestion(None, None, reason=_helped(reason), rule=rule)
+            return Suggestion(None, None, reason=_with_help(reason), rule=rule)
         cautions = []
         if not rules.reads_accuracy(rule):
             lr, loss = self.recorded(penalty)
@@ -195,7 +195,7 @@ class Curve(core_curve.Curve):
                     "in PyTorch no batch_loss, in Keras metrics=['accuracy']"
                 )
             return Suggestion(None, None, reason=reason, rule=rule)
-        found["reason"] = _helped(found["reason"])
+        found["reason"] = _with_help(found["reason"])
         if found["min_lr"] is None and found["max_lr"] is None:
             if self.stopped:
                 found["reason"] += f" (the test ended early: {self.stopped})"
@@ -267,7 +267,7 @@ class Curve(core_curve.Curve):
                 "plot", rule, f"drawn where `pip install 'lrrt[report]'` ran ({error})"
             ) from None
         suggestion = None if rule is None else self.suggest(rule)
-        with style.applied():
+        with style.project_style():
             if ax is None:
                 import matplotlib.pyplot as plt
 
@@ -350,7 +350,7 @@ def general(caution: str) -> str:
     return CUT if caution.endswith(BEFORE) else caution
 
 
-def _helped(reason: str) -> str:
+def _with_help(reason: str) -> str:
     """A reason for an abstention, and what would help."""
     return reason + next((f"; {HELP[begin]}" for begin in HELP if reason.startswith(begin)), "")
 

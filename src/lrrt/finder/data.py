@@ -36,7 +36,7 @@ def leaves(structure: Any) -> Iterator[Any]:
         yield structure
 
 
-def mapped(function, structure: Any, whole: bool = False) -> Any:
+def map_arrays(function, structure: Any, whole: bool = False) -> Any:
     """``function`` of each array of nested tuples, lists and mappings; None stays None.
 
     ``whole`` counts a container with a method ``to`` as one array: PyTorch's PackedSequence,
@@ -45,11 +45,11 @@ def mapped(function, structure: Any, whole: bool = False) -> Any:
     if whole and hasattr(structure, "to"):
         return function(structure)
     if isinstance(structure, Mapping):
-        return {key: mapped(function, value, whole) for key, value in structure.items()}
+        return {key: map_arrays(function, value, whole) for key, value in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*(mapped(function, value, whole) for value in structure))
+        return type(structure)(*(map_arrays(function, value, whole) for value in structure))
     if isinstance(structure, tuple | list):
-        return type(structure)(mapped(function, value, whole) for value in structure)
+        return type(structure)(map_arrays(function, value, whole) for value in structure)
     return None if structure is None else function(structure)
 
 
@@ -141,7 +141,7 @@ class ArrayBatches:
 
     def __init__(self, arrays: tuple, batch_size: int, seed: int = 0, shuffle: bool = True):
         # A framework's own tensors stay as they are, where they are.
-        self.arrays = mapped(lambda a: a if _is_torch(a) else np.asarray(a), arrays)
+        self.arrays = map_arrays(lambda a: a if _is_torch(a) else np.asarray(a), arrays)
         lengths = {len(a) for a in leaves(self.arrays)}
         if len(lengths) != 1:
             raise InputError("data", sorted(lengths), "arrays of one length")
@@ -163,7 +163,7 @@ class ArrayBatches:
             self.random.shuffle(order)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            yield mapped(lambda a, chosen=chosen: a[chosen], self.arrays)
+            yield map_arrays(lambda a, chosen=chosen: a[chosen], self.arrays)
 
 
 def _is_torch(array: Any) -> bool:
@@ -279,7 +279,7 @@ def validation_batches(data: Iterable[Batch]) -> Iterable[Batch]:
     return data
 
 
-def limited(data: Iterable[Batch]) -> Iterator[Batch]:
+def limit(data: Iterable[Batch]) -> Iterator[Batch]:
     """One pass over validation batches.
 
     Raises

@@ -9,7 +9,7 @@ FOLLOWS = 3.0  # a rate ten times as high makes a step at least so many times as
 DECADES = 6  # down from the last rate, that are tried where steps do not follow it
 
 
-def measured(name: str, lr: float, move: Callable[[float], float]) -> Departure | None:
+def measure(name: str, lr: float, move: Callable[[float], float]) -> Departure | None:
     """How the optimiser ``name`` departs from rates up to ``lr``, None if it follows them.
 
     ``move(rate)`` takes one step at ``rate`` and says how far it went; the same gradients each

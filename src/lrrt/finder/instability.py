@@ -59,16 +59,16 @@ def instability_lr(
     check_count("halvings", halvings, low=0)
     session = open_session(model, loss=loss, data=data, optimizer=optimizer, **options)
     session.prepare()
-    with session.random_kept():
+    with session.preserve_random_state():
         batches = endless(session.data, session.accumulate, session.notes)
         with contextlib.closing(batches):
             first = list(itertools.islice(batches, session.accumulate))
 
     def losses(lr: float) -> tuple[float, float]:
         found = []
-        with session.model_kept():
+        with session.preserve_model():
             for _ in range(2):
-                with session.random_kept():
+                with session.preserve_random_state():
                     step = session.step(first, lr)
                 found.append(step.loss + step.penalty)
         return found[0], found[1]

@@ -22,8 +22,8 @@ from lrrt.finder.data import (
     batch_length,
     check_batching,
     digest,
-    limited,
-    mapped,
+    limit,
+    map_arrays,
     validation_batches,
 )
 from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Departure, Step
@@ -131,7 +131,7 @@ class KerasSession:
     notes: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def random_kept(self) -> Iterator[None]:
+    def preserve_random_state(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             later = stack.callback
             keep_python_random(later)
@@ -140,7 +140,7 @@ class KerasSession:
                 if type(source).__module__.split(".")[0] == "torch":  # a DataLoader
                     from lrrt.finder import torch_state
 
-                    stack.enter_context(torch_state.random_kept([source], ()))
+                    stack.enter_context(torch_state.preserve_random_state([source], ()))
             for thing in self.keep:
                 _keep_thing(thing, later)
             yield
@@ -149,7 +149,7 @@ class KerasSession:
         """Build a model that ``fit`` would build, with the draws that ``fit`` would make."""
         if self.model.built:
             return
-        with self.random_kept():
+        with self.preserve_random_state():
             batches = iter(self.peeked)
             first = next(batches, None)
             if batches is self.data:
@@ -157,12 +157,12 @@ class KerasSession:
         if first is not None:
             # One without a call trains by a train_step of its own, on parts that are built.
             with contextlib.suppress(NotImplementedError):
-                self.model(self._unpacked(first)[0])
+                self.model(self._unpack(first)[0])
             for layer in _stateful(self.model):
                 layer.reset_state()
 
     @contextlib.contextmanager
-    def model_kept(self) -> Iterator[None]:
+    def preserve_model(self) -> Iterator[None]:
         model = self.model
         _check_variables(model)
         self.optimizers = _optimizers(model)
@@ -196,7 +196,7 @@ class KerasSession:
                     variable.assign(lr * ratio)
                 penalty, loss = self._penalty(), _number(self._run("train", batch)["loss"])
             else:
-                penalty, loss = self.function(lr, mapped(_plain, batch))
+                penalty, loss = self.function(lr, map_arrays(_plain, batch))
             total += loss
             penalties += penalty
         self.steps_taken, self.last_loss = self.steps_taken + 1, total
@@ -212,13 +212,13 @@ class KerasSession:
         self.counts = [_number(optimizer.iterations) for optimizer in used]
         self.stepping = used
         self.used = [
-            (_steered(optimizer, self.later), rate / max(rates) if max(rates) > 0 else 1.0)
+            (_steer(optimizer, self.later), rate / max(rates) if max(rates) > 0 else 1.0)
             for optimizer, rate in zip(used, rates, strict=True)
         ]
         if ON_TENSORFLOW and len(self.optimizers) == 1:
             from lrrt.finder.keras_tensorflow import TrainFunction
 
-            batch = mapped(_plain, batches[0])
+            batch = map_arrays(_plain, batches[0])
             self.function = TrainFunction.of(self.model, self.used, batch)
 
     def end(self, lr: float) -> Departure | None:
@@ -245,7 +245,7 @@ class KerasSession:
     def _stepping(self, batches: list[Batch]) -> list[Any]:
         """Those of several optimisers that a training step uses: one is taken, and put back."""
         before = [_number(optimizer.iterations) for optimizer in self.optimizers]
-        with self.random_kept(), contextlib.ExitStack() as stack:
+        with self.preserve_random_state(), contextlib.ExitStack() as stack:
             self._keep_variables(stack.callback)
             for part in (*_compiled_parts(self.model), *self.optimizers):
                 _keep_unbuilt(part, stack.callback)
@@ -282,12 +282,12 @@ class KerasSession:
         model.reset_metrics()
         if ON_TENSORFLOW:  # the very function that fit calls, with the batch just as it comes
             getattr(model, f"make_{kind}_function")()
-            return getattr(model, f"{kind}_function")(iter([mapped(_plain, batch)]))
-        x, y, weights = self._unpacked(batch)
+            return getattr(model, f"{kind}_function")(iter([map_arrays(_plain, batch)]))
+        x, y, weights = self._unpack(batch)
         return getattr(model, f"{kind}_on_batch")(x, y, weights, return_dict=True)
 
-    def _unpacked(self, batch: Batch) -> tuple[Any, Any, Any]:
-        return keras.utils.unpack_x_y_sample_weight(mapped(_plain, batch))
+    def _unpack(self, batch: Batch) -> tuple[Any, Any, Any]:
+        return keras.utils.unpack_x_y_sample_weight(map_arrays(_plain, batch))
 
     def fingerprint(self) -> dict[str, str]:
         """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
@@ -297,13 +297,13 @@ class KerasSession:
 
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
-        with self.random_kept(), contextlib.ExitStack() as stack:
+        with self.preserve_random_state(), contextlib.ExitStack() as stack:
             for variable in [*_variables(self.model), *self.model.metrics_variables]:
                 _keep_variable(variable, stack.callback)
             penalty = self._penalty()
-            for batch in limited(self.validation):
+            for batch in limit(self.validation):
                 logs = {name: _number(value) for name, value in self._run("test", batch).items()}
-                size = batch_length(self._unpacked(batch)[0])
+                size = batch_length(self._unpack(batch)[0])
                 loss += (logs["loss"] - penalty) * size
                 accuracies = _accuracies(logs)
                 right += (logs[accuracies[0]] if accuracies else math.nan) * size
@@ -443,7 +443,7 @@ def has_constant_lr(optimizer: Any) -> bool:
     return isinstance(getattr(_inner(optimizer), "_learning_rate", None), keras.Variable)
 
 
-def _steered(optimizer: Any, later: Later) -> Any:
+def _steer(optimizer: Any, later: Later) -> Any:
     """The variable that holds the optimiser's LR; a schedule makes room for one meanwhile."""
     current = getattr(_inner(optimizer), "_learning_rate", None)
     if has_constant_lr(optimizer):

@@ -84,7 +84,7 @@ class TrainFunction:
         def step(rates: list, batch: Any) -> tuple[Any, list]:
             for (variable, _), rate in zip(steered, rates, strict=True):
                 variable.assign(rate)
-            penalties = [weight.regularizer(weight) for weight in regularised(model)]
+            penalties = [weight.regularizer(weight) for weight in regularised_weights(model)]
             model.reset_metrics()
             return one_step(iter([batch])), penalties
 
@@ -137,7 +137,7 @@ class TrainFunction:
         vars(self.model)[self.KEPT_AS] = self
 
 
-def regularised(model: keras.Model) -> list[Any]:
+def regularised_weights(model: keras.Model) -> list[Any]:
     return [weight for weight in model.trainable_weights if weight.regularizer is not None]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.live_model import Batch, Step
-from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, tested
+from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, run_range_test
 from lrrt.finder.rules import DEFAULT_RULE
 
 HOME = "lightning.pytorch"
@@ -108,7 +108,7 @@ class RangeTestCallback(Callback):
         if self._session is not None:
             self._session.note_norm()
 
-    def _opened(self, trainer: Any, **options: Any) -> LightningSession:
+    def _open(self, trainer: Any, **options: Any) -> LightningSession:
         kind = functools.partial(LightningSession, trainer=trainer)
         self._session = open_session(**options, kind=kind)
         return self._session
@@ -125,7 +125,7 @@ class RangeTestCallback(Callback):
         }
         try:
             with _without_logging(pl_module):
-                curve = tested(functools.partial(self._opened, trainer), arguments)
+                curve = run_range_test(functools.partial(self._open, trainer), arguments)
         finally:
             self._session = None
         suggestion = curve.suggest(self.rule)
@@ -163,7 +163,7 @@ class _Batches:
         return (batch for batch, _, _ in itertools.islice(each, self.count))
 
 
-def _placed(trainer: Any, batch: Batch) -> Batch:
+def _place(trainer: Any, batch: Batch) -> Batch:
     """On the device, by the trainer's own way: precision, hooks of module or DataModule."""
     call = import_module(f"{HOME}.trainer.call")
     batch = trainer.precision_plugin.convert_input(batch)
@@ -208,7 +208,7 @@ class LightningSession(TorchSession):
             # Within a step of so many batches; none is an epoch's last.
             loop.batch_progress.current.ready, loop.batch_progress.is_last_batch = index + 1, False
             number, self.batches_read = self.batches_read, self.batches_read + 1
-            batch = _placed(trainer, batch)
+            batch = _place(trainer, batch)
             call._call_lightning_module_hook(trainer, "on_train_batch_start", batch, number)
             inputs = loop._build_kwargs(OrderedDict(), batch, number)
             output = loop.automatic_optimization.run(self.optimizer, number, inputs)
@@ -225,11 +225,11 @@ class LightningSession(TorchSession):
         """Before the optimiser's step, and before clipping."""
         self.norm = self._clipped_norm()
 
-    def _placed(self, array: Any) -> Any:  # of batches to validate on, whole
+    def _place(self, array: Any) -> Any:  # of batches to validate on, whole
         return array
 
     def _plain_loss(self, batch: Batch) -> tuple[Any, Any, Any]:
-        return super()._plain_loss(_placed(self.trainer, batch))
+        return super()._plain_loss(_place(self.trainer, batch))
 
     def about(self) -> dict[str, Any]:
         return super().about() | {"model": type(self.trainer.lightning_module).__name__}

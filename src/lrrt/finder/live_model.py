@@ -47,10 +47,10 @@ class Session(Protocol):
     def prepare(self) -> None:
         """What a first step of training would make, and a test must not take for its own."""
 
-    def random_kept(self) -> AbstractContextManager[None]:
+    def preserve_random_state(self) -> AbstractContextManager[None]:
         """On leaving, random states (Python, NumPy, framework, the data's own) are as before."""
 
-    def model_kept(self) -> AbstractContextManager[None]:
+    def preserve_model(self) -> AbstractContextManager[None]:
         """On leaving, model and optimiser are as before; within, they can train."""
 
     def step(self, batches: list[Batch], lr: float) -> Step | None:

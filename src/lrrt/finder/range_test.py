@@ -59,11 +59,11 @@ def _hinting(test: Callable[..., Curve]) -> Callable[..., Curve]:
     """An unknown parameter is answered with the one that it may be (:func:`check_options`)."""
 
     @functools.wraps(test)
-    def hinted(*args: Any, **options: Any) -> Curve:
+    def checked(*args: Any, **options: Any) -> Curve:
         check_options(options)
         return test(*args, **options)
 
-    return hinted
+    return checked
 
 
 @_hinting
@@ -165,10 +165,10 @@ def range_test(
         For a model, optimiser, loss or data that cannot be tested; all has been put back. Other
         errors of the model or the data come through as they are, all put back, too.
     """
-    return tested(open_session, locals())
+    return run_range_test(open_session, locals())
 
 
-def tested(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Curve:
+def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Curve:
     """The range test of the session that ``opening`` makes of ``arguments``, which are those of
     :func:`range_test`; they are checked first."""
     known = inspect.signature(range_test).parameters
@@ -198,7 +198,7 @@ def _fingerprint(session: Session) -> dict[str, str]:
     }
     found |= session.fingerprint()
     if not hasattr(session.data, "__next__"):  # what can be read once is left alone
-        with session.random_kept():
+        with session.preserve_random_state():
             found["the order of the data"] = digest(next(iter(session.data), None))
     return found
 
@@ -336,10 +336,10 @@ def train(session: Session, lrs: np.ndarray) -> tuple[np.ndarray, float | None]:
 def _batches(session: Session, steps: int) -> Iterator["_Batches"]:
     """Within, a model that trains, and its batches; afterwards all as before."""
     session.prepare()
-    with session.random_kept():
+    with session.preserve_random_state():
         batches = endless(session.data, steps * session.accumulate, session.notes)
         first = next(batches)
-        with session.model_kept(), contextlib.closing(batches):
+        with session.preserve_model(), contextlib.closing(batches):
             source = itertools.chain([first], batches)
             yield _Batches(source, sample_shapes(first), batch_length(first), digest(first))
 
@@ -356,12 +356,12 @@ def _step(session: Session, batches: _Batches, lr: float) -> Step:
     """One step; batches without a loss (a trainer may skip some) are followed by others."""
     for _ in range(MOST_SKIPPED):
         taken = list(itertools.islice(batches.source, session.accumulate))
-        if (step := _taken(session, batches, taken, lr)) is not None:
+        if (step := _take_step(session, batches, taken, lr)) is not None:
             return step
     raise InputError("data", f"{MOST_SKIPPED} batches without a loss", "batches that have one")
 
 
-def _taken(session: Session, batches: _Batches, taken: list[Batch], lr: float) -> Step | None:
+def _take_step(session: Session, batches: _Batches, taken: list[Batch], lr: float) -> Step | None:
     try:
         return session.step(taken, lr)
     except InputError:

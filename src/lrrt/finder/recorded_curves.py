@@ -136,8 +136,8 @@ def load(
     of_trainer = "log_history" in table
     table = _rows(path, table["log_history"]) if of_trainer else table
     lr, loss = (
-        _named(path, table, "lr", lr, LR_NAMES),
-        _named(path, table, "loss", loss, LOSS_NAMES),
+        _column(path, table, "lr", lr, LR_NAMES),
+        _column(path, table, "loss", loss, LOSS_NAMES),
     )
     table, notes = _training_rows(path, table, lr, loss)
     values = {name: _numbers(path, table, name) for name in COLUMNS if name in table}
@@ -171,7 +171,7 @@ def load(
             f"Without the smoothing of {source} some losses are below zero: the record is rounded, "
             "or another tool's."
         )
-    planned = None if steps is None else _planned(lrs, check_count("steps", steps))
+    planned = None if steps is None else _ramp_lrs(lrs, check_count("steps", steps))
     return Curve(
         **(values | {"lr": lrs, "loss": raw}),
         planned_lr=planned,
@@ -206,7 +206,7 @@ def _looks_smooth(loss: np.ndarray) -> bool:
     return far > 2 * near > 0
 
 
-def _planned(lrs: np.ndarray, steps: int) -> np.ndarray:
+def _ramp_lrs(lrs: np.ndarray, steps: int) -> np.ndarray:
     """The ramp that begins with ``lrs``, (steps,), its last step's factor going on."""
     missing = steps - len(lrs)
     if missing < 0 or (missing and len(lrs) < 2):
@@ -308,7 +308,7 @@ def _rows(path: Path, rows: Any) -> dict[str, list]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _named(path: Path, table: Mapping, key: str, given: str | None, usual: tuple[str, ...]) -> str:
+def _column(path: Path, table: Mapping, key: str, given: str | None, usual: tuple[str, ...]) -> str:
     """The name of a column: as given, else by the usual names."""
     if given is not None and given in table:
         return given

@@ -42,7 +42,7 @@ class ExpectedCost:
         )
 
 
-def _expected() -> dict[tuple[str, str], ExpectedCost]:
+def _expected_costs() -> dict[tuple[str, str], ExpectedCost]:
     file = resources.files(__package__) / "expected_cost.json"
     rows = json.loads(file.read_text()) if file.is_file() else []
     return {(row.pop("rule"), row.pop("schedule")): ExpectedCost(**row) for row in rows}
@@ -50,7 +50,7 @@ def _expected() -> dict[tuple[str, str], ExpectedCost]:
 
 #: What training at a rule's suggestion costs, by rule and schedule (``constant``, ``one_cycle``):
 #: the ground truth's, filled in by ``docs/generate.py``. An audit prints it beside its advice.
-EXPECTED = _expected()
+EXPECTED = _expected_costs()
 
 
 def names() -> list[str]:

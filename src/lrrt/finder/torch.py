@@ -22,8 +22,8 @@ from lrrt.finder.data import (
     check_batching,
     digest,
     leaves,
-    limited,
-    mapped,
+    limit,
+    map_arrays,
     shape_of,
     validation_batches,
 )
@@ -37,7 +37,7 @@ from lrrt.finder.torch_optimizer import (
     group_notes,
     group_ratios,
 )
-from lrrt.finder.torch_ranks import agreed, check_ranks, over_ranks, several_ranks
+from lrrt.finder.torch_ranks import check_ranks, mean_over_ranks, over_ranks, several_ranks
 
 LEAST_MOVING = 1e-4  # a learning rate below which rounding may leave every parameter as it was
 
@@ -113,7 +113,7 @@ def open_session(
         keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
         accumulate=check_count("accumulate", 1 if accumulate is None else accumulate),
         autocast_dtype=autocast,
-        scaler=_copied(scaler),
+        scaler=_copy(scaler),
         clip_norm=clip_norm,
         steering=Steering(optimizer, groups, ratios),
         closure=closure,
@@ -140,7 +140,7 @@ def _check_model(model: nn.Module) -> None:
         raise InputError("model", name, "one with a parameter to train; all are frozen")
 
 
-def _copied(scaler: Any) -> Any:
+def _copy(scaler: Any) -> Any:
     """A copy of the scaler with its scale, so that the user's own is never touched."""
     if scaler is None:
         return None
@@ -183,18 +183,18 @@ class TorchSession:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.mixed = len({(p.device, p.dtype) for p in trained}) > 1 or self.dtype != torch.float32
 
-    def random_kept(self) -> contextlib.AbstractContextManager[None]:
+    def preserve_random_state(self) -> contextlib.AbstractContextManager[None]:
         sources = [s for s in (self.data, self.validation) if s is not None]
-        return torch_state.random_kept(sources, self.keep)
+        return torch_state.preserve_random_state(sources, self.keep)
 
     def prepare(self) -> None:
         pass
 
     @contextlib.contextmanager
-    def model_kept(self) -> Iterator[None]:
+    def preserve_model(self) -> Iterator[None]:
         modules = [m for m in (self.model, self.loss) if isinstance(m, nn.Module)]
         others, without = self.kept_besides()
-        kept = torch_state.model_kept(modules, self.optimizer, *others, without=without)
+        kept = torch_state.preserve_model(modules, self.optimizer, *others, without=without)
         with kept as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
@@ -268,7 +268,7 @@ class TorchSession:
             return None
         self.steering.note_estimate()
         rounded_away = lr < LEAST_MOVING or not self.with_gradient
-        if not rounded_away and not self.states.copies.moved(self.trained):
+        if not rounded_away and not self.states.copies.have_moved(self.trained):
             raise InputError(
                 "optimizer",
                 type(self.optimizer).__name__,
@@ -283,7 +283,7 @@ class TorchSession:
         self.forget_gradients()
         total, count = 0.0, len(batches)
         for index, batch in enumerate(batches):
-            with self._synchronised(index == count - 1):
+            with self._synchronise(index == count - 1):
                 loss = self._loss(batch)[0]
                 total += self.loss_value(loss)
                 if not math.isfinite(total):
@@ -301,9 +301,9 @@ class TorchSession:
 
     def loss_value(self, loss: Tensor) -> float:
         """Of several ranks their mean, the same for all."""
-        return agreed(loss) if self.together else loss.item()
+        return mean_over_ranks(loss) if self.together else loss.item()
 
-    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+    def _synchronise(self, last: bool) -> contextlib.AbstractContextManager:
         """Gradients of several ranks are averaged with those of the last batch of a step."""
         return contextlib.nullcontext() if last or not self.together else self.model.no_sync()
 
@@ -334,13 +334,13 @@ class TorchSession:
             inputs, targets = (t.to(self.device) for t in batch)
             outputs = self.called(inputs)
             return _scalar(self.loss(outputs, targets)), outputs, targets
-        batch = mapped(self._placed, batch, whole=True)
+        batch = map_arrays(self._place, batch, whole=True)
         outputs = targets = None
         if self.batch_loss is not None:
             loss = self.batch_loss(self.called, batch)
         elif self.loss is None:
             try:
-                outputs = _called(self.called, batch)
+                outputs = _call(self.called, batch)
             except TypeError as error:
                 raise InputError(
                     "loss",
@@ -356,7 +356,7 @@ class TorchSession:
             if not isinstance(batch, tuple | list) or len(batch) != 2:
                 raise InputError(
                     "data",
-                    _described(batch),
+                    _describe(batch),
                     "pairs (inputs, targets), or arrays as a tuple (x, y) with batch_size, "
                     "(x, x) for an autoencoder; for other batches batch_loss(model, batch)",
                 )
@@ -364,15 +364,15 @@ class TorchSession:
             if isinstance(targets, int | float) or shape_of(targets) == ():
                 raise InputError(
                     "data",
-                    _described(batch),
+                    _describe(batch),
                     "batches, whose targets have a first axis, no single samples: a DataLoader "
                     "of them, or arrays as a tuple (x, y) with batch_size",
                 )
-            outputs = _called(self.called, inputs)
+            outputs = _call(self.called, inputs)
             loss = self.loss(outputs, targets)
         return _scalar(loss), outputs, targets
 
-    def _placed(self, array: Any) -> Any:
+    def _place(self, array: Any) -> Any:
         """As a tensor on the model's device; NumPy's default types become PyTorch's."""
         if isinstance(array, np.ndarray | np.generic):
             array = torch.as_tensor(array)
@@ -391,13 +391,13 @@ class TorchSession:
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}
         total = correct = count = judged = 0
-        random_kept = torch_state.random_kept([self.validation], ())
-        with random_kept, self._evaluating(), torch.no_grad():
+        random_state = torch_state.preserve_random_state([self.validation], ())
+        with random_state, self._evaluating(), torch.no_grad():
             self.model.eval()
             # Of ranks with unlike numbers of batches none waits for another.
             self.called = self.model.module if self.together else self.model
             try:
-                for batch in limited(self.validation):
+                for batch in limit(self.validation):
                     loss, outputs, targets = self._loss(batch)
                     size = batch_length(batch)
                     total += loss.item() * size
@@ -422,7 +422,7 @@ class TorchSession:
         if not callable(getattr(self.optimizer, "eval", None)):
             yield
             return
-        with torch_state.model_kept([], self.optimizer):
+        with torch_state.preserve_model([], self.optimizer):
             self.steering.set_mode("eval")
             yield
 
@@ -450,7 +450,7 @@ def _is_tensor_pair(batch: Batch) -> bool:
     )
 
 
-def _called(model: nn.Module, inputs: Any) -> Any:
+def _call(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, tuple | list) and not isinstance(inputs, nn.utils.rnn.PackedSequence):
@@ -496,6 +496,6 @@ def _right(outputs: Any, targets: Any) -> Tensor | None:
     return outputs.argmax(1) == targets
 
 
-def _described(batch: Any) -> str:
+def _describe(batch: Any) -> str:
     shapes = [str(shape_of(leaf) or ()) for leaf in leaves(batch)]
     return f"{type(batch).__name__} of {', '.join(shapes)}"

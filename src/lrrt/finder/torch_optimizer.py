@@ -41,21 +41,21 @@ def check_optimizer(optimizer: Any, parameters: Sequence[Tensor]) -> list[dict]:
     """
     name = None if optimizer is None else type(optimizer).__name__
 
-    def refused(expected: str) -> InputError:
+    def refusal(expected: str) -> InputError:
         return InputError("optimizer", name, expected)
 
     if not is_optimizer(optimizer):
-        raise refused("the torch.optim.Optimizer of the model")
+        raise refusal("the torch.optim.Optimizer of the model")
     if not optimizer.param_groups:
-        raise refused("one with parameter groups; it has none")
+        raise refusal("one with parameter groups; it has none")
     own = {id(parameter) for parameter in parameters}
     held = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
     if not held:
-        raise refused("the optimiser of this model; it holds none of its parameters")
+        raise refusal("the optimiser of this model; it holds none of its parameters")
     if not any(parameter.requires_grad for parameter in held):
-        raise refused("one that holds a parameter to train; all that it holds are frozen")
+        raise refusal("one that holds a parameter to train; all that it holds are frozen")
     if any(group.get("lr") is None for group in optimizer.param_groups):
-        raise refused(
+        raise refusal(
             "one whose parameter groups all have an lr, which the test raises (Adafactor: lr=1e-3, "
             "relative_step=False)"
         )
@@ -202,7 +202,7 @@ class Steering:
         if probe is None:
             return None
         gradient = probe.grad.clone()
-        return departure.measured(
+        return departure.measure(
             type(self.optimizer).__name__, lr, lambda rate: self._move(probe, gradient, rate)
         )
 

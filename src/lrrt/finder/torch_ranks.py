@@ -32,7 +32,7 @@ def check_ranks(model: nn.Module) -> None:
         )
 
 
-def agreed(loss: Tensor) -> float:
+def mean_over_ranks(loss: Tensor) -> float:
     """The mean of all ranks' losses, the same bits on each; not finite if one of them is not."""
     return over_ranks([loss.item()])[0] / distributed.get_world_size()
 

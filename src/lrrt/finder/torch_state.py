@@ -29,7 +29,7 @@ MANY = 1000  # entries of a container of data, above which they are taken for sa
 
 
 @contextlib.contextmanager
-def random_kept(data: Iterable[Any], keep: Sequence[Any]) -> Iterator[None]:
+def preserve_random_state(data: Iterable[Any], keep: Sequence[Any]) -> Iterator[None]:
     """On leaving, all random states are as before: Python's, NumPy's, PyTorch's on every device;
     ``data`` (loaders, with their samplers and generators), and the things in ``keep``, modules
     whole."""
@@ -42,7 +42,7 @@ def random_kept(data: Iterable[Any], keep: Sequence[Any]) -> Iterator[None]:
             states.keep(source)
         _keep_accelerate(states)
         modules = [thing for thing in keep if isinstance(thing, nn.Module)]
-        stack.enter_context(model_kept(modules))
+        stack.enter_context(preserve_model(modules))
         for thing in keep:
             if not isinstance(thing, nn.Module):
                 _keep_thing(thing, later)
@@ -92,7 +92,7 @@ def _keep_torch_generator(generator: torch.Generator, later: Later) -> None:
 
 
 @contextlib.contextmanager
-def model_kept(
+def preserve_model(
     modules: Iterable[nn.Module], *others: Any, without: Iterable[Any] = ()
 ) -> Iterator[States]:
     """On leaving, ``modules`` and ``others`` (an optimiser, objects of a trainer) are as before,
@@ -132,7 +132,7 @@ class _Copies:
         tensors = [tensor for tensor, _ in self.kept.values()]
         return [t for t in tensors if isinstance(t, nn.Parameter) or t.is_leaf and t.requires_grad]
 
-    def moved(self, tensors: Iterable[Tensor]) -> bool:
+    def have_moved(self, tensors: Iterable[Tensor]) -> bool:
         """Whether any of ``tensors`` is no longer what it was."""
         pairs = (self.kept[id(tensor)] for tensor in tensors if id(tensor) in self.kept)
         return any(not torch.equal(t.detach().cpu(), copied) for t, copied in pairs)

@@ -14,7 +14,7 @@ from transformers import TrainerCallback  # absolute: the package, not this modu
 from lrrt.errors import InputError
 from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.live_model import Batch, Step
-from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, tested
+from lrrt.finder.range_test import check_callback, check_reached, lr_to_train_at, run_range_test
 from lrrt.finder.rules import DEFAULT_RULE
 from lrrt.finder.torch import TorchSession, open_session
 
@@ -87,7 +87,7 @@ class RangeTestCallback(TrainerCallback):
             "batch_loss": functools.partial(_loss, trainer),
         }
         kind = functools.partial(TrainerSession, trainer=trainer)
-        curve = tested(functools.partial(open_session, kind=kind), arguments)
+        curve = run_range_test(functools.partial(open_session, kind=kind), arguments)
         suggestion = curve.suggest(self.rule)
         self.curves[epoch], self.suggestions[epoch] = curve, suggestion
         lr = lr_to_train_at(curve, suggestion, epoch) if self.set_lr else None

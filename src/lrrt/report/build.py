@@ -28,8 +28,8 @@ def build(data: StudyData, claims: list[dict] | None = None) -> dict[str, bytes]
     """Every file of the report by its path in ``reports/<study>/``; equal data, equal bytes."""
     with np.errstate(all="ignore"):  # an exploded loss overflows here and there; it is drawn cut
         claims = verdicts.records(judge([data])) if claims is None else claims
-        with style.applied():
-            made = [found for found in _drawn(data) if found is not None]
+        with style.project_style():
+            made = [found for found in _draw_all(data) if found is not None]
     drawn = [drawing for drawing, _ in made]
     images = {drawing.name: encoded for drawing, encoded in made}
     files = {
@@ -53,9 +53,9 @@ def build(data: StudyData, claims: list[dict] | None = None) -> dict[str, bytes]
     }
 
 
-def _drawn(data: StudyData) -> list[tuple[Drawing, dict[str, bytes]] | None]:
+def _draw_all(data: StudyData) -> list[tuple[Drawing, dict[str, bytes]] | None]:
     """Every drawing without its figure, and the files of that, drawn on all cores."""
-    each, cores = figures.planned(data), usable_cores()
+    each, cores = figures.plan(data), usable_cores()
     if cores == 1 or sys.platform != "linux":  # where a fork does not take what has been imported
         return [_encode(data, *one) for one in each]
     with ProcessPoolExecutor(cores, get_context("fork"), _share, (data,)) as pool:
@@ -104,14 +104,14 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     them, and what a killed writer left beside it; what else lies there stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with _lock(folder):
         for abandoned in folder.parent.glob(f".{folder.name}.new-*"):
             shutil.rmtree(abandoned)
         _replace(folder, files)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """One writer at a time: no other takes its files for abandoned ones."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -50,7 +50,7 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
     )
     studies = (blog, small)
     listed = sorted(records, key=lambda r: (ORDER.index(Grade(r["verdict"])), r["number"]))
-    own = blog.suggested("weights", KERAS)
+    own = blog.own_suggestions("weights", KERAS)
     return environment.get_template("findings.md.j2").render(
         blog=blog,
         small=small,
@@ -73,7 +73,7 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
             for r in listed
             for part, missing in _missing(r)
         ],
-        taken=_taken(blog, small, records, coverage),
+        taken=_takeaways(blog, small, records, coverage),
     )
 
 
@@ -83,7 +83,7 @@ def _record(records: list[dict], number_: int) -> dict:
 
 def _spreads(study: StudyData) -> Iterator[dict]:
     for case in study.home_cases():
-        rows = study.suggested("weights", case)
+        rows = study.own_suggestions("weights", case)
         found = spread_of(rows["max_lr"])
         words = f"around {number(found.centre)}, SD {found.sd:.2f} decades ({found.n} runs)"
         if found.low:
@@ -123,7 +123,7 @@ def _moves(study: StudyData) -> dict[str, str]:
 
 
 def _rounding(study: StudyData) -> dict[str, Any]:
-    pairs = study.rounded
+    pairs = study.rounding_pairs
     pairs = pairs[(pairs["backend"] == FASTAI[0]) & (pairs["protocol"] == FASTAI[1])]
 
     def effect(rows: pd.DataFrame) -> tuple[Any, np.ndarray]:
@@ -144,7 +144,7 @@ def _rounding(study: StudyData) -> dict[str, Any]:
 
 
 def _swaps(study: StudyData) -> dict[str, Any]:
-    swapped = study.swapped
+    swapped = study.swap_accuracies
     rows = study.cells(lr_kind="max")
     rows = rows[rows["pair"].isin(swapped.index)]
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
@@ -246,8 +246,8 @@ def _missing(record: dict) -> list[tuple[str, str]]:
     return [("", record["missing"])] if record["missing"] else found
 
 
-def _taken(blog: StudyData, small: StudyData, records: list[dict], coverage: dict) -> dict:
-    spread = spread_of(blog.suggested("weights", KERAS)["max_lr"])
+def _takeaways(blog: StudyData, small: StudyData, records: list[dict], coverage: dict) -> dict:
+    spread = spread_of(blog.own_suggestions("weights", KERAS)["max_lr"])
     main = _record(records, 5)["results"][0]
     kinds = [kind for kind in coverage.values() if isinstance(kind, dict)]
     left = [(1 - main[name]) ** 0.5 for name in ("value", "high", "low")]

@@ -22,7 +22,7 @@ from lrrt.config.schema import SECTIONS
 from lrrt.errors import InputError
 from lrrt.experiments.attribution.tables import (
     EFFECT_TYPES,
-    fired,
+    fallback_table,
     framework_or_protocol,
     waterfall,
 )
@@ -114,9 +114,9 @@ class StudyData(Study):
         return framework_or_protocol(own)
 
     @cached_property
-    def fired(self) -> pd.DataFrame:
-        """:func:`lrrt.experiments.attribution.tables.fired`, beside the steepest descent."""
-        return fired(self.suggestions, self.own, STEEPEST)
+    def fallbacks(self) -> pd.DataFrame:
+        """:func:`.attribution.tables.fallback_table`, beside the steepest descent."""
+        return fallback_table(self.suggestions, self.own, STEEPEST)
 
     @cached_property
     def waterfall(self) -> pd.DataFrame:
@@ -124,14 +124,14 @@ class StudyData(Study):
         return waterfall(self.attribution, published())
 
     @cached_property
-    def rounded(self) -> pd.DataFrame:
+    def rounding_pairs(self) -> pd.DataFrame:
         """:func:`lrrt.experiments.sweep.rounding.pairs`."""
         return pairs(self.own)
 
     @cached_property
     def rounding(self) -> pd.DataFrame:
         """:func:`lrrt.experiments.sweep.rounding.spreads`."""
-        return spreads(self.rounded)
+        return spreads(self.rounding_pairs)
 
     @cached_property
     def smoothing_shift(self) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def colour(backend: str, protocol: str) -> str:
 
 
 @contextlib.contextmanager
-def applied() -> Iterator[None]:
+def project_style() -> Iterator[None]:
     """Draw and save under the project's style; what was set before returns afterwards."""
     path = resources.files("lrrt.report") / "lrrt.mplstyle"
     with resources.as_file(path) as file, matplotlib.rc_context(fname=file):

@@ -38,11 +38,11 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
     }
     for case in data.home_cases():
         found[f"max_lr_median_{case[0]}"] = log_quantiles(
-            data.suggested("weights", case)["max_lr"], [0.5]
+            data.own_suggestions("weights", case)["max_lr"], [0.5]
         )[0]
         found[f"max_lr_90_over_10_percent_{case[0]}"] = weights_sweep.ratio(data, "weights", case)
-    if len(data.swapped):
-        higher, lower = data.swapped[["AA", "BA"]], data.swapped[["AB", "BB"]]
+    if len(data.swap_accuracies):
+        higher, lower = data.swap_accuracies[["AA", "BA"]], data.swap_accuracies[["AB", "BB"]]
         found["accuracy_at_higher_max_lr"] = higher.to_numpy().mean()
         found["accuracy_at_lower_max_lr"] = lower.to_numpy().mean()
     if (known := data.published["inside"].dropna().astype(bool)).size:
@@ -50,7 +50,7 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
     found["claims_decided"] = sum(claim["verdict"] not in UNDECIDED for claim in claims)
     found["claims_undecided"] = len(claims) - found["claims_decided"]
     return {
-        name: value if isinstance(value, int) else _rounded(value)
+        name: value if isinstance(value, int) else _round(value)
         for name, value in found.items()
         if math.isfinite(value)
     }
@@ -83,7 +83,7 @@ def _varies(data: StudyData) -> KeyNumber | None:
 
 
 def _lrs(data: StudyData, sweep: str, case: Case) -> pd.Series:
-    rows = data.suggested(sweep, case)
+    rows = data.own_suggestions(sweep, case)
     return rows.loc[rows["batch_size"] == data.config.sweep.batch_size, "max_lr"]
 
 
@@ -110,7 +110,7 @@ def _record(claims: list[dict], number_: int) -> dict:
 
 
 def _higher(data: StudyData) -> KeyNumber | None:
-    lower = data.swapped["lower"]
+    lower = data.swap_accuracies["lower"]
     if not len(lower):
         return None
     clusters = swaps_by_cluster(data)["lower"]
@@ -203,11 +203,11 @@ def _suggestions(data: StudyData, sweep: str) -> dict:
     for row in summary[summary["batch_size"] == data.config.sweep.batch_size].itertuples():
         values = found.setdefault(f"{row.backend}-{row.protocol}", {"n": int(row.n)})
         if math.isfinite(row.median):
-            values[f"{row.quantity}_median"] = _rounded(row.median)
-            values[f"{row.quantity}_decades"] = _rounded(math.log10(row.q90 / row.q10))
+            values[f"{row.quantity}_median"] = _round(row.median)
+            values[f"{row.quantity}_decades"] = _round(math.log10(row.q90 / row.q10))
         if row.quantity == "max_lr":
-            values["abstained_share"] = _rounded(row.abstained / row.n)
-            values["fallback_share"] = _rounded(row.fallbacks / row.n)
+            values["abstained_share"] = _round(row.abstained / row.n)
+            values["fallback_share"] = _round(row.fallbacks / row.n)
     return found
 
 
@@ -219,7 +219,7 @@ def _published(data: StudyData) -> dict:
 def _pair(pair: dict) -> dict:
     gap = pair["gap_decades"]
     return {
-        **({} if gap is None else {"gap_decades": _rounded(gap)}),
+        **({} if gap is None else {"gap_decades": _round(gap)}),
         "disjoint_pairs": pair["disjoint_pairs"],
         "pairs": pair["pairs"],
     }
@@ -248,7 +248,7 @@ def _counts(values) -> dict[str, int]:
     return {str(name): int(count) for name, count in sorted(counts.items())}
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     """Four significant digits: what a person compares."""
     return float(f"{value:.4g}")
 
@@ -299,9 +299,9 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
         cost = size(13, "cost")
         slow = f", but slow: it costs up to {cost}" if cost else ""
         sentences.append((f"Min LR is safe{slow}.", "accuracy"))
-    return [*sentences, (_judged(claims), "claims")]
+    return [*sentences, (_judgement_count(claims), "claims")]
 
 
-def _judged(claims: list[dict]) -> str:
+def _judgement_count(claims: list[dict]) -> str:
     decided = sum(claim["verdict"] not in UNDECIDED for claim in claims)
     return f"{decided} of the post's {len(claims)} claims are judged below."

@@ -169,7 +169,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             f"Medians of min LR. Share with its 95 % exact interval. Steepest: {STEEPEST}'s rule, "
             "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
             "protocol's own rule on the runs in which it found a descent.",
-            data.fired,
+            data.fallbacks,
             case
             | columns("n", "fallbacks")
             | {"share": ("share", "low", "high")}
@@ -329,12 +329,12 @@ def encode(table: Table, attrs: dict) -> dict[str, bytes]:
 def cells(table: Table) -> list[list[str]]:
     """What is shown, as words, row by row."""
     return [
-        [_joined([cell(row[name]) for name in names]) for names in table.shown.values()]
+        [_join([cell(row[name]) for name in names]) for names in table.shown.values()]
         for row in table.frame.to_dict("records")
     ]
 
 
-def _joined(words: list[str]) -> str:
+def _join(words: list[str]) -> str:
     if len(words) == 1:
         return words[0]
     middle, ends = ("", words) if len(words) == 2 else (words[0] + " ", words[1:])

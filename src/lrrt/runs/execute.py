@@ -167,12 +167,12 @@ def _curvature(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dict,
         measured = finite and step in spec.measured
         if measured:
             found = network.curvature(*feed.train(step), direction)
-            direction, before = found.vector, _trained(spec, dataset, network)
+            direction, before = found.vector, _parameter_vector(spec, dataset, network)
             rows[step, 3:5] = found.eigenvalue, found.products
         (rows[step, :3],) = train(step, step + 1)
         finite = finite and bool(np.isfinite(rows[step, 0]))
         if measured:
-            change = _trained(spec, dataset, network) - before
+            change = _parameter_vector(spec, dataset, network) - before
             rows[step, 5] = np.linalg.norm(change) / np.linalg.norm(before)
         if not finite:
             rows[step, 3:] = np.nan
@@ -186,7 +186,7 @@ def _instability(spec: RunSpec, dataset: Dataset, network: Network) -> tuple[dic
     return {"lr": np.array([math.nan if found is None else found])}, {}
 
 
-def _trained(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
+def _parameter_vector(spec: RunSpec, dataset: Dataset, network: Network) -> np.ndarray:
     """All trained parameters in a row, float64."""
     nodes = _nodes(spec, spec.backend, dataset.train_images.shape[1:], len(dataset.classes))
     values = network.export()
@@ -200,7 +200,7 @@ def _training(
     feed = Batches(spec, dataset)
     policy = plugins.find("lrrt.runs.policies", spec.policy, "policy")
     lrs = policy.lrs(spec.lr, spec.epochs * spec.steps)
-    train, test = feed.evaluated
+    train, test = feed.evaluation_sets
     rows = np.full((spec.epochs, len(TRAINING_COLUMNS)), np.nan)
     rows[:, 0] = np.arange(1, spec.epochs + 1)
     rows[:, 1] = lrs[spec.steps - 1 :: spec.steps]

@@ -24,7 +24,7 @@ def stacks(specs: list[RunSpec]) -> list[tuple[RunSpec, ...]]:
     """The runs as they are carried out together, in the order of the first of each stack."""
     found: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        found.setdefault(_shared(spec) if spec.stacked else spec.key, []).append(spec)
+        found.setdefault(_stack_key(spec) if spec.stacked else spec.key, []).append(spec)
     return [
         tuple(runs[first : first + MOST])
         for runs in found.values()
@@ -32,7 +32,7 @@ def stacks(specs: list[RunSpec]) -> list[tuple[RunSpec, ...]]:
     ]
 
 
-def _shared(spec: RunSpec) -> str:
+def _stack_key(spec: RunSpec) -> str:
     """What the runs of a stack have in common."""
     own = {"lr": 0.0, "policy": "", "weights_seed": 0, "order_seed": 0, "augmentation_seed": None}
     return dataclasses.replace(spec, **own).to_json()
@@ -78,7 +78,7 @@ def execute_stack(specs: tuple[RunSpec, ...], dataset: Dataset) -> list[Result]:
         Batches(dataclasses.replace(first, order_seed=order, augmentation_seed=other), dataset)
         for order, other in orders
     ]
-    train, test = feeds[0].evaluated
+    train, test = feeds[0].evaluation_sets
     lrs = np.stack([_lrs(spec) for spec in specs], axis=1)
     epochs, steps = first.epochs, first.steps
     losses = np.full((epochs * steps, len(specs)), np.nan)

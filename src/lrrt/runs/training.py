@@ -20,6 +20,7 @@ TRAINING_COLUMNS = (
     "val_loss",
     "val_accuracy",
 )
+ImagesAndLabels = tuple[np.ndarray, np.ndarray]
 
 
 class Batches:
@@ -55,7 +56,7 @@ class Batches:
         return batches.prepare(images, self.protocol, data.mean, data.std), np.asarray(labels)
 
     @property
-    def evaluated(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    def evaluation_sets(self) -> tuple[ImagesAndLabels, ImagesAndLabels]:
         """Images and labels that a training is evaluated on: of the first tenth of the training
         images (200 to 2,000), and of all test images."""
         data = self.dataset

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--beside", metavar="STUDY", help="judge its tables together with ours")
     beside = parser.parse_args(arguments).beside
     with one_line_errors():
-        configs = [configuration.load()] + ([published(beside)] if beside else [])
+        configs = [configuration.load()] + ([configuration_of(beside)] if beside else [])
         found = verdicts.records(judge([load(config, only=JUDGED) for config in configs]))
         path = verdicts.path(Path("reports") / configs[0].study.name, beside)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_whole(path, f"{text}\n".encode())
 
 
-def published(study: str, root: Path = Path(".")) -> configuration.Config:
+def configuration_of(study: str, root: Path = Path(".")) -> configuration.Config:
     """The configuration that a study's report was made with.
 
     Raises

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         tables = plugins.part("lrrt.experiments", name, "tables", "experiment")
         config = configuration.load()
-        design = designed(name, config, study.dataset(config))
+        design = make_design(name, config, study.dataset(config))
         store = Timed(paths.store_path(config))
         if isinstance(design, Staged):
             for dataset, specs in design.batches(store):
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
                 write_whole(folder / file, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def designed(name: str, config: configuration.Config, dataset: Dataset) -> Any:
+def make_design(name: str, config: configuration.Config, dataset: Dataset) -> Any:
     """The design of the experiment ``name``, which reads the files that it needs."""
     module = plugins.part("lrrt.experiments", name, "design", "experiment")
     inputs = module.inputs(config) if hasattr(module, "inputs") else {}

@@ -8,14 +8,14 @@ from lrrt.errors import one_line_errors
 from lrrt.files import write_whole
 from lrrt.report import findings, verdicts
 from lrrt.report.study import StudyData, load
-from lrrt.stages.claims import published
+from lrrt.stages.claims import configuration_of
 
 STUDIES = ("blog", "resnet20")
 
 
 def studies(root: Path = Path(".")) -> list[StudyData]:
     """The committed studies, the one at the post's scale first."""
-    return [load(published(name, root), root) for name in STUDIES]
+    return [load(configuration_of(name, root), root) for name in STUDIES]
 
 
 def page(root: Path = Path(".")) -> str:

@@ -72,12 +72,12 @@ class DeviceNetwork(TorchNetwork):
 
         @torch.inference_mode()
         def validate() -> tuple[float, float]:
-            network = self._folded() if statistics == "running" else self
+            network = self._fold() if statistics == "running" else self
             return network._evaluate_on(images, labels, statistics)
 
         return validate
 
-    def _folded(self) -> "DeviceNetwork":
+    def _fold(self) -> "DeviceNetwork":
         # On tensors; a CPU folds NumPy's arrays, from whose square root PyTorch's there differs.
         folded = copy.copy(self)
         weights = {p.name: canonical(p, self.tensors[p.name]) for p in parameters(self.nodes)}
@@ -100,7 +100,7 @@ class ResidentSteps:
         self.lrs = torch.tensor(lrs, dtype=torch.float32, device=network.device)
         self.values = torch.full((len(lrs), 3), torch.nan, device=network.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=network.device)
-        self.advance = self._captured() if network.device.type == "cuda" else self._step
+        self.advance = self._capture() if network.device.type == "cuda" else self._step
 
     def __call__(self, first: int, last: int) -> Iterator[Step]:
         self.position.fill_(first)
@@ -115,7 +115,7 @@ class ResidentSteps:
         self.values.index_copy_(0, self.position, taken[None])
         self.position += 1
 
-    def _captured(self):
+    def _capture(self):
         """The step as a graph's ``replay``; the network is afterwards as it was before."""
         state = [*self.network.tensors.values(), *self.network.optimizer.state().values()]
         state += [self.position, self.values]
@@ -180,21 +180,21 @@ class DeviceBatches:
         if self.tokens:
             return self.pixels[indices].int(), self.labels[indices]
         if self.kind == "shift":
-            images = self._shifted(indices, whole, parts, flips)
+            images = self._shift(indices, whole, parts, flips)
         else:
-            images = self._cropped(indices, whole, flips).float()
+            images = self._crop(indices, whole, flips).float()
         if self.normalise:
             images = images * self.scale - self.offset
         else:
             images = images * np.float32(1 / 255).item()
         return images, self.labels[indices]
 
-    def _gathered(self, indices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    def _gather(self, indices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Pixel (rows[i, y], columns[i, x]) of each image, uint8."""
         positions = ((indices[:, None] * self.side + rows) * self.side)[:, :, None]
         return self.pixels[positions + columns[:, None, :]]
 
-    def _cropped(self, indices: Tensor, whole: Tensor, flips: Tensor) -> Tensor:
+    def _crop(self, indices: Tensor, whole: Tensor, flips: Tensor) -> Tensor:
         positions = torch.arange(self.side, device=indices.device)
         period = max(2 * (self.side - 1), 1)
         rows, columns = (
@@ -202,16 +202,16 @@ class DeviceBatches:
             for at in ((positions + whole[:, axis, None]) % period for axis in (0, 1))
         )
         columns = torch.where(flips[:, None], columns.flip(1), columns)
-        return self._gathered(indices, rows, columns)
+        return self._gather(indices, rows, columns)
 
-    def _shifted(self, indices: Tensor, whole: Tensor, parts: Tensor, flips: Tensor) -> Tensor:
+    def _shift(self, indices: Tensor, whole: Tensor, parts: Tensor, flips: Tensor) -> Tensor:
         positions = torch.arange(self.side + 1, device=indices.device)
         rows, columns = (
             (positions + whole[:, axis, None]).clamp(0, self.side - 1) for axis in (0, 1)
         )
         columns = torch.where(flips[:, None], columns.flip(1), columns)
         down, right = parts[:, 0], torch.where(flips, 1 - parts[:, 1], parts[:, 1])
-        window = self._gathered(indices, rows, columns).float()
+        window = self._gather(indices, rows, columns).float()
         between = (window[:, 1:] - window[:, :-1]) * down[:, None, None, None] + window[:, :-1]
         return (between[:, :, 1:] - between[:, :, :-1]) * right[:, None, None, None] + between[
             :, :, :-1

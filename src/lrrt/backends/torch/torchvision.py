@@ -34,8 +34,8 @@ def nodes(model: ModelSection, shape: tuple[int, ...], classes: int) -> list[Nod
         raise InputError("model.name", model.name, f"one of: {', '.join(known)}")
     with torch.device("meta"):
         module = models.get_model(model.name, weights=None, num_classes=classes)
-    places = {parameter.name: place for parameter, place in _described(module)}
-    arrays = tuple(parameter for parameter, _ in _described(module))
+    places = {parameter.name: place for parameter, place in _describe(module)}
+    arrays = tuple(parameter for parameter, _ in _describe(module))
     return [
         ModuleNode(
             "network", "module", ("input",), classes, 3, 1, 1, False, 1, arrays, places, module
@@ -60,7 +60,7 @@ def _torchvision() -> ModuleType:
     return torchvision
 
 
-def _described(module: nn.Module) -> list[tuple[Parameter, str]]:
+def _describe(module: nn.Module) -> list[tuple[Parameter, str]]:
     """Every array with its canonical shape and name, and its place in the module."""
     found = []
     for path, part in module.named_modules():

@@ -11,7 +11,7 @@ from lrrt.config import Config
 from lrrt.core.protocol import FACTORS, Protocol
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
-from lrrt.experiments._design import as_swept, seeded
+from lrrt.experiments._design import like_weights_sweep, with_next_seeds
 from lrrt.experiments.attribution.section import Section
 from lrrt.runs.spec import RunSpec
 
@@ -19,7 +19,7 @@ ALONE, SEQUENCE, ALL = "alone", "sequence", "all"
 SCREEN, STUDY = "screen", "study"
 
 
-def exchanged(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> Protocol:
+def with_factors(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> Protocol:
     """``protocol`` with the fields of ``factors`` (:data:`.protocol.FACTORS`) of ``other``.
 
     All factors exchanged give ``other``, but for ``home``, which changes no number.
@@ -45,7 +45,7 @@ def exchanged(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> Pr
 
 def differing(protocol: Protocol, other: Protocol, factors: Iterable[str]) -> list[str]:
     """Those of ``factors`` whose exchange changes ``protocol``."""
-    return [name for name in factors if exchanged(protocol, other, [name]) != protocol]
+    return [name for name in factors if with_factors(protocol, other, [name]) != protocol]
 
 
 class Rung(NamedTuple):
@@ -114,9 +114,9 @@ def _ladder(config: Config, dataset_digest: str, scale: str, settings: Section) 
     factors = differing(ends[start], ends[end], settings.factors)
 
     def specs(origin: str, target: str, factors: Iterable[str]) -> tuple[RunSpec, ...]:
-        protocol = exchanged(ends[origin], ends[target], factors)
-        spec = as_swept(config, dataset_digest, settings.backend, protocol, settings)
-        return seeded(spec, settings.runs)
+        protocol = with_factors(ends[origin], ends[target], factors)
+        spec = like_weights_sweep(config, dataset_digest, settings.backend, protocol, settings)
+        return with_next_seeds(spec, settings.runs)
 
     yield Rung(scale, ALL, -1, -1, "", start, end, specs(start, end, []), specs(end, start, []))
     if scale == SCREEN:

@@ -136,7 +136,7 @@ def effects(readings: pd.DataFrame) -> pd.DataFrame:
             fallbacks = int(group["after_fallback"].sum())
             rows.append((*rung, quantity, *paired_effect(before, after), fallbacks))
     for scale, group in readings.groupby("scale", sort=False):
-        rows += [(scale, *row) for row in (*_averaged(group), *_unexplained(group))]
+        rows += [(scale, *row) for row in (*_average_effects(group), *_unexplained_effects(group))]
     return pd.DataFrame(rows, columns=list(EFFECT_TYPES)).astype(EFFECT_TYPES)
 
 
@@ -157,7 +157,7 @@ def _whole_ways(readings: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _averaged(readings: pd.DataFrame) -> list[tuple]:
+def _average_effects(readings: pd.DataFrame) -> list[tuple]:
     """By factor, each seed's effect averaged over all orders; a seed in which an order has no
     suggestion on either side counts as abstained."""
     rows = []
@@ -178,7 +178,7 @@ def _averaged(readings: pd.DataFrame) -> list[tuple]:
     return rows
 
 
-def _unexplained(readings: pd.DataFrame) -> list[tuple]:
+def _unexplained_effects(readings: pd.DataFrame) -> list[tuple]:
     """From the protocol with all listed factors exchanged to the other one as it is."""
     sequence = readings[(readings["design"] == SEQUENCE) & (readings["order"] == 0)]
     whole = readings[readings["design"] == ALL].set_index("weights_seed")
@@ -197,7 +197,7 @@ def _unexplained(readings: pd.DataFrame) -> list[tuple]:
     return rows
 
 
-def oriented(effects: pd.DataFrame, quantity: str) -> pd.DataFrame:
+def in_one_direction(effects: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Of the effects at one scale the rows of one quantity, all in the direction of the whole way:
     an effect measured from the other end has its sign, and the ends of its interval, turned round.
     """
@@ -362,7 +362,7 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(WATERFALL_TYPES)).astype(WATERFALL_TYPES)
 
 
-def fired(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.DataFrame:
+def fallback_table(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.DataFrame:
     """How often each protocol's own rule fell back, and what its min LR would be otherwise.
 
     Parameters

@@ -74,7 +74,7 @@ class Design:
         """The runs that hang on no result: range tests, short trainings, coarse grids."""
         return [run.spec for setting in self.settings for run in self.first(setting)]
 
-    def planned(self, store: Store) -> list[Run]:
+    def plan(self, store: Store) -> list[Run]:
         """All runs, as far as the results in ``store`` say which."""
         of_rounds = [self.round(s, i, store) for s in self.settings for i in range(self.rounds)]
         runs = [run for of_round in of_rounds for run in of_round]
@@ -219,13 +219,13 @@ def design(config: Config, dataset: Dataset) -> Design:
         if section.tier not in oracle.tiers:
             continue
         if section.data not in opened:
-            opened[section.data] = prepared(oracle.data[section.data], paths.folder(config))
+            opened[section.data] = prepare(oracle.data[section.data], paths.folder(config))
         protocol = config.protocols[section.protocol]
         settings.append(Setting(name, section, protocol, *opened[section.data]))
     return Design(config, settings)
 
 
-def prepared(data: DataSection, folder: Path) -> tuple[Path, str, int]:
+def prepare(data: DataSection, folder: Path) -> tuple[Path, str, int]:
     """A data set's file in ``folder``/datasets, made unless it is there (its name says what of),
     its digest and its number of classes."""
     name = hashlib.sha256(json.dumps(dataclasses.asdict(data), sort_keys=True).encode())

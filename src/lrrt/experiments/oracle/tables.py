@@ -76,7 +76,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     (:func:`lrrt.analysis.regret.score_table`). ``oracle_rules.parquet``:
     :func:`lrrt.analysis.regret.rule_table` over the settings that count.
     """
-    results = [(run, store.get(run.spec.key)) for run in design.planned(store)]
+    results = [(run, store.get(run.spec.key)) for run in design.plan(store)]
     found = [(run, result) for run, result in results if result is not None]
     of_name = {setting.name: setting for setting in design.settings}
     trainings = training_table(found, of_name)

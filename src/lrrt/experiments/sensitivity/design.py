@@ -8,10 +8,10 @@ import pandas as pd
 from lrrt.analysis.suggestions import CURVE_TYPES, curves_file
 from lrrt.config import Config
 from lrrt.core.protocol import Protocol
-from lrrt.core.ramp import spaced
+from lrrt.core.ramp import geometric_grid
 from lrrt.datasets import Dataset
 from lrrt.experiments import Input
-from lrrt.experiments._design import ramped, range_tests
+from lrrt.experiments._design import range_tests, with_ramp
 from lrrt.runs.spec import RunSpec
 
 RESTART_LRS = (1e-3, 10.0)
@@ -50,7 +50,7 @@ class Design(NamedTuple):
         return specs + [spec for r in self.restarts for spec in (r.spec, r.ramp)]
 
 
-def swept(config: Config) -> list[tuple[str, str, str]]:
+def weights_sweeps(config: Config) -> list[tuple[str, str, str]]:
     """The weights sweep of each protocol that the study has, at home or on the first backend that
     runs it."""
     settings, study = config.instrument, config.study
@@ -62,8 +62,8 @@ def swept(config: Config) -> list[tuple[str, str, str]]:
 
 
 def inputs(config: Config) -> dict[str, Input]:
-    """The curves of :func:`swept`, which are replayed."""
-    files = [curves_file(case) for case in swept(config)]
+    """The curves of :func:`weights_sweeps`, which are replayed."""
+    files = [curves_file(case) for case in weights_sweeps(config)]
     return {"curves": Input(files, [*CURVE_TYPES], "python -m lrrt.stages.experiment sweep")}
 
 
@@ -91,7 +91,7 @@ def variants(config: Config, dataset_digest: str) -> list[Variant]:
         changes += [("shape", shape, {"shape": shape}) for shape in settings.shapes]
         for setting, value, change in changes:
             if dataclasses.replace(ramp, **change) != ramp:
-                specs = tuple(ramped(spec, **change) for spec in plain)
+                specs = tuple(with_ramp(spec, **change) for spec in plain)
                 found.append(Variant(name, setting, value, specs))
     return found
 
@@ -103,10 +103,12 @@ def restarts(config: Config, dataset_digest: str) -> list[Restart]:
     batches of the ramp, and records the loss of every step.
     """
     settings, found = config.instrument, []
-    lrs = spaced(*RESTART_LRS, settings.restarts)
+    lrs = geometric_grid(*RESTART_LRS, settings.restarts)
     for name in settings.protocols if settings.runs else []:
         for spec in range_tests(config, dataset_digest, settings.backend, name, settings):
             for lr in lrs:
-                flat = ramped(spec, start=lr, end=lr, shape="linear", steps=settings.restart_steps)
+                flat = with_ramp(
+                    spec, start=lr, end=lr, shape="linear", steps=settings.restart_steps
+                )
                 found.append(Restart(name, lr, flat, spec))
     return found

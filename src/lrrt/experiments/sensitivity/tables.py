@@ -76,10 +76,10 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     """``instrument.parquet``: one row per protocol, rule, setting, value and quantity, none without
     runs: replays on curves of the weights sweep, other ramps, and restarts, whose runs are in
     ``instrument_restarts.parquet``."""
-    found = restarted(design.restarts, store)
-    parts = [trained(design.variants, store), restart_effects(found)]
+    found = restart_table(design.restarts, store)
+    parts = [variant_table(design.variants, store), restart_effects(found)]
     if len(design.curves):
-        parts.insert(0, replayed(design.curves, design.protocols))
+        parts.insert(0, replay_table(design.curves, design.protocols))
     return {
         "instrument_restarts.parquet": found,
         "instrument.parquet": pd.concat(parts, ignore_index=True),
@@ -142,7 +142,7 @@ def _pair(found: rules.Suggestion) -> Pair:
     return found.min_lr, found.max_lr
 
 
-def replayed(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
+def replay_table(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
     """Settings that act on a finished curve: of each protocol's own rule, and of the smoothing.
 
     Parameters
@@ -197,13 +197,13 @@ def replayed(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.Data
     return _table(rows)
 
 
-def trained(variants: Iterable[Variant], store: Store) -> pd.DataFrame:
+def variant_table(variants: Iterable[Variant], store: Store) -> pd.DataFrame:
     """The effect of settings of the ramp on every rule, from runs of their own.
 
     Returns
     -------
     DataFrame
-        As of :func:`replayed`; one row per variant other than the default, rule and quantity.
+        As of :func:`replay_table`; one row per variant other than the default, rule and quantity.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def trained(variants: Iterable[Variant], store: Store) -> pd.DataFrame:
     return _table(rows)
 
 
-def restarted(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
+def restart_table(restarts: Iterable[Restart], store: Store) -> pd.DataFrame:
     """What independent trainings at constant LRs come to, beside the ramp at the same LR.
 
     Returns
@@ -276,9 +276,9 @@ def restart_effects(restarts: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As of :func:`replayed`, the setting ``restarts``, of max LR alone: the LR at the ``lowest``
-        loss, and the ``largest`` LR at which the loss is below that of the first step (at most the
-        largest that was tried).
+        As of :func:`replay_table`, the setting ``restarts``, of max LR alone: the LR at the
+        ``lowest`` loss, and the ``largest`` LR at which the loss is below that of the first step
+        (at most the largest that was tried).
     """
     rows = []
     for (protocol, backend, steps), group in restarts.groupby(

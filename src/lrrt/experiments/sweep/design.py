@@ -12,9 +12,9 @@ from lrrt.runs.specify import ramp_steps, specify
 
 
 class Design(NamedTuple):
-    """``planned``: by backend, protocol and sweep, its range tests; ``specs``: all, by turns."""
+    """``runs``: by backend, protocol and sweep, its range tests; ``specs``: all, by turns."""
 
-    planned: dict[tuple[str, str, str], list[RunSpec]]
+    runs: dict[tuple[str, str, str], list[RunSpec]]
     specs: list[RunSpec]
 
 

@@ -21,7 +21,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
         curves_file(case): curve_table(
             specs, dict(zip(("protocol", "sweep"), case[1:], strict=True)), store
         )
-        for case, specs in design.planned.items()
+        for case, specs in design.runs.items()
     }
 
 

@@ -52,8 +52,8 @@ class Design(NamedTuple):
 
 
 def design(config: Config, dataset: Dataset, suggestions: pd.DataFrame) -> Design:
-    """:func:`planned`, and a line on standard error for a case with fewer pairs than asked for."""
-    chosen, trainings = planned(config, dataset.digest, suggestions)
+    """:func:`plan`, and a line on standard error for a case with fewer pairs than asked for."""
+    chosen, trainings = plan(config, dataset.digest, suggestions)
     for case in config.divergence.cases:
         found = len(pairs_of(case.case, chosen[case.case]))
         if found < case.pairs:
@@ -142,7 +142,7 @@ def pairs_of(name: str, case: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: first} | {f"{name}-{number}": pair for number, pair in numbered}
 
 
-def planned(
+def plan(
     config: Config, dataset_digest: str, suggestions: pd.DataFrame
 ) -> tuple[dict[str, Any], list[Training]]:
     """The pairs of ``divergence.cases`` and their trainings.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lrrt.config import Config
 from lrrt.datasets import Dataset
-from lrrt.experiments._design import as_swept
+from lrrt.experiments._design import like_weights_sweep
 from lrrt.runs.spec import RunSpec
 
 
@@ -42,7 +42,9 @@ def cells(config: Config, dataset_digest: str) -> list[Cell]:
     if settings.weights == 0:
         return found
     for name in settings.protocols:
-        spec = as_swept(config, dataset_digest, settings.backend, config.protocols[name], settings)
+        spec = like_weights_sweep(
+            config, dataset_digest, settings.backend, config.protocols[name], settings
+        )
         seeds = [
             range(config.sweep.seed, config.sweep.seed + n)
             for n in (settings.weights, settings.orders, settings.augmentations)

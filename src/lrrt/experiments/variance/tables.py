@@ -305,7 +305,7 @@ class _Found(NamedTuple):
     sound: np.ndarray | None
 
 
-def _used(values: np.ndarray) -> np.ndarray | None:
+def _complete_part(values: np.ndarray) -> np.ndarray | None:
     levels = complete(values)
     return None if levels is None else values[np.ix_(*levels)]
 
@@ -314,7 +314,7 @@ def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
     for identity, group in runs.groupby(list(CASE)[:-1], sort=False):
         for quantity in QUANTITIES:
             values = design(group, quantity)
-            used = _used(values)
+            used = _complete_part(values)
             abstained = int(np.isnan(values).sum())
             found, reason, n = None, "", 0
             if used is None:
@@ -332,7 +332,7 @@ def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
             counts = (n, values.size - n, abstained, *flagged, reason)
             odd = (group["reversed"] | group["early"]) & (quantity == "min_lr")
             kept = group.assign(**{quantity: group[quantity].mask(odd)})
-            sound = _used(design(kept, quantity)) if odd.any() else None
+            sound = _complete_part(design(kept, quantity)) if odd.any() else None
             yield _Found((*identity, quantity), values.ndim, counts, used, found, sound)
 
 
@@ -404,12 +404,14 @@ def spread_table(runs: pd.DataFrame) -> pd.DataFrame:
             if found is None:
                 rows.append((*case, name_of(fixed), *[np.nan] * 10, 0, *_NONE, *counts))
                 continue
-            ratios = [(_left(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)]
+            ratios = [
+                (_remaining_variance(e, fixed) / _total(e)) ** 0.5 for e in estimates if _total(e)
+            ]
             rows.append(
                 (
                     *case,
                     name_of(fixed),
-                    *(_left(found.estimate, names) ** 0.5 for names in ((), fixed)),
+                    *(_remaining_variance(found.estimate, names) ** 0.5 for names in ((), fixed)),
                     *_ratio(found, fixed, ()),
                     min(ratios, default=np.nan),
                     max(ratios, default=np.nan),
@@ -434,7 +436,7 @@ def _total(components: dict) -> np.ndarray:
     return np.where(total > ROUNDING * largest, total, 0.0)
 
 
-def _left(components: dict, fixed: Term) -> np.ndarray:
+def _remaining_variance(components: dict, fixed: Term) -> np.ndarray:
     """The variance without that of the fixed factors and their interactions with each other."""
     total = _total(components)
     removed = sum(part for term, part in components.items() if set(term) <= set(fixed))
@@ -445,8 +447,8 @@ def _left(components: dict, fixed: Term) -> np.ndarray:
 def _ratio(found: Decomposition, fixed: Term, beside: Term) -> tuple[float, float, float]:
     """Ratio of what is left with ``fixed`` to that with ``beside`` fixed, as standard deviations,
     with its interval."""
-    one, other = (_left(found.estimate, names) for names in (fixed, beside))
-    one_draws, other_draws = (_left(found.draws, names) for names in (fixed, beside))
+    one, other = (_remaining_variance(found.estimate, names) for names in (fixed, beside))
+    one_draws, other_draws = (_remaining_variance(found.draws, names) for names in (fixed, beside))
     if not other:
         return _NONE
     with np.errstate(divide="ignore", invalid="ignore"):

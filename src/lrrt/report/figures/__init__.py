@@ -48,7 +48,7 @@ def _modules() -> list[ModuleType]:
     return sorted((m for m in modules if hasattr(m, "ORDER")), key=lambda module: module.ORDER)
 
 
-def planned(data: "StudyData") -> list[tuple[str, tuple]]:
+def plan(data: "StudyData") -> list[tuple[str, tuple]]:
     """What :func:`drawing` can be asked for, in the order of the page: a module's name, and the
     arguments that name the case."""
     return [
@@ -59,8 +59,8 @@ def planned(data: "StudyData") -> list[tuple[str, tuple]]:
 
 
 def drawing(data: "StudyData", name: str, case: tuple) -> Drawing | None:
-    """One figure of :func:`planned`, None where the study has not what it shows. Draw and save
-    under :func:`.style.applied`."""
+    """One figure of :func:`plan`, None where the study has not what it shows. Draw and save
+    under :func:`.style.project_style`."""
     module = plugins.find(__name__, name, "figure")
     figure = module.draw(data, *case)
     if figure is None:

@@ -30,7 +30,7 @@ class Hero(NamedTuple):
     found: AccuracyOverRate
 
 
-def chosen(data: StudyData) -> Hero | None:
+def choice(data: StudyData) -> Hero | None:
     rows = data.cells()
     counts = {
         case: mine["lr"].nunique()
@@ -58,7 +58,7 @@ def suggestions(data: StudyData, hero: Hero) -> pd.DataFrame:
 
 
 def title(data: StudyData) -> str:
-    rows = chosen(data).rows
+    rows = choice(data).rows
     failed, at_max = rows["outcome"] != "trains", rows["lr_kind"] == "max"
     below = rows[rows["lr"] < rows.loc[at_max, "lr"].min()]
     lower = int((below["outcome"] != "trains").sum())
@@ -69,7 +69,7 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    case, rows, found = chosen(data)
+    case, rows, found = choice(data)
     good = f"{number(found.best['good_from'])} to {number(found.best['good_to'])}"
     return (
         f"Marks: trainings of {rows['epochs'].max()} epochs at a constant learning rate "
@@ -81,7 +81,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    hero = chosen(data)
+    hero = choice(data)
     if hero is None:
         return None
     bars = suggestions(data, hero)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.experiments.attribution.design import ALL, STUDY
-from lrrt.experiments.attribution.tables import AVERAGED, oriented
+from lrrt.experiments.attribution.tables import AVERAGED, in_one_direction
 from lrrt.report import style, wording
 from lrrt.report.figures import WHY
 from lrrt.report.study import StudyData
@@ -19,7 +19,7 @@ WHOLE = "whole gap"
 def effects(data: StudyData, quantity: str, scale: str = STUDY) -> pd.DataFrame:
     """The whole gap and each factor's part of it, averaged over the sequences (columns ``factor``,
     ``effect``, ``low``, ``high`` in decades, ``n``); the largest part first."""
-    rows = oriented(data.attribution[data.attribution["scale"] == scale], quantity)
+    rows = in_one_direction(data.attribution[data.attribution["scale"] == scale], quantity)
     rows = rows[rows["design"].isin([ALL, AVERAGED])]
     rows = rows[np.isfinite(rows["effect"].astype(float))]
     names = rows["factor"].map(wording.factor).where(rows["design"] != ALL, WHOLE)

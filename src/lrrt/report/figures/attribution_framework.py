@@ -83,7 +83,7 @@ def draw(data: StudyData) -> Figure | None:
         return None
     long = pd.concat(
         [
-            data.suggested(SWEEP, case).assign(case=wording.case(*case).replace(", ", ",\n"))
+            data.own_suggestions(SWEEP, case).assign(case=wording.case(*case).replace(", ", ",\n"))
             for case in cases
         ],
         ignore_index=True,

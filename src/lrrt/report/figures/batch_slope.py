@@ -62,7 +62,7 @@ def draw(data: StudyData) -> Figure | None:
     )
     for line, sweep in zip(grid, sweeps, strict=True):
         for ax, case in zip(line, cases, strict=True):
-            rows = data.suggested(sweep, case)
+            rows = data.own_suggestions(sweep, case)
             fit = of_case(table[table["sweep"] == sweep], case)
             _panel(ax, rows[rows[QUANTITY] > 0], fit, style.colour(*case))
             if sweep == sweeps[0]:

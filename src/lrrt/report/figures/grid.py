@@ -16,16 +16,16 @@ COLOUR = style.TRAIN_COLOUR
 SHOWN = ("blog_fastai", "blog_keras", "fastai_valley", "fastai_minimum", "raw_minimum/10")
 
 
-def chosen(data: StudyData) -> pd.Series | None:
+def choice(data: StudyData) -> pd.Series | None:
     """The first setting that was trained at a constant rate and is judged by accuracy."""
     settings = data.tables["oracle_settings"]
     own = settings[settings["schedule"].eq("constant") & settings["measure"].eq("accuracy")]
     return own.iloc[0] if len(own) and own["draws"].iloc[0] else None
 
 
-def found(data: StudyData) -> AccuracyOverRate:
+def accuracies(data: StudyData) -> AccuracyOverRate:
     names = ("oracle_trainings", "oracle_scores")
-    return accuracy_over_grid(*(data.tables[name] for name in names), chosen(data)["setting"])
+    return accuracy_over_grid(*(data.tables[name] for name in names), choice(data)["setting"])
 
 
 def suggestions(shown: AccuracyOverRate) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def suggestions(shown: AccuracyOverRate) -> pd.DataFrame:
 
 
 def title(data: StudyData) -> str:
-    best = found(data).best
+    best = accuracies(data).best
     return (
         f"Accuracy is within five points of the best from {number(best['good_from'])} to "
         f"{number(best['good_to'])}; what the rules suggest, and what it costs"
@@ -44,7 +44,7 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    setting, shown = chosen(data), found(data)
+    setting, shown = choice(data), accuracies(data)
     diverged = int((shown.trainings["outcome"] == "diverged").sum())
     bars = suggestions(shown)
     runs = f"{bars['n'].max()} range tests" if len(bars) else "no suggestion"
@@ -58,14 +58,14 @@ def caption(data: StudyData) -> str:
 
 
 def source(data: StudyData) -> str:
-    setting = chosen(data)
+    setting = choice(data)
     return f"Study {data.config.study.name}: {setting['model']}, {setting['data']}."
 
 
 def draw(data: StudyData) -> Figure | None:
-    if chosen(data) is None:
+    if choice(data) is None:
         return None
-    shown = found(data)
+    shown = accuracies(data)
     bars = suggestions(shown)
     figure, grid = style.axes(
         2, 1, (style.WIDTH, 4.7), sharex=True, height_ratios=[3, 0.4 + 0.28 * len(bars)]

@@ -15,7 +15,7 @@ SECTION = APPENDIX
 RUNS_OF = "mechanism"
 
 
-def _chosen(data: StudyData) -> list[pd.DataFrame]:
+def choice(data: StudyData) -> list[pd.DataFrame]:
     """Of each protocol as it is, the first run with a measured curvature, by step."""
     table = data.mechanism[data.mechanism["lr"] >= MEASURED_LRS[0]]
     found = []
@@ -60,7 +60,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    runs = _chosen(data)
+    runs = choice(data)
     if not runs:
         return None
     turns = data.turns.set_index("run")["turn"]

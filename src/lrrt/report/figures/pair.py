@@ -14,7 +14,7 @@ SWEEP = "weights"
 DASHES = {"A": "-", "B": "--"}
 
 
-def chosen(data: StudyData) -> Case | None:
+def choice(data: StudyData) -> Case | None:
     """The home case whose two ranges lie furthest apart."""
     complete = {
         case: pair["gap_decades"]
@@ -31,7 +31,7 @@ def _runs(data: StudyData, case: Case) -> dict[str, Trace]:
 
 
 def title(data: StudyData) -> str:
-    pair = data.pairs["-".join(chosen(data))]
+    pair = data.pairs["-".join(choice(data))]
     apart = (
         f"{wording.times(10 ** pair['gap_decades'])} apart" if pair["disjoint"] else "overlapping"
     )
@@ -42,9 +42,9 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    case = chosen(data)
+    case = choice(data)
     pair = data.pairs["-".join(case)]
-    rows = data.suggested(SWEEP, case).set_index("run")["fallback"].astype(bool)
+    rows = data.own_suggestions(SWEEP, case).set_index("run")["fallback"].astype(bool)
     fell = [letter for letter in "AB" if rows.get(pair[letter]["run"], False)]
     fallback = (
         f" The minimum of {wording.listed(fell)} is the rule's fallback, a tenth of the maximum."
@@ -58,7 +58,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    case = chosen(data)
+    case = choice(data)
     traces = {} if case is None else _runs(data, case)
     if len(traces) < 2:
         return None

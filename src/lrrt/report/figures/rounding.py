@@ -17,7 +17,7 @@ SECTION = APPENDIX
 
 
 def _usable(data: StudyData) -> pd.DataFrame:
-    rows = data.rounded
+    rows = data.rounding_pairs
     return rows[are_usable(rows[["max_lr", "max_lr_rounded"]]).all(axis=1)] if len(rows) else rows
 
 
@@ -29,7 +29,7 @@ def title(data: StudyData) -> str:
 
 def places(data: StudyData, again: bool) -> str:
     """On what the runs ran: "GPU", "CPU"."""
-    cases = data.rounded[["sweep", "backend", "protocol"]].drop_duplicates()
+    cases = data.rounding_pairs[["sweep", "backend", "protocol"]].drop_duplicates()
     found = []
     for sweep, *case in cases.itertuples(index=False):
         found += data.places.get(curves_file((*case, REPEATED[sweep] if again else sweep)), [])

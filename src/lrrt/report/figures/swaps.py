@@ -17,7 +17,7 @@ ASIDE = {"A": -0.05, "B": 0.05}  # of weights, so that their marks do not cover 
 
 def _rows(data: StudyData) -> pd.DataFrame:
     """The outcomes of the pairs with a swap, with ``accuracy`` after as many epochs as all had."""
-    swapped = data.swapped
+    swapped = data.swap_accuracies
     rows = data.cells(lr_kind="max")
     rows = rows[rows["pair"].isin(swapped.index)]
     found = [swapped.at[row.pair, row.weights + row.lr_of] for row in rows.itertuples()]
@@ -34,7 +34,7 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    swapped, gains, rows = data.swapped, swaps_by_cluster(data), _rows(data)
+    swapped, gains, rows = data.swap_accuracies, swaps_by_cluster(data), _rows(data)
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
     return (
         f"n = {len(swapped)} pairs of the runs whose ranges lie furthest apart (maxima "

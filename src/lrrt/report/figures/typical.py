@@ -15,11 +15,11 @@ SECTION = TEST
 PLATEAU_SHARE = 0.05  # the plateau ends where the smoothed loss has fallen by this share
 
 
-def chosen(data: StudyData) -> tuple[Case, Trace, float, float] | None:
+def choice(data: StudyData) -> tuple[Case, Trace, float, float] | None:
     """The case and the run: of the first case, the one whose max LR is nearest the median, with its
     min and max LR."""
     for case in data.cases("weights"):
-        rows = data.suggested("weights", case).dropna(subset=["min_lr", "max_lr"])
+        rows = data.own_suggestions("weights", case).dropna(subset=["min_lr", "max_lr"])
         rows = rows[rows["max_lr"] > 0]
         if len(rows):
             median = log_quantiles(rows["max_lr"], [0.5])[0]
@@ -44,7 +44,7 @@ def raw_turn(trace: Trace) -> float:
 
 
 def title(data: StudyData) -> str:
-    _, trace, low, high = chosen(data)
+    _, trace, low, high = choice(data)
     if raw_turn(trace) < high:
         return (
             f"A range test suggests {number(low)} to {number(high)}; the raw loss already rises "
@@ -54,7 +54,7 @@ def title(data: StudyData) -> str:
 
 
 def caption(data: StudyData) -> str:
-    case, trace, *_ = chosen(data)
+    case, trace, *_ = choice(data)
     return (
         "The learning rate rises at every step; the loss stays flat, falls, then explodes. The "
         "maximum is a tenth of the learning rate at the lowest smoothed loss, which lags behind "
@@ -64,7 +64,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    found = chosen(data)
+    found = choice(data)
     if found is None:
         return None
     case, trace, low, high = found

@@ -20,7 +20,7 @@ SWEEPS = {  # the first that there is: what batch norm normalised with
 def run(data: StudyData, case: Case) -> tuple[str, Trace, float] | None:
     """The sweep, its first run with a validation loss, and the max LR suggested for that."""
     for sweep in SWEEPS:
-        rows = data.suggested(sweep, case).set_index("run")["max_lr"].dropna()
+        rows = data.own_suggestions(sweep, case).set_index("run")["max_lr"].dropna()
         for trace in data.traces(sweep, case):
             if trace.val_loss is not None and trace.run in rows.index:
                 return sweep, trace, float(rows[trace.run])

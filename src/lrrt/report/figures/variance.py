@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrrt.analysis.crossed import by_weights_and_batches, spread_left
+from lrrt.analysis.crossed import by_weights_and_batches, remaining_spread_interval
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.report import style, wording
 from lrrt.report.figures import APPENDIX, _trainings
@@ -16,7 +16,7 @@ RUNS_OF = "variance"
 WEIGHTS, BATCHES = "weights", ("order:augmentation", "order")
 
 
-def left(data: StudyData) -> pd.DataFrame:
+def remaining_spread(data: StudyData) -> pd.DataFrame:
     """The rows of what fixing the weights, and fixing the batches, leaves; ``what`` names it."""
     rows = data.variance_spread
     batches = next((name for name in BATCHES if (rows["fixed"] == name).any()), "")
@@ -28,16 +28,16 @@ def left(data: StudyData) -> pd.DataFrame:
 
 
 def _interval(data: StudyData, row) -> tuple[float, float]:
-    """Of what is left, by :func:`lrrt.analysis.crossed.spread_left`."""
+    """Of what is left, by :func:`lrrt.analysis.crossed.remaining_spread_interval`."""
     runs = of_case(data.variance_runs, (row.backend, row.protocol))
     table = by_weights_and_batches(runs[runs["depth"] == row.depth], row.quantity).to_numpy()
     if min(table.shape) < 2:
         return np.nan, np.nan
-    return spread_left(table if row.fixed == WEIGHTS else table.T)
+    return remaining_spread_interval(table if row.fixed == WEIGHTS else table.T)
 
 
 def title(data: StudyData) -> str:
-    rows = left(data).query("fixed == @WEIGHTS and quantity == 'max_lr'")
+    rows = remaining_spread(data).query("fixed == @WEIGHTS and quantity == 'max_lr'")
     parts = [
         f"{wording.percent(row.ratio)} ({wording.name(row.protocol)})" for row in rows.itertuples()
     ]
@@ -55,7 +55,7 @@ def caption(data: StudyData) -> str:
 
 
 def draw(data: StudyData) -> Figure | None:
-    rows = left(data)
+    rows = remaining_spread(data)
     if not len(rows):
         return None
     cases = _trainings.cases(data, rows)

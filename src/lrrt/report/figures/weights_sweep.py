@@ -36,7 +36,7 @@ def ratio(data: StudyData, sweep: str, case: Case, quantity: str = "max_lr") -> 
 
 
 def _rows(data: StudyData, sweep: str, case: Case) -> pd.DataFrame:
-    rows = data.suggested(sweep, case)
+    rows = data.own_suggestions(sweep, case)
     return rows[rows["batch_size"] == data.config.sweep.batch_size]
 
 

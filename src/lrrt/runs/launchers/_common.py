@@ -107,7 +107,7 @@ class Workload:
                 self.handlers[number] = signal.signal(number, note)
         return self
 
-    def ended(self, key: str, problem: str | None) -> None:
+    def record_end(self, key: str, problem: str | None) -> None:
         """Count a run as ended, well or with a problem, which is shown in one line."""
         self.bar.update()
         if problem is not None:

@@ -148,7 +148,7 @@ def _run_all(
                 if isinstance(problem, OSError):
                     raise problem
                 for spec in worker.job:
-                    workload.ended(spec.key, problem)
+                    workload.record_end(spec.key, problem)
                 worker.job = ()
     finally:
         for worker in workers:

@@ -127,7 +127,7 @@ def _run_all(ray: Any, workload: Workload, submit: Any, limit: int | None) -> No
                 if isinstance(outcome, Result):
                     workload.store.put(spec, outcome)
                     outcome = None
-                workload.ended(spec.key, outcome)
+                workload.record_end(spec.key, outcome)
     finally:
         for reference in submitted:
             with contextlib.suppress(ray.exceptions.RayError):

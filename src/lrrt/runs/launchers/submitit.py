@@ -145,7 +145,7 @@ def _note_end(workload: Workload, job: Any, chunk: list[RunSpec]) -> None:
         problem = problems.get(spec.key)
         if lost and not workload.store.has(spec.key):
             problem = lost
-        workload.ended(spec.key, problem)
+        workload.record_end(spec.key, problem)
 
 
 def carry_out(specs: list[RunSpec], *, dataset_path: Path, store_path: Path) -> dict[str, str]:
