@@ -164,7 +164,7 @@ def gallery() -> str:
 def _drawings(name: str) -> list[figures.Drawing]:
     data = _study(name)
     with style.project_style():
-        found = [figures.drawing(data, module, case) for module, case in figures.planned(data)]
+        found = [figures.drawing(data, module, case) for module, case in figures.plan(data)]
     return [drawing._replace(figure=None) for drawing in found if drawing is not None]
 
 

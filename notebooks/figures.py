@@ -83,7 +83,7 @@ def show(*names):
     """Draw these figures of every study that has what they show."""
     with style.project_style():
         for one in studies:
-            for name, case in figures.planned(one):
+            for name, case in figures.plan(one):
                 drawing = figures.drawing(one, name, case) if name in names else None
                 if drawing is not None:
                     display(Image(style.png(drawing.figure, dpi=80)), Markdown(drawing.caption))

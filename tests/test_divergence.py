@@ -18,7 +18,7 @@ from lrrt.experiments.transfer.design import (
     choose_pairs,
     gap_decades,
     pairs_of,
-    planned,
+    plan,
     training_queue,
     training_specs,
 )
@@ -390,7 +390,7 @@ def two_cases(*cases: Pairs) -> tuple[dict, list]:
         suggestions((1e-9, 1e-8), **labels)
         for labels in ({"rule": "blog_keras"}, {"sweep": "order"}, {"backend": "keras"})
     ]
-    return planned(config, "d", pd.concat([FOUR, FOUR.assign(protocol="q"), *not_meant]))
+    return plan(config, "d", pd.concat([FOUR, FOUR.assign(protocol="q"), *not_meant]))
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_rules_that_abstain_everywhere_leave_a_report(data):
             outcomes=data.outcomes[:0],
             trainings=data.trainings[:0],
         )
-        found = {name: figures.drawing(quiet, name, case) for name, case in figures.planned(quiet)}
+        found = {name: figures.drawing(quiet, name, case) for name, case in figures.plan(quiet)}
         for drawing in found.values():
             if drawing is not None:
                 style.png(drawing.figure, dpi=40)

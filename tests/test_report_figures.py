@@ -63,7 +63,7 @@ def test_every_figure_module_keeps_the_contract():
 
 
 def test_the_finding_is_in_the_image_and_so_is_its_source(data):
-    for name, case in figures.planned(data):
+    for name, case in figures.plan(data):
         with style.project_style():
             drawing = figures.drawing(data, name, case)
         if drawing is None:
