@@ -12,6 +12,7 @@ from test_runs import make_spec
 from lrrt import plugins
 from lrrt.config import DataSection, from_mapping
 from lrrt.core import networks, weights
+from lrrt.core.dropout import Masks
 from lrrt.core.network import Node, fold, parameters
 from lrrt.core.networks import NETWORKS, cnn, mlp, resnet, torchvision, transformer
 from lrrt.core.protocol import Protocol, Ramp
@@ -20,6 +21,7 @@ from lrrt.datasets import text as text_data
 from lrrt.errors import InputError
 from lrrt.report.figures.samples import picture
 from lrrt.runs.execute import execute
+from lrrt.runs.store import Store
 
 PLAIN = Protocol(augmentation="none", flip=False, ramp=Ramp(1e-4, 0.1, steps=10))
 IMAGES = {
@@ -193,6 +195,119 @@ def test_a_depth_of_a_section_needs_a_network_that_has_one(tmp_path):
     assert from_mapping(values).variance.depth == 2
     assert mlp.Model().of_depth(3) == mlp.Model(depth=3)
     assert mlp.Model().of_depth(None) == mlp.Model()
+
+
+# --- dropout
+
+DROPPING = {
+    "mlp": mlp.Model(depth=2, width=24, dropout=0.5),
+    "images": None,  # a convolution's output
+}
+
+
+def dropping(kind: str) -> list[Node]:
+    """A network with dropout, of vectors or of images, of the seed 3."""
+    if kind == "images":
+        found = [
+            Node("conv", "conv", ("input",), 8, 3, kernel=3, stride=4),
+            Node("relu", "relu", ("conv",), 8),
+            Node("drop", "dropout", ("relu",), 8, rate=0.3),
+            Node("pool", "global_average_pool", ("drop",), 8),
+            Node("dense", "dense", ("pool",), 10, 8),
+        ]
+    else:
+        found = mlp.nodes(DROPPING[kind], (32, 32, 3), 10)
+    return [dataclasses.replace(node, seed=3) for node in found]
+
+
+@pytest.mark.parametrize("kind", DROPPING)
+def test_both_backends_drop_the_same(run, kind):  # noqa: F811
+    one, two = both(run, dropping(kind), PLAIN, np.geomspace(1e-4, 3e-3, 8))
+    assert one[0] == pytest.approx(two[0], rel=1e-4)
+    assert np.array(one[2]) == pytest.approx(np.array(two[2]), rel=1e-3)
+    whole = [dataclasses.replace(node, rate=0.0) for node in dropping(kind)]
+    plain, _ = both(run, whole, PLAIN, np.geomspace(1e-4, 3e-3, 8))
+    assert one[0][0, 0] != pytest.approx(plain[0][0, 0], rel=1e-3)
+
+
+def resumed(backend: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Losses of four steps on one batch at rate 0; of the last two again from the state between;
+    and of two evaluations."""
+    random = np.random.default_rng(0)
+    images = random.standard_normal((16, 32, 32, 3)).astype(np.float32)
+    labels = random.integers(0, 10, 16)
+    made, again = (network(backend, dropping("mlp"), PLAIN) for _ in range(2))
+    first = [made.step(images, labels, 0.0).loss for _ in range(2)]
+    again.restore(made.state())
+    later, repeated = ([n.step(images, labels, 0.0).loss for _ in range(2)] for n in (made, again))
+    evaluated = [made.evaluate(images, labels, how)[0] for how in ("batch", "running")]
+    return np.array(first + later), np.array(repeated), np.array(evaluated)
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_masks_are_of_the_step_and_nothing_is_dropped_in_evaluation(run, backend):  # noqa: F811
+    losses, repeated, evaluated = run(backend, resumed)
+    assert len(set(losses)) == 4 and np.array_equal(losses[2:], repeated)
+    assert evaluated[0] == pytest.approx(evaluated[1], rel=1e-5)
+    assert evaluated[0] not in losses
+
+
+def test_a_mask_keeps_the_mean_and_depends_on_seed_step_and_node():
+    masks = Masks([Node(name, "dropout", (), 1, rate=0.25, seed=5) for name in ("a", "b")])
+    assert masks.mask("a", (2, 3)).tolist() == np.ones((2, 3)).tolist()
+    with masks.drawn():
+        one, other = masks.mask("a", (100, 100)), masks.mask("b", (100, 100))
+        assert np.array_equal(one, masks.mask("a", (100, 100)))
+        assert not np.array_equal(one, other)
+        masks.steps = 1
+        assert not np.array_equal(one, masks.mask("a", (100, 100)))
+    assert set(np.unique(one)) == {np.float32(0), np.float32(4 / 3)}
+    assert (one == 0).mean() == pytest.approx(0.25, abs=0.02)
+
+
+class FirstOnly(Store):
+    """Keeps the first checkpoint of a training."""
+
+    def put(self, spec, result) -> None:
+        if not self.has(spec.key):
+            super().put(spec, result)
+
+
+def test_a_training_with_dropout_is_of_its_order_and_goes_on_to_the_same_bits(tmp_path):
+    data = load(DataSection("digits8x8", train_images=200, test_images=50))
+    values = dict(backend="torch", model=mlp.Model(width=16, dropout=0.2), batch_size=20)
+    values |= dict(kind="training", lr=0.1, epochs=2, steps=5, protocol=PLAIN)
+    spec = make_spec(data.digest, **values)
+    assert '"dropout":0.2' in spec.to_json()
+    whole = execute(spec, data, store := FirstOnly(tmp_path)).arrays
+    assert len(store.get(spec.key).arrays["rows"]) == 1
+    again = execute(spec, data, store).arrays
+    assert all(np.array_equal(whole[name], again[name]) for name in whole)
+    other = dataclasses.replace(spec, order_seed=spec.order_seed + 1)
+    assert execute(other, data).arrays["train_loss"][0] != whole["train_loss"][0]
+    with pytest.raises(InputError, match="stacked: expected false; the network is no chain"):
+        execute(dataclasses.replace(spec, stacked=True), data)
+
+
+def test_a_transformer_drops_after_positions_attention_and_mlp():
+    nodes = transformer.nodes(transformer.Model(depth=1, dropout=0.1), (12,), 7)
+    names = [node.name for node in nodes if node.operation == "dropout"]
+    assert names == ["position_dropout", "block1_mix_dropout", "block1_fall_dropout"]
+    by_name = {node.name: node for node in nodes}
+    assert by_name["block1_norm1"].inputs == ("position_dropout",)
+    assert by_name["block1_add1"].inputs == ("block1_mix_dropout", "position_dropout")
+    found = execute(
+        make_spec(
+            (data := text_and_tokens()).digest,
+            steps=5,
+            backend="torch",
+            batch_size=8,
+            protocol=PLAIN,
+            model=transformer.Model(depth=1, width=16, heads=2, dropout=0.1),
+        ),
+        data,
+    ).arrays
+    assert np.isfinite(found["loss"]).all()
 
 
 # --- data

@@ -13,7 +13,8 @@ from typing import Any, Literal
 # on the last axis. ``embedding`` reads a row of its table for each token, ``position`` adds its
 # row i to token i, ``attention`` is causal and scaled by 1 / sqrt(channels of a head), its inputs
 # are queries, keys and values. ``max_pool`` leaves out what does not fill a window. ``gelu`` is the
-# exact one. ``module`` is a whole network that a backend alone can build.
+# exact one. ``dropout`` acts in training steps alone (:mod:`lrrt.core.dropout`). ``module`` is a
+# whole network that a backend alone can build.
 Operation = Literal[
     "conv",
     "batch_norm",
@@ -28,6 +29,7 @@ Operation = Literal[
     "embedding",
     "position",
     "attention",
+    "dropout",
     "module",
 ]
 LAYER_NORM_EPSILON = 1e-5
@@ -48,6 +50,8 @@ class Node:
     stride: int = 1
     bias: bool = False  # of a convolution; a dense layer always has one
     heads: int = 1  # of attention
+    rate: float = 0.0  # of dropout: the share that is dropped
+    seed: int = 0  # of dropout: the run's
 
 
 @dataclass(frozen=True)

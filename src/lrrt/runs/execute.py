@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -79,7 +80,7 @@ def _nodes(spec: RunSpec, backend: str, shape: tuple[int, ...], classes: int) ->
         network = plugins.find("lrrt.backends", backend, "backend")
     nodes = network.nodes(spec.model, shape, classes)
     networks.check_nodes(nodes)
-    return nodes
+    return [replace(n, seed=spec.order_seed) if n.operation == "dropout" else n for n in nodes]
 
 
 def _build(spec: RunSpec, backend: str, nodes: list, initial: dict[str, np.ndarray]) -> Network:

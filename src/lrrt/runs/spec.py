@@ -22,6 +22,7 @@ LEFT_OUT_AT = {
     "measured": (),
     "stacked": False,
     "model.batch_norm": True,
+    "model.dropout": 0.0,
     "protocol.optimizer": "sgd",
     "protocol.beta1": 0.9,
     "protocol.beta2": 0.999,

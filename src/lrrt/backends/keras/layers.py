@@ -3,6 +3,7 @@
 import numpy as np
 
 from lrrt.backends.keras.framework import keras, tf
+from lrrt.core.dropout import Masks
 from lrrt.core.network import LAYER_NORM_EPSILON, Node, parameters
 from lrrt.core.protocol import Protocol
 
@@ -88,7 +89,22 @@ class CausalAttention(layers.Layer):
         return shapes[0]
 
 
-def _layer(node: Node, protocol: Protocol, policy: str) -> layers.Layer:
+class Dropout(layers.Layer):
+    """Masks from outside, asked for at each training step."""
+
+    def __init__(self, masks: Masks, **options):
+        super().__init__(**options)
+        self.masks = masks
+
+    def call(self, inputs, training=None):
+        if not training:
+            return inputs
+        draw = lambda shape: self.masks.mask(self.name, shape)  # noqa: E731
+        mask = tf.numpy_function(draw, [tf.shape(inputs)], tf.float32)
+        return inputs * tf.cast(tf.ensure_shape(mask, inputs.shape), inputs.dtype)
+
+
+def _layer(node: Node, protocol: Protocol, policy: str, masks: Masks) -> layers.Layer:
     options = {"name": node.name, "dtype": policy}
     if node.operation == "conv":
         centred = protocol.padding == "symmetric" and node.stride > 1
@@ -119,11 +135,12 @@ def _layer(node: Node, protocol: Protocol, policy: str) -> layers.Layer:
         "embedding": lambda: layers.Embedding(node.in_channels, node.channels, **options),
         "position": lambda: Position(node.in_channels, **options),
         "attention": lambda: CausalAttention(node.heads, **options),
+        "dropout": lambda: Dropout(masks, **options),
     }
     return makers[node.operation]()
 
 
-def model_of(nodes: list[Node], protocol: Protocol, policy: str) -> keras.Model:
+def model_of(nodes: list[Node], protocol: Protocol, policy: str, masks: Masks) -> keras.Model:
     """Logits from NHWC images of any size, or from tokens."""
     first = next(node for node in nodes if node.inputs == ("input",))
     if first.operation == "embedding":
@@ -133,7 +150,7 @@ def model_of(nodes: list[Node], protocol: Protocol, policy: str) -> keras.Model:
         values = {"input": keras.Input((None, None, channels))}
     for node in nodes:
         inputs = [values[name] for name in node.inputs]
-        layer = _layer(node, protocol, policy)
+        layer = _layer(node, protocol, policy, masks)
         if node.operation == "conv" and layer.padding == "valid" and node.kernel > 1:
             inputs = [layers.ZeroPadding2D((node.kernel - 1) // 2, dtype=policy)(inputs[0])]
         values[node.name] = layer(inputs if len(inputs) > 1 else inputs[0])

@@ -8,6 +8,7 @@ from lrrt import plugins
 from lrrt.backends import Step
 from lrrt.backends.keras.framework import tf
 from lrrt.backends.keras.layers import model_of, variables_of
+from lrrt.core.dropout import Masks
 from lrrt.core.network import fold, parameters
 
 EVALUATION_BATCH = {"running": 32, "batch": 512}  # small batches stay in the cache
@@ -21,7 +22,8 @@ class KerasNetwork:
 
     def __init__(self, nodes, protocol, weights, policy):
         self.nodes, self.protocol, self.policy = nodes, protocol, policy
-        self.model = model_of(nodes, protocol, policy)
+        self.masks = Masks(nodes)
+        self.model = model_of(nodes, protocol, policy, self.masks)
         self.variables = variables_of(self.model, nodes)
         for name, variable in self.variables.items():
             variable.assign(weights[name])
@@ -34,7 +36,11 @@ class KerasNetwork:
         self.folded = None  # model, variables and function of the folded network, once needed
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
-        taken = self._step(tf.constant(images), tf.constant(labels), tf.constant(lr, tf.float32))
+        with self.masks.drawn():
+            taken = self._step(
+                tf.constant(images), tf.constant(labels), tf.constant(lr, tf.float32)
+            )
+        self.masks.steps += 1
         return Step(*taken.numpy().tolist())
 
     def _train(self, images: tf.Tensor, labels: tf.Tensor, lr: tf.Tensor) -> tf.Tensor:
@@ -92,7 +98,7 @@ class KerasNetwork:
     def _folded_logits(self):
         nodes, weights = fold(self.nodes, self.export(), self.protocol.batch_norm_epsilon)
         if self.folded is None:
-            model = model_of(nodes, self.protocol, self.policy)
+            model = model_of(nodes, self.protocol, self.policy, self.masks)
             function = tf.function(lambda x: model(x, training=False), **AS_WRITTEN)
             self.folded = variables_of(model, nodes), function
         variables, function = self.folded
@@ -104,9 +110,11 @@ class KerasNetwork:
         return {name: variable.numpy() for name, variable in self.variables.items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        return {name: variable.numpy() for name, variable in self._all_variables()}
+        arrays = {name: variable.numpy() for name, variable in self._all_variables()}
+        return arrays | self.masks.state()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.masks.restore(state)
         for name, variable in self._all_variables():
             variable.assign(state[name])
 

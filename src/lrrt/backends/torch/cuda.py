@@ -44,6 +44,8 @@ class DeviceNetwork(TorchNetwork):
 
     def __init__(self, nodes, protocol, weights, autocast_dtype, device):
         super().__init__(nodes, protocol, weights, autocast_dtype, device)
+        if self.masks.nodes:  # drawn on the host at each step
+            raise InputError("launcher.device", "cuda", "cpu with a network that has dropout")
         if hasattr(self.optimizer, "restore"):  # a library's, which asks the host at each step
             words = f"cpu with protocol.optimizer = {protocol.optimizer}"
             raise InputError("launcher.device", "cuda", words)

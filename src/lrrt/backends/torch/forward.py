@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrrt.backends.torch.torchvision import forward_module
+from lrrt.core.dropout import Masks
 from lrrt.core.network import LAYER_NORM_EPSILON, FusedConv, Node, parameters
 from lrrt.core.protocol import Protocol
 
 
-def forward(nodes, tensors, protocol, batch_norm, given: Tensor) -> Tensor:
+def forward(nodes, tensors, protocol, batch_norm, given: Tensor, masks: Masks) -> Tensor:
     """Logits of images (NCHW) or tokens. Values that nothing reads any more are let go, or
     overwritten."""
     last_use = {name: node.name for node in nodes for name in node.inputs}
@@ -43,6 +44,8 @@ def forward(nodes, tensors, protocol, batch_norm, given: Tensor) -> Tensor:
             value = x.add_(y) if in_place else x + y
         elif node.operation == "attention":
             value = _attention(*inputs, node.heads)
+        elif node.operation == "dropout":
+            value = _dropout(node, inputs[0], masks)
         else:
             value = SIMPLE[node.operation](node, inputs[0], **own)
         values[node.name] = value
@@ -78,6 +81,16 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Ten
     later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
     scores = scores.masked_fill(later, -torch.inf)
     return (scores.softmax(3) @ v).transpose(1, 2).reshape(queries.shape)
+
+
+def _dropout(node: Node, x: Tensor, masks: Masks) -> Tensor:
+    if not masks.on:
+        return x
+    if x.ndim == 4:
+        mask = masks.mask(node.name, x.permute(0, 2, 3, 1).shape).transpose(0, 3, 1, 2)
+    else:
+        mask = masks.mask(node.name, x.shape)
+    return x * torch.from_numpy(mask).to(x)
 
 
 def _conv(node: Node, rule: str, inputs: list[Tensor], own: dict[str, Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from lrrt.backends.torch.forward import (
     train_batch_norm,
 )
 from lrrt.backends.torch.layout import array_of, tensor_of, tensors_of
+from lrrt.core.dropout import Masks
 from lrrt.core.network import Parameter, fold, parameters
 
 NUMBER = Parameter("", "number", ())
@@ -31,6 +32,7 @@ class TorchNetwork:
 
     def __init__(self, nodes, protocol, weights, autocast_dtype, device):
         self.nodes, self.protocol, self.device = nodes, protocol, device
+        self.masks = Masks(nodes)
         self.autocast_dtype = autocast_dtype
         self.tensors = tensors_of(nodes, weights, device)
         self.described = {p.name: p for p in parameters(nodes) if p.trained}
@@ -51,7 +53,9 @@ class TorchNetwork:
         ]
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
-        taken = self._train(images, torch.tensor(labels, device=self.device), lr)
+        with self.masks.drawn():
+            taken = self._train(images, torch.tensor(labels, device=self.device), lr)
+        self.masks.steps += 1
         return Step(*(value.item() for value in taken))
 
     def _train(self, images, targets: Tensor, lr) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,10 +110,11 @@ class TorchNetwork:
     ) -> Curvature:
         """Largest Hessian eigenvalue of what a step on this batch descends, penalty included.
 
-        Batch norm as in training, but its running statistics, like all else here, stay.
+        Batch norm and dropout as in training, but the running statistics, like all else, stay.
         """
         targets = torch.tensor(labels, device=self.device)
-        loss = cross_entropy(self._logits(images, batch_statistics), targets)
+        with self.masks.drawn():
+            loss = cross_entropy(self._logits(images, batch_statistics), targets)
         for i, strength in self.penalised:
             loss = loss + strength * self.trained[i].square().sum()
         return largest_eigenvalue(loss, self.trained, start)
@@ -119,10 +124,12 @@ class TorchNetwork:
 
     def state(self) -> dict[str, np.ndarray]:
         slots = self.optimizer.state().items()
-        return self.export() | {name: array_of(self._like(name), slot) for name, slot in slots}
+        arrays = self.export() | {name: array_of(self._like(name), slot) for name, slot in slots}
+        return arrays | self.masks.state()
 
     @torch.no_grad()
     def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.masks.restore(state)
         for name, tensor in tensors_of(self.nodes, state, self.device).items():
             self.tensors[name].copy_(tensor)
         if hasattr(self.optimizer, "restore"):
@@ -143,7 +150,8 @@ class TorchNetwork:
             inputs = inputs.permute(0, 3, 1, 2)
         enabled = self.autocast_dtype is not None
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=enabled):
-            return forward(self.nodes, self.tensors, self.protocol, batch_norm, inputs).float()
+            parts = self.nodes, self.tensors, self.protocol
+            return forward(*parts, batch_norm, inputs, self.masks).float()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

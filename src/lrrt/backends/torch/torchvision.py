@@ -36,11 +36,8 @@ def nodes(model: ModelSection, shape: tuple[int, ...], classes: int) -> list[Nod
         module = models.get_model(model.name, weights=None, num_classes=classes)
     places = {parameter.name: place for parameter, place in _describe(module)}
     arrays = tuple(parameter for parameter, _ in _describe(module))
-    return [
-        ModuleNode(
-            "network", "module", ("input",), classes, 3, 1, 1, False, 1, arrays, places, module
-        )
-    ]
+    own = {"arrays": arrays, "places": places, "module": module}
+    return [ModuleNode("network", "module", ("input",), classes, 3, **own)]
 
 
 def _torchvision() -> ModuleType:

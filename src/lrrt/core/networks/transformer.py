@@ -1,10 +1,11 @@
 """A decoder-only transformer, pre-norm, for the next token (Radford et al. 2019, GPT-2, small).
 
 Embedding and learnt positions; ``depth`` blocks x + attention(norm(x)), then x + mlp(norm(x)), the
-MLP four times as wide with GELU; layer norm, dense.
+MLP four times as wide with GELU; layer norm, dense. Dropout after the positions and at the end of
+attention and MLP.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lrrt.core.checks import check_range
 from lrrt.core.network import Node
@@ -12,6 +13,7 @@ from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
 INPUT = "tokens"
+DROPPED = ("position", "_mix", "_fall")
 
 
 @dataclass
@@ -22,11 +24,13 @@ class Model(ModelSection):
     depth: int = 2
     width: int = 64
     heads: int = 4
+    dropout: float = 0.0
 
 
 def validate(model: Model) -> None:
     check_range("model.depth", model.depth, 1, 100)
     check_range("model.heads", model.heads, 1, 1000)
+    check_range("model.dropout", model.dropout, 0, 0.99)
     if model.width < 1 or model.width % model.heads:
         words = f"a multiple of model.heads = {model.heads}"
         raise InputError("model.width", model.width, words)
@@ -42,6 +46,8 @@ def nodes(model: Model, shape: tuple[int, ...], classes: int) -> list[Node]:
     ]
     for i in range(1, model.depth + 1):
         found += _block(f"block{i}", found[-1].name, width, model.heads)
+    if model.dropout:
+        found = _with_dropout(found, model.dropout)
     return [
         *found,
         Node("norm", "layer_norm", (found[-1].name,), width, width),
@@ -68,3 +74,16 @@ def _block(name: str, before: str, width: int, heads: int) -> list[Node]:
         dense("fall", "gelu", width, 4 * width),
         Node(f"{name}_add2", "add", (f"{name}_fall", f"{name}_add1"), width),
     ]
+
+
+def _with_dropout(nodes: list[Node], rate: float) -> list[Node]:
+    """Each of the :data:`DROPPED` with dropout after it, which is read in its stead."""
+    dropped = {node.name for node in nodes if node.name.endswith(DROPPED)}
+    found = []
+    for node in nodes:
+        inputs = tuple(f"{name}_dropout" if name in dropped else name for name in node.inputs)
+        found.append(replace(node, inputs=inputs))
+        if node.name in dropped:
+            name = f"{node.name}_dropout"
+            found.append(Node(name, "dropout", (node.name,), node.channels, rate=rate))
+    return found

@@ -184,6 +184,8 @@ def instability_table(
 def network_name(model: ModelSection) -> str:
     """``cnn, depth 3, width 8, no batch norm``."""
     values = {key: value for key, value in vars(model).items() if key != "name"}
+    if not values.get("dropout", True):
+        del values["dropout"]
     plain = values.pop("batch_norm", True) is False
     words = [f"{key} {value}" for key, value in values.items()]
     return ", ".join([model.name, *words, *["no batch norm"] * plain])
