@@ -46,13 +46,14 @@ def say(line: str) -> None:
 
 
 def measure_kills(count: int, seed: int) -> dict:
-    """``count`` kills in all over the stages of two studies, and ten of DVC, beside those at each
+    """``count`` kills in all over the stages of two studies, and some of DVC, beside those at each
     file operation."""
     found = {"seed": seed}
-    for name, backend, share in (("linear", "linear", 0.6), ("torch", "torch", 0.4)):
-        found[name] = kills.kill_stages(backend, round(share * count), seed=seed, say=say)
-    found["operations"] = kills.crash_at_each_operation(say=say)
-    found["dvc"] = kills.kill_dvc("linear", max(1, count // 10), seed=seed, say=say)
+    options = {"seed": seed, "per_stage": 7, "fork": True, "say": say}
+    for backend, share in (("linear", 0.7), ("torch", 0.3)):
+        found[backend] = kills.kill_stages(backend, round(share * count), **options)
+    found["operations"] = kills.crash_at_each_operation(fork=True, say=say)
+    found["dvc"] = kills.kill_dvc("linear", max(1, count // 30), seed=seed, say=say)
     return found
 
 
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(parts)}")
-    parser.add_argument("--kills", type=int, default=100, help="default 100")
+    parser.add_argument("--kills", type=int, default=220, help="default 220")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of their moments")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(parts)

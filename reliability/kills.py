@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lrrt.repair_dvc import repair
 from reliability import workplace
+from reliability.forks import preload
 
 DVC = [str(Path(sys.executable).with_name("dvc")), "repro"]
 
@@ -20,12 +21,13 @@ class Wrong(AssertionError):
 
 
 def reference(
-    folder: Path, backend: str, stages: tuple[str, ...] = workplace.ALL_STAGES
+    folder: Path, backend: str, stages: tuple[str, ...] = workplace.ALL_STAGES, fork: bool = False
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """The outputs of an undisturbed study, and the seconds that each stage took."""
+    """The outputs of an undisturbed study, and the seconds that each stage took; ``fork``: see
+    :mod:`.forks`."""
     workplace.make(folder, backend)
     commands = workplace.commands()
-    seconds = {stage: workplace.run(commands[stage], folder) for stage in stages}
+    seconds = {stage: workplace.run(commands[stage], folder, fork) for stage in stages}
     return workplace.outputs(folder), seconds
 
 
@@ -50,31 +52,43 @@ def kill_stages(
     *,
     seed: int = 0,
     per_stage: int = 3,
+    fork: bool = False,
     stages: tuple[str, ...] = workplace.ALL_STAGES,
     say: Callable[[str], None] = lambda line: None,
 ) -> Counter[str]:
     """Run the study again and again, each stage killed up to ``per_stage`` times on the way, until
     there were so many ``kills``; how many each stage had, ``studies`` how often it was completed.
 
-    A moment is drawn uniformly over the time that the stage takes undisturbed. After each kill the
-    stage is started again where it was left; what there is of its outputs must be as undisturbed,
-    and once all stages are through, all outputs.
+    A moment is drawn uniformly over the time that the stage takes undisturbed or, where it had come
+    to its end before that moment, over what it took then. After each kill the stage is started
+    again where it was left; what there is of its outputs must be as undisturbed, and once all
+    stages are through, all outputs. With ``fork`` the commands themselves, undisturbed, must give
+    the same.
     """
+    if fork:
+        preload(backend)
     draw, tally = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
-        expected, seconds = reference(Path(temporary) / "reference", backend, stages)
+        expected, seconds = reference(Path(temporary) / "reference", backend, stages, fork)
+        if fork and reference(Path(temporary) / "commands", backend, stages)[0] != expected:
+            raise Wrong("the commands give other outputs than their forks")
         commands = workplace.commands()
         while (left := kills + tally["studies"] - sum(tally.values())) > 0:
             folder = Path(temporary) / "study"
             workplace.make(folder, backend)
             for stage in stages:
-                for _ in range(min(per_stage, left)):
-                    if not kill_once(commands[stage], folder, draw.uniform(0, seconds[stage])):
+                wanted, longest = tally[stage] + min(per_stage, left), seconds[stage]
+                for _ in range(2 * per_stage):
+                    began = time.monotonic()
+                    if tally[stage] == wanted:
                         break
-                    tally[stage] += 1
-                    left -= 1
-                    check(folder, expected)
-                workplace.run(commands[stage], folder)
+                    if kill_once(commands[stage], folder, draw.uniform(0, longest), fork):
+                        tally[stage] += 1
+                        left -= 1
+                        check(folder, expected)
+                    else:
+                        longest = time.monotonic() - began
+                workplace.run(commands[stage], folder, fork)
             check(folder, expected, complete=True)
             tally["studies"] += 1
             say(f"{backend}: {sum(tally.values()) - tally['studies']} kills, {dict(tally)}")
@@ -82,9 +96,9 @@ def kill_stages(
     return tally
 
 
-def kill_once(command: list[str], folder: Path, delay: float) -> bool:
+def kill_once(command: list[str], folder: Path, delay: float, fork: bool = False) -> bool:
     """Start ``command``, kill its tree after ``delay`` seconds; False if it had ended by itself."""
-    process = workplace.start(command, folder)
+    process = workplace.start(command, folder, fork)
     deadline = time.monotonic() + delay
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -97,6 +111,7 @@ def kill_once(command: list[str], folder: Path, delay: float) -> bool:
 
 def crash_at_each_operation(
     backend: str = "linear",
+    fork: bool = False,
     stages: tuple[str, ...] = workplace.ALL_STAGES,
     say: Callable[[str], None] = lambda line: None,
 ) -> Counter[str]:
@@ -105,7 +120,7 @@ def crash_at_each_operation(
     """
     tally = Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
-        expected, _ = reference(Path(temporary) / "reference", backend)
+        expected, _ = reference(Path(temporary) / "reference", backend, fork=fork)
         before = Path(temporary) / "before"
         workplace.make(before, backend)
         for stage, command in workplace.commands().items():
@@ -113,17 +128,17 @@ def crash_at_each_operation(
             while not survived:
                 folder = Path(temporary) / "study"
                 shutil.copytree(before, folder)
-                process = workplace.start(command, folder, CRASH_AT=str(tally[stage] + 1))
+                process = workplace.start(command, folder, fork, CRASH_AT=str(tally[stage] + 1))
                 survived = process.wait() == 0
                 workplace.kill(process)
                 if not survived:
                     tally[stage] += 1
                     check(folder, expected)
-                workplace.run(command, folder)
+                workplace.run(command, folder, fork)
                 left = {k: v for k, v in expected.items() if (folder / k).exists()}
                 check(folder, left, complete=True)
                 shutil.rmtree(folder)
-            workplace.run(command, before)
+            workplace.run(command, before, fork)
             say(f"{stage}: killed at each of {tally[stage]} operations")
         check(before, expected, complete=True)
     return tally

@@ -28,15 +28,17 @@ def kills(found: dict) -> str:
     lacking = (
         f"**{len(killed)} of {len(STAGES)} stages were killed;** not shown for: {spared}."
         if spared
-        else "Without PyTorch, `stability` and `oracle` only write tables without rows."
+        else "Without PyTorch, `stability` only writes tables without rows."
     )
     return f"""\
 **{total} kills at random moments and {operations} at file operations survived.** SIGKILL to the
-whole process tree of a stage of a tiny study, at a moment drawn uniformly over the time that the
-stage takes undisturbed (seed {found["seed"]}), or at its first, second, ... sync, rename and
-removal of a file. After each kill, whatever there was of the outputs was compared bit for bit with
-an undisturbed run; then the same command did the rest; at the end of each study all outputs had
-the same bits and nothing else lay beside them.
+whole process tree of a stage of a tiny study (with validation and an oracle), at a moment drawn
+uniformly over the time that the stage takes (seed {found["seed"]}), or at its first, second, ...
+sync, rename and removal of a file. A stage is resumed and killed several times over. After each
+kill, whatever there was of the outputs was compared bit for bit with an undisturbed run; then the
+same stage did the rest; at the end of each study all outputs had the same bits and nothing else
+lay beside them. The stages were forks of a process that had imported what they need; an
+undisturbed study by the commands themselves had the same bits.
 
 {table(["killed at", *STAGES, "studies completed"], rows)}
 {lacking}

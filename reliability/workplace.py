@@ -15,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from lrrt.config import Config
+from reliability.forks import Fork
 
 ROOT = Path(__file__).parents[1]
 FAKES = Path(__file__).parent / "fakes"
@@ -27,15 +28,16 @@ ALL_STAGES = tuple(PIPELINE)  # those of `python -m reliability`
 def params(backend: str, **launcher: Any) -> dict:
     """A study of one backend and one protocol, whose every stage has something to do.
 
-    But for ``stability`` and ``oracle`` on another backend than torch: their tables have no rows.
+    But for ``stability`` on another backend than torch: its tables have no rows.
     """
-    protocol = {"home": backend, "rule": "blog_fastai", "ramp": {"start": 1e-4, "end": 1e3}}
+    protocol = {"home": backend, "rule": "blog_keras", "ramp": {"start": 1e-4, "end": 1e3}}
     setting = {
         "data": "d",
         "protocol": "p",
         "batch_size": 16,
         "steps": 10,
         "model": {"name": "resnet", "depth": 8, "width": 8},
+        "backend": backend,
     }
     return {
         "study": {
@@ -82,7 +84,7 @@ def params(backend: str, **launcher: Any) -> dict:
         },
         "oracle": {
             "data": {"d": {"train_images": 400, "test_images": 50}},
-            "settings": {"s": setting} if backend == "torch" else {},
+            "settings": {"s": setting},
             "schedules": ["constant"],
             "decades": 2,
             "fine_seeds": 1,
@@ -152,8 +154,13 @@ def tree(session: int) -> list[int]:
     return found
 
 
-def start(command: list[str], folder: Path, **variables: str) -> subprocess.Popen:
-    """``command`` in a session of its own; its standard error is readable."""
+def start(
+    command: list[str], folder: Path, fork: bool = False, **variables: str
+) -> subprocess.Popen | Fork:
+    """``command`` in a session of its own; its standard error is readable. ``fork``: a stage, in a
+    fork of this process."""
+    if fork:
+        return Fork(command, folder, environment(**variables), FAKES / "sitecustomize.py")
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -165,7 +172,7 @@ def start(command: list[str], folder: Path, **variables: str) -> subprocess.Pope
     )
 
 
-def kill(process: subprocess.Popen) -> str:
+def kill(process: subprocess.Popen | Fork) -> str:
     """SIGKILL the whole tree, whoever is alive of it, until nobody is; its standard error."""
     while alive := tree(process.pid):
         for one in alive:
@@ -175,10 +182,10 @@ def kill(process: subprocess.Popen) -> str:
     return process.communicate()[1]
 
 
-def run(command: list[str], folder: Path, **variables: str) -> float:
+def run(command: list[str], folder: Path, fork: bool = False, **variables: str) -> float:
     """Run to the end; the seconds it took. RuntimeError, with what it said, if it fails."""
     started = time.monotonic()
-    process = start(command, folder, **variables)
+    process = start(command, folder, fork, **variables)
     error = process.communicate()[1]
     if process.returncode:
         raise RuntimeError(f"{command} ended with status {process.returncode}: {error}")

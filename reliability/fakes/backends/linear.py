@@ -52,6 +52,12 @@ class Network:
             loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
         return float(loss), float((probabilities.argmax(axis=1) == labels).mean())
 
+    def state(self) -> dict[str, np.ndarray]:
+        return {self.name: self.weights.copy()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.weights = state[self.name].copy()
+
     def export(self) -> dict[str, np.ndarray]:
         return {**self.others, self.name: self.weights.astype(np.float32)}
 
