@@ -285,7 +285,7 @@ def test_a_training_with_dropout_is_of_its_order_and_goes_on_to_the_same_bits(tm
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
     other = dataclasses.replace(spec, order_seed=spec.order_seed + 1)
     assert execute(other, data).arrays["train_loss"][0] != whole["train_loss"][0]
-    with pytest.raises(InputError, match="stacked: expected false; the network is no chain"):
+    with pytest.raises(InputError, match="stacked: .*the network is no chain"):
         execute(dataclasses.replace(spec, stacked=True), data)
 
 
