@@ -6,6 +6,9 @@ import numpy as np
 
 from lrrt.errors import InputError
 
+#: Of a training, after each epoch: the mean loss of its steps, then what evaluations give.
+EPOCH_MEASURES = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:

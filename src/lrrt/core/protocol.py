@@ -76,6 +76,11 @@ class WeightDecay:
     other_factor: float = within(0.0, 0, 1e6)
     recorded: bool = False
 
+    def penalty(self, kind: str) -> float:
+        """L2 strength of parameters of a kind (:class:`lrrt.core.network.Parameter`); 0 without."""
+        factors = {"conv": self.conv_factor, "dense": self.dense_factor}
+        return self.value * factors.get(kind, self.other_factor) if self.kind == "l2" else 0.0
+
 
 @dataclass
 class Protocol:

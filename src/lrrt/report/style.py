@@ -121,6 +121,34 @@ def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], 
         ax.plot([x_value], [y_value], gid=tip(text), **looks)
 
 
+def margin_note(ax: Axes, y: float, text: str, fontsize: float = 8) -> None:
+    """``text`` to the right of the axes, at the height of ``y``."""
+    ax.annotate(
+        text,
+        (1, y),
+        (3, 0),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        fontsize=fontsize,
+        annotation_clip=False,
+    )
+
+
+def line_note(ax: Axes, x: float, text: str) -> None:
+    """``text`` to the left of the vertical line at ``x``, at its top."""
+    ax.annotate(
+        text,
+        (x, 0.97),
+        (-4, 0),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
+
+
 def head(figure: Figure, title: str) -> None:
     """Put the finding over the figure."""
     width = int(figure.get_figwidth() * 10.6)  # bold letters that fit at this size

@@ -7,19 +7,12 @@ import numpy as np
 
 from lrrt import __version__
 from lrrt.core import batches
+from lrrt.core.curve import EPOCH_MEASURES
 from lrrt.datasets import Dataset
 from lrrt.errors import InputError
 from lrrt.runs.spec import RunSpec
 
-TRAINING_COLUMNS = (
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_eval_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-)
+TRAINING_COLUMNS = ("epoch", "lr", *EPOCH_MEASURES)
 ImagesAndLabels = tuple[np.ndarray, np.ndarray]
 
 

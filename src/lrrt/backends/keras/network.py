@@ -44,7 +44,7 @@ class KerasNetwork:
         return Step(*taken.numpy().tolist())
 
     def _train(self, images: tf.Tensor, labels: tf.Tensor, lr: tf.Tensor) -> tf.Tensor:
-        protocol, decay = self.protocol, self.protocol.weight_decay
+        protocol = self.protocol
         names = list(self.described)
         variables = [self.variables[name] for name in names]
         with tf.GradientTape() as tape:
@@ -55,9 +55,8 @@ class KerasNetwork:
         found = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
         gradients = dict(zip(names, found, strict=True))
         penalty = tf.zeros(())
-        factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
-        for name, parameter in self.described.items() if decay.kind == "l2" else ():
-            strength = decay.value * factors.get(parameter.kind, decay.other_factor)
+        for name, parameter in self.described.items():
+            strength = protocol.weight_decay.penalty(parameter.kind)
             if strength > 0:
                 penalty += strength * tf.reduce_sum(tf.square(self.variables[name]))
                 gradients[name] += 2 * strength * self.variables[name]

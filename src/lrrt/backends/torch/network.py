@@ -41,16 +41,8 @@ class TorchNetwork:
         self.optimizer = plugins.find(
             "lrrt.backends.torch.optimizers", protocol.optimizer, "protocol.optimizer"
         ).start(named, protocol)
-        decay = protocol.weight_decay
-        factors = {"conv": decay.conv_factor, "dense": decay.dense_factor}
-        strengths = [
-            decay.value * factors.get(p.kind, decay.other_factor) for p in self.described.values()
-        ]
-        self.penalised = [
-            (i, strength)
-            for i, strength in enumerate(strengths)
-            if decay.kind == "l2" and strength > 0
-        ]
+        strengths = (protocol.weight_decay.penalty(p.kind) for p in self.described.values())
+        self.penalised = [(i, strength) for i, strength in enumerate(strengths) if strength > 0]
 
     def step(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Step:
         with self.masks.drawn():

@@ -41,12 +41,7 @@ class TorchStack:
         package = "lrrt.backends.torch.optimizers"
         found = plugins.find(package, protocol.optimizer, "protocol.optimizer")
         self.optimizer = found.start(arrays, protocol)
-        decay = protocol.weight_decay
-        factors = {"dense": decay.dense_factor}
-        self.strengths = [
-            decay.value * factors.get(p.kind, decay.other_factor) * (decay.kind == "l2")
-            for p in described
-        ]
+        self.strengths = [protocol.weight_decay.penalty(p.kind) for p in described]
 
     @torch.inference_mode()
     def step(

@@ -4,13 +4,6 @@ The library ``dadaptation`` (3.2), in PyTorch, on a CPU. The LR is a factor of w
 at 1, with any policy. Weight decay is decoupled, or there is none.
 """
 
-from lrrt.core.optimizers import check_decay
-from lrrt.core.protocol import Protocol
-
-BACKENDS = ("torch",)
-READS = ("beta1", "beta2", "epsilon")
-
-
-def validate(prefix: str, protocol: Protocol) -> None:
-    """Raise :class:`InputError` for a penalty."""
-    check_decay(prefix, protocol, "none", "decoupled")
+from lrrt.core.optimizers.prodigy import BACKENDS as BACKENDS
+from lrrt.core.optimizers.prodigy import READS as READS
+from lrrt.core.optimizers.prodigy import validate as validate

@@ -5,12 +5,6 @@ policy; its authors' is 0.0025. What is evaluated is the average of the weights.
 running statistics are those of the weights that are trained, not of the average.
 """
 
-from lrrt.core.optimizers import check_decay
 from lrrt.core.optimizers.prodigy import BACKENDS as BACKENDS
 from lrrt.core.optimizers.prodigy import READS as READS
-from lrrt.core.protocol import Protocol
-
-
-def validate(prefix: str, protocol: Protocol) -> None:
-    """Raise :class:`InputError` for a penalty."""
-    check_decay(prefix, protocol, "none", "decoupled")
+from lrrt.core.optimizers.prodigy import validate as validate

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lrrt.core.curve import EPOCH_MEASURES
 from lrrt.experiments.transfer.design import Design, Training
 from lrrt.runs.result_tables import empty_table, provenance
 from lrrt.runs.store import Store, load_result
 
-TRAINING_TYPES = {
+#: What tells one training of a study from another; both tables begin with it.
+CELL_TYPES = {
     "training": "str",
     "pair": "str",
     "backend": "str",
@@ -25,34 +27,13 @@ TRAINING_TYPES = {
     "policy": "str",
     "lr": "float64",
     "run": "str",
-    "epoch": "int64",
-    "step_lr": "float64",
-    "train_loss": "float64",
-    "train_eval_loss": "float64",
-    "train_accuracy": "float64",
-    "val_loss": "float64",
-    "val_accuracy": "float64",
-    "initial_loss": "float64",
-    "peak_loss": "float64",
-    "stopped_at_step": "Int64",
 }
-
-#: What tells one training of a study from another; the outcome table begins with it.
-CELL = (
-    "training",
-    "pair",
-    "backend",
-    "protocol",
-    "weights_seed",
-    "order_seed",
-    "batch_size",
-    "weights",
-    "lr_of",
-    "lr_kind",
-    "weights_from",
-    "policy",
-    "lr",
-    "run",
+CELL = tuple(CELL_TYPES)
+TRAINING_TYPES = (
+    CELL_TYPES
+    | {"epoch": "int64", "step_lr": "float64"}
+    | dict.fromkeys(EPOCH_MEASURES, "float64")
+    | {"initial_loss": "float64", "peak_loss": "float64", "stopped_at_step": "Int64"}
 )
 # Times the initial loss: beyond what one batch differs from another. At harmless LRs the largest
 # loss of a step was up to 1.1 times the first (batch size 64).
@@ -92,15 +73,14 @@ LAGGING = (
     "images do as badly by batch norm's running statistics, which lag behind weights that move too "
     "fast, and in a training too short for them."
 )
-MEASURED = ("train_loss", "train_eval_loss", "train_accuracy", "val_loss", "val_accuracy")
-OUTCOME_TYPES = {name: TRAINING_TYPES[name] for name in CELL} | {
+OUTCOME_TYPES = CELL_TYPES | {
     "epochs": "int64",
     "outcome": "str",
     "reason": "str",
     "stopped_at_step": "Int64",
     "initial_loss": "float64",
     "peak_loss": "float64",
-    **{f"final_{name}": "float64" for name in MEASURED},
+    **{f"final_{name}": "float64" for name in EPOCH_MEASURES},
     "best_val_loss": "float64",
     "best_epoch": "Int64",
     "best_val_accuracy": "float64",
@@ -250,7 +230,7 @@ def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
             {name: last[name] for name in CELL}
             | {"epochs": len(epochs), "outcome": found, "reason": reason}
             | {name: last[name] for name in ("stopped_at_step", "initial_loss", "peak_loss")}
-            | {f"final_{name}": last[name] for name in MEASURED}
+            | {f"final_{name}": last[name] for name in EPOCH_MEASURES}
             | {
                 "best_val_loss": np.nan if best is None else best["val_loss"],
                 "best_epoch": pd.NA if best is None else best["epoch"],

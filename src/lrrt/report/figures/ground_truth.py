@@ -150,13 +150,4 @@ def _bar(ax: Axes, place: int, row: Row) -> None:
     if np.isfinite(of_rule.regret_90):
         ax.plot([100 * of_rule.regret_90], [place], "|", color=style.INK, markersize=8)
     said = f"{mean:.1f}" + (f"; {percent(of_rule.collapse_rate)}" if of_rule.collapse_rate else "")
-    ax.annotate(
-        said,
-        (1, place),
-        (3, 0),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-        annotation_clip=False,
-    )
+    style.margin_note(ax, place, said, fontsize=7.5)

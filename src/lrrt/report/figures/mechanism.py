@@ -79,16 +79,7 @@ def draw(data: StudyData) -> Figure | None:
             gid=style.tip("2 (1 + m) / λ"),
         )
         ax.axvline(turns[run], color=style.MUTED, linewidth=1)
-        ax.annotate(
-            f"lowest loss\n{number(turns[run])}",
-            (turns[run], 0.97),
-            (-4, 0),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-        )
+        style.line_note(ax, turns[run], f"lowest loss\n{number(turns[run])}")
         style.log_axis(ax, ticks=6)
         style.log_axis(ax, "y", "")
         ax.set_title(f"PyTorch, {wording.name(protocol)}")

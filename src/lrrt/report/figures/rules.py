@@ -108,16 +108,7 @@ def draw(data: StudyData) -> Figure | None:
                 gid=style.tip(words),
             )
             ax.plot([bar.median], [place], "|", color=style.INK, markersize=9, markeredgewidth=2)
-            ax.annotate(
-                wording.times(bar.ratio),
-                (1, place),
-                (3, 0),
-                xycoords=ax.get_yaxis_transform(),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                annotation_clip=False,
-            )
+            style.margin_note(ax, place, wording.times(bar.ratio))
         ax.set(yticks=np.arange(len(rows)), yticklabels=[bar.name for bar in rows])
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.grid(False, axis="y")

@@ -86,16 +86,7 @@ def _panel(ax: Axes, case: Case, trace: Trace, maximum: float) -> None:
         looks = {"color": shade, **looks}
         ax.plot(lr, style.below(loss, top), gid=style.tip(words), **looks)
     ax.axvline(maximum, color=style.INK, linewidth=1)
-    ax.annotate(
-        f"max LR {wording.number(maximum)}",
-        (maximum, 0.97),
-        (-3, 0),
-        xycoords=ax.get_xaxis_transform(),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-    )
+    style.line_note(ax, maximum, f"max LR {wording.number(maximum)}")
     style.log_axis(ax, ticks=6)
     ax.set_xlim(trace.lr[0], trace.lr[-1])
     ax.set_title(wording.case(*case))

@@ -6,11 +6,13 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 
@@ -21,6 +23,15 @@ def library(name: str) -> ModuleType:
     except ImportError:
         words = f"one whose library is installed; `pip install {name}`"
         raise InputError("protocol.optimizer", name, words) from None
+
+
+def adam_options(protocol: Protocol) -> dict[str, Any]:
+    """What the libraries' relatives of Adam call the numbers of the protocol."""
+    return {
+        "betas": (protocol.beta1, protocol.beta2),
+        "eps": protocol.epsilon,
+        "weight_decay": protocol.weight_decay.value,
+    }
 
 
 class LibraryOptimizer:

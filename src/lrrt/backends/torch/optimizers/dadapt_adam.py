@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lrrt.backends.torch.optimizers._library import LibraryOptimizer, library
+from lrrt.backends.torch.optimizers._library import LibraryOptimizer, adam_options, library
 from lrrt.core.protocol import Protocol
 
 
@@ -10,11 +10,6 @@ def start(parameters: dict[str, Tensor], protocol: Protocol) -> LibraryOptimizer
     return LibraryOptimizer(
         parameters,
         lambda found: library("dadaptation").DAdaptAdam(
-            found,
-            lr=1.0,
-            betas=(protocol.beta1, protocol.beta2),
-            eps=protocol.epsilon,
-            weight_decay=protocol.weight_decay.value,
-            decouple=True,
+            found, lr=1.0, decouple=True, **adam_options(protocol)
         ),
     )

@@ -2,18 +2,12 @@
 
 from torch import Tensor
 
-from lrrt.backends.torch.optimizers._library import LibraryOptimizer, library
+from lrrt.backends.torch.optimizers._library import LibraryOptimizer, adam_options, library
 from lrrt.core.protocol import Protocol
 
 
 def start(parameters: dict[str, Tensor], protocol: Protocol) -> LibraryOptimizer:
     return LibraryOptimizer(
         parameters,
-        lambda found: library("prodigyopt").Prodigy(
-            found,
-            lr=1.0,
-            betas=(protocol.beta1, protocol.beta2),
-            eps=protocol.epsilon,
-            weight_decay=protocol.weight_decay.value,
-        ),
+        lambda found: library("prodigyopt").Prodigy(found, lr=1.0, **adam_options(protocol)),
     )
