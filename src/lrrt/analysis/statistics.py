@@ -135,8 +135,8 @@ def paired_effect(before: np.ndarray, after: np.ndarray) -> Effect:
 def share_interval(count: int, total: int) -> tuple[float, float] | None:
     """95 % exact interval (Clopper and Pearson, 1934) of a share; None of nothing.
 
-    It covers at least 95 % whatever the share, so that a share is not told from one half too
-    readily: Wilson's would by four of four, which is one in eight by chance.
+    It covers at least 95 % whatever the share. Wilson's interval is shorter and excludes one half
+    after four of four, which happens by chance in one case of eight.
     """
     if total == 0:
         return None

@@ -17,7 +17,7 @@ from lrrt.core import networks
 from lrrt.core.protocol import ModelSection
 from lrrt.errors import InputError
 
-# Of types: what a user is told, and what OmegaConf converts to them with.
+# Of types: what a message calls them, and what OmegaConf converts to them with.
 LEAVES = {
     int: ("a whole number", IntegerNode),
     float: ("a number", FloatNode),

@@ -100,8 +100,8 @@ def pooled(curves: Sequence[tuple[np.ndarray, np.ndarray]], schedule: str = "con
     if isinstance(found, str):
         return Pooled(None, tests=len(curves), schedule=schedule, reason=found)
     lr = found / MARGIN[schedule]
-    told = max((caution(rates) for rates, _ in curves), key=len)
-    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule, caution=told)
+    warning = max((caution(rates) for rates, _ in curves), key=len)
+    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule, caution=warning)
 
 
 def caution(lr: np.ndarray) -> str:

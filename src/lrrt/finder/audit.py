@@ -79,8 +79,8 @@ def audit(
         Processes that share the runs, this one among them; they change no bit. Default: one a
         core, where that saves time. ``make_model`` and ``make_data`` are sent to them by value if
         no module has them, and must depend on nothing but the seed. Where they cannot be sent, the
-        runs follow one another, and standard error is told so. PyTorch computes each run on one
-        thread, however many processes there are.
+        runs follow one another, and a line on standard error says so. PyTorch computes each run on
+        one thread, however many processes there are.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
     save : path, optional
@@ -209,7 +209,7 @@ class _Plan:
 
     def helpers(self, workers: int | None, seconds: float, first: Curve, runs: int) -> Any:
         """Worker processes that give the very numbers of this one; None where there are to be
-        none, or cannot: then standard error is told why."""
+        none, or cannot: then a line on standard error says why."""
         count = processes(workers, seconds, runs)
         if count < 2:
             return None

@@ -134,13 +134,13 @@ def rules_figure(audit: Any, rules: list[Summary]):
     for row, summary in enumerate(rules):
         chosen = summary.rule == audit.rule
         suggestions = [curve.suggest(summary.rule, offset=audit.offset) for curve in audit.curves]
-        told = [(s.lr, text) for s, text in zip(suggestions, _tips(audit), strict=True) if s.lr]
-        rows = row + style.jitter(len(told), 0.2)
+        drawn = [(s.lr, text) for s, text in zip(suggestions, _tips(audit), strict=True) if s.lr]
+        rows = row + style.jitter(len(drawn), 0.2)
         style.dots(
             ax,
-            [lr for lr, _ in told],
+            [lr for lr, _ in drawn],
             rows,
-            [f"{t}: {lr:.2g}" for lr, t in told],
+            [f"{t}: {lr:.2g}" for lr, t in drawn],
             color=style.TRAIN_COLOUR if chosen else style.MUTED,
             alpha=0.8,
         )
@@ -169,7 +169,7 @@ def trials_figure(audit: Any, schedule: str):
     top = float(finite.max() + 0.1 * (np.ptp(finite) or abs(finite.max()))) if len(finite) else 1.0
     tips, runs = _tips(audit), [trial.run for trial in trials[:: len(FACTORS)]]
     for values, run in zip(losses, runs, strict=True):
-        told = ", ".join(number(value) for value in values)
+        listed = ", ".join(number(value) for value in values)
         ax.plot(
             range(len(FACTORS)),
             np.where(np.isfinite(values), values, top),
@@ -178,7 +178,7 @@ def trials_figure(audit: Any, schedule: str):
             color=style.TRAIN_COLOUR,
             linewidth=1,
             alpha=0.7,
-            gid=style.tip(f"{tips[run]}: {told}"),
+            gid=style.tip(f"{tips[run]}: {listed}"),
         )
     labels = [
         f"{trial.factor:g}\N{MULTIPLICATION SIGN}\n{number(trial.lr)}"

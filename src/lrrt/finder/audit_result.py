@@ -131,8 +131,8 @@ class Audit:
         """What of order and weights was to vary, and did not."""
         return tuple(
             what
-            for what, (told, _) in UNVARIED.items()
-            if len(self.curves) > 1 and self.vary in ("both", what) and told in self.about
+            for what, (known, _) in UNVARIED.items()
+            if len(self.curves) > 1 and self.vary in ("both", what) and known in self.about
         )
 
     def to_dict(self) -> dict[str, Any]:

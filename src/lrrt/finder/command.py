@@ -191,27 +191,27 @@ def _suggest(options: argparse.Namespace) -> None:
 
     rules, given = options.rule or [DEFAULT_RULE], _given_options(options, OF_SUGGESTION)
     curves = _curves(options)
-    told = {
+    found = {
         file: {rule: curve.suggest(rule, **given) for rule in rules}
         for file, curve in curves.items()
     }
     if options.json:
-        _print_json(_as_json(told))
+        _print_json(_as_json(found))
         return
-    for file, suggestions in told.items():
+    for file, suggestions in found.items():
         for suggestion in suggestions.values():
-            print(f"{file}: {suggestion}" if len(told) > 1 else suggestion)
-    _tell_offsets(curves, told)
+            print(f"{file}: {suggestion}" if len(found) > 1 else suggestion)
+    _print_offsets(curves, found)
 
 
 def _compare(options: argparse.Namespace) -> None:
     curves = _curves(options)
     given = _given_options(options, ("offset",))
-    told = {file: curve.compare(**given) for file, curve in curves.items()}
+    found = {file: curve.compare(**given) for file, curve in curves.items()}
     if options.json:
-        _print_json(_as_json(told))
+        _print_json(_as_json(found))
         return
-    files = list(told)
+    files = list(found)
     if len(files) == 1:
         flaw = curves[files[0]].flaw  # of all rules alike, so said once
         rows = [
@@ -221,24 +221,26 @@ def _compare(options: argparse.Namespace) -> None:
                 _rate(s.max_lr),
                 s.reason or "; ".join(caution for caution in s.cautions if caution != flaw),
             ]
-            for s in told[files[0]].values()
+            for s in found[files[0]].values()
         ]
         _print_table(["rule", "min LR", "max LR", ""], rows)
     else:
-        rows = [[rule, *(_rate(told[file][rule].lr) for file in files)] for rule in told[files[0]]]
+        rows = [
+            [rule, *(_rate(found[file][rule].lr) for file in files)] for rule in found[files[0]]
+        ]
         stems = [Path(file).stem for file in files]
         _print_table(["rule", *(stems if len(set(stems)) == len(files) else files)], rows)
     for file, curve in curves.items():
         if curve.flaw:
             print(f"{file}: {curve.flaw}")
-    _tell_offsets(curves, told)
+    _print_offsets(curves, found)
 
 
-def _tell_offsets(curves: dict[str, Any], told: dict[str, dict[str, Any]]) -> None:
+def _print_offsets(curves: dict[str, Any], found: dict[str, dict[str, Any]]) -> None:
     """An offset that would serve, for each curve whose loss needs one."""
     from lrrt.finder.curve import SIGNED
 
-    for file, suggestions in told.items():
+    for file, suggestions in found.items():
         said = [s for s in suggestions.values() if SIGNED in s.cautions or SIGNED in s.reason]
         if said:
             print(f"{file}: try --offset {curves[file].needed_offset:.2g}")
@@ -249,10 +251,10 @@ def _given_options(options: argparse.Namespace, names: tuple[str, ...]) -> dict[
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _as_json(told: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _as_json(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         file: {rule: vars(s) | {"lr": s.lr} for rule, s in suggestions.items()}
-        for file, suggestions in told.items()
+        for file, suggestions in found.items()
     }
 
 

@@ -24,7 +24,7 @@ class RangeTestCallback(keras.callbacks.Callback):
     rule : str
     set_lr : bool
         Train on at what the rule suggests, if it suggests something and nothing speaks against it
-        (its ``cautions``); standard error is told what was done.
+        (its ``cautions``); a line on standard error says what was done.
 
     After ``fit``, ``curves`` and ``suggestions`` hold the results by epoch.
     """

@@ -64,7 +64,7 @@ class RangeTestCallback(Callback):
     rule : str
     set_lr : bool
         Train on at what the rule suggests, if it suggests something and nothing speaks against it
-        (its ``cautions``); standard error is told what was done. Groups keep their
+        (its ``cautions``); a line on standard error says what was done. Groups keep their
         ratios; ``lr`` or ``learning_rate`` of the module and its ``hparams`` follow.
     **options
         As of :func:`lrrt.range_test`.

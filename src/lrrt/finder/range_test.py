@@ -236,11 +236,11 @@ def check_validated(rule: str, validation: Any) -> None:
 
 def lr_to_train_at(curve: Curve, suggestion: Suggestion, epoch: int) -> float | None:
     """What a callback is to train on at; None, to leave the rate, where the rule abstained or
-    anything speaks against its suggestion. Standard error is told which."""
+    anything speaks against its suggestion. A line on standard error says which."""
     lr = None if suggestion.cautions else suggestion.lr
     against = "; ".join(suggestion.cautions) or suggestion.reason
-    told = f"kept; {against}" if lr is None else f"{lr:.2g}"
-    print(f"epoch {epoch}: LR {told} ({suggestion.rule})", file=sys.stderr)
+    outcome = f"kept; {against}" if lr is None else f"{lr:.2g}"
+    print(f"epoch {epoch}: LR {outcome} ({suggestion.rule})", file=sys.stderr)
     return lr
 
 
@@ -367,7 +367,7 @@ def _take_step(session: Session, batches: _Batches, taken: list[Batch], lr: floa
     except InputError:
         raise
     except Exception as error:
-        # A model may well take samples of several shapes; only one that fails on them is told.
+        # A model may well take samples of several shapes; only one that fails on them is reported.
         for batch in taken:
             if sample_shapes(batch) != batches.shapes:
                 raise InputError(

@@ -87,13 +87,13 @@ def rate_groups(optimizer: Any) -> list[dict]:
 
 
 def _are_read(groups: Sequence[dict], optimizer: Any) -> bool:
-    """Whether a rate set in ``groups`` is the one that the optimiser tells; it is put back."""
+    """Whether a rate set in ``groups`` is the one that the optimiser reports; it is put back."""
     before = [group["lr"] for group in groups]
     try:
         for index, group in enumerate(groups):
             group["lr"] = 0.125 * (index + 1)
-        told = [group["lr"] for group in optimizer.param_groups]
-        return all(lr == 0.125 * (index + 1) for index, lr in enumerate(told))
+        reported = [group["lr"] for group in optimizer.param_groups]
+        return all(lr == 0.125 * (index + 1) for index, lr in enumerate(reported))
     finally:
         for group, lr in zip(groups, before, strict=True):
             group["lr"] = lr

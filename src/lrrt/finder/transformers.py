@@ -40,7 +40,7 @@ class RangeTestCallback(TrainerCallback):
     rule : str
     set_lr : bool
         Train on at what the rule suggests, if it suggests something and nothing speaks against it
-        (its ``cautions``); standard error is told what was done. The trainer's
+        (its ``cautions``); a line on standard error says what was done. The trainer's
         schedule then has it as its peak. Groups keep their ratios.
     **options
         As of :func:`lrrt.range_test`.

@@ -251,20 +251,20 @@ def verdict(
     runs have one, too; ``unvaried``: what was to vary from run to run and did not, a clause each.
     """
     n, flawed = summary.runs, _is_flawed(summary, flaw)
-    told = [
+    cautions = [
         f"In {k} of {n} runs {caution}." + " Over all runs it fell." * (caution == NEVER_FELL)
         for caution, k in summary.cautions.items()
         if not (flawed and caution in FLAWS)
     ]
     found = doubts(summary, flaw, unvaried)
     if not summary.values:
-        return [*found, *told]
+        return [*found, *cautions]
     reasons = [
         f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
         f"median, {summary.median:.2g}; the highest is {10**summary.spread:.2g} times the lowest."
     ]
     against, tried = tried_out(summary, trials)
-    reasons += tried + told
+    reasons += tried + cautions
     if found:
         return [*found, *reasons]
     if n < ENOUGH_RUNS:

@@ -19,9 +19,9 @@ from matplotlib.transforms import Bbox
 
 from lrrt.report.wording import number
 
-# Okabe and Ito's colours, told apart under every common colour blindness. PyTorch is blue and
+# Okabe and Ito's colours, distinct under every common colour blindness. PyTorch is blue and
 # Keras is orange; the darker shade is the protocol at home. Nothing but a case has a colour: what
-# became of a training is told by its marker, all else is ink.
+# became of a training is shown by its marker, all else is ink.
 COLOURS = {
     ("keras", "blog_keras"): "#D55E00",
     ("keras", "blog_fastai"): "#E69F00",

@@ -274,7 +274,7 @@ def framework_or_protocol(own: pd.DataFrame) -> pd.DataFrame:
                     effect = effect._replace(before=np.nan, after=np.nan)
                 rows.append((effect_of, at, *ends, quantity, *effect))
     found = pd.DataFrame(rows, columns=list(CROSS_TYPES)).astype(CROSS_TYPES)
-    # An effect at one level belongs to several pairs of three levels or more: told once.
+    # An effect at one level belongs to several pairs of three levels or more: listed once.
     return found.drop_duplicates([*list(CROSS_TYPES)[:4], "quantity"], ignore_index=True)
 
 

@@ -256,7 +256,7 @@ def score(result: Result, schedule: str, classes: int) -> tuple[float, float]:
 
 def best_and_edge(scores: dict[int, tuple[float, float]], floor: float) -> tuple[int, int | None]:
     """The best coarse rate, and the last one above it before the first that collapses (None: none
-    does), in quarter decades. Equal values are told apart by log-loss."""
+    does), in quarter decades. Equal values are ranked by log-loss."""
     quarters = sorted(scores)
     best = max(quarters, key=lambda quarter: (scores[quarter][0], -scores[quarter][1]))
     least = floor + (1 - COLLAPSE) * (scores[best][0] - floor)
