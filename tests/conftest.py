@@ -4,6 +4,8 @@ import copy
 import json
 import os
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import joblib
@@ -30,6 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("slow"):
             seconds[item.path] += mark.args[0]
     items.sort(key=lambda item: -seconds[item.path])
+
+
+@pytest.fixture(scope="session")
+def run():
+    """``run(backend, function, *arguments)``: the result of it in that framework's process."""
+    context = get_context("spawn")
+    pools = {name: ProcessPoolExecutor(1, context) for name in ("torch", "keras")}
+    yield (
+        lambda backend, function, *arguments: (
+            pools[backend].submit(function, backend, *arguments).result()
+        )
+    )
+    for pool in pools.values():
+        pool.shutdown()
 
 
 @pytest.fixture(scope="session")

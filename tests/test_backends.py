@@ -7,9 +7,7 @@ import dataclasses
 import itertools
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import Mock, patch
@@ -31,20 +29,6 @@ BACKENDS = ("torch", "keras")
 PROTOCOLS = from_mapping(
     yaml.safe_load(composed_yaml(Path(__file__).parents[1] / "conf", []))
 ).protocols
-
-
-@pytest.fixture(scope="module")
-def run():
-    """``run(backend, function, *arguments)``: the result of it in that framework's process."""
-    context = get_context("spawn")
-    pools = {name: ProcessPoolExecutor(1, context) for name in BACKENDS}
-    yield (
-        lambda backend, function, *arguments: (
-            pools[backend].submit(function, backend, *arguments).result()
-        )
-    )
-    for pool in pools.values():
-        pool.shutdown()
 
 
 def network(backend: str, nodes: list[Node], protocol: Protocol, initial=None, **options):

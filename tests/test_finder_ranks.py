@@ -81,39 +81,37 @@ def refused(rank):
         return str(error)
 
 
-def worker(rank, folder, function):
+def worker(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
     )
-    torch.save(globals()[function](rank), f"{folder}/{rank}.pt")
+    torch.save([f(rank) for f in (both_tests, by_hand, refused)], f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def on_both(function, folder):
-    torch.multiprocessing.spawn(worker, (str(folder), function), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+@pytest.fixture(scope="module")
+def on_both(tmp_path_factory):
+    """What each function gave on both ranks."""
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        pytest.skip("needs PyTorch with gloo")
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(worker, (str(folder),), nprocs=2)
+    found = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    return dict(zip(("both_tests", "by_hand", "refused"), zip(*found, strict=True), strict=True))
 
 
-def test_two_ranks_see_one_curve_and_end_together(tmp_path):
-    first, second = on_both("both_tests", tmp_path)
+def test_two_ranks_see_one_curve_and_end_together(on_both):
+    first, second = on_both["both_tests"]
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else a == b
     loss, val_loss, stopped, exploded, why = first
     assert "exceeded 1.5 times" in stopped and len(loss) < STEPS
     assert np.isfinite(val_loss).all()
     assert len(exploded) == 5 and "nan at step 4" in why
-    (tmp_path / "hand").mkdir()
-    hand, _ = on_both("by_hand", tmp_path / "hand")
-    assert loss.tolist() == hand[: len(loss)]
+    assert loss.tolist() == on_both["by_hand"][0][: len(loss)]
 
 
-def test_a_model_that_does_not_average_its_gradients_is_refused(tmp_path):
-    for message in on_both("refused", tmp_path):
+def test_a_model_that_does_not_average_its_gradients_is_refused(on_both):
+    for message in on_both["refused"]:
         assert "model: expected DistributedDataParallel" in message and "2 processes" in message
-
-
-@pytest.fixture(autouse=True)
-def _gloo():
-    if not distributed.is_available() or not distributed.is_gloo_available():
-        pytest.skip("needs PyTorch with gloo")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import yaml
-from test_backends import both, network, relative, run  # noqa: F401  run: a fixture
+from test_backends import both, network, relative
 from test_config import compose
 from test_runs import make_spec
 
@@ -34,7 +34,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_both_backends_train_alike(run, name):  # noqa: F811
+def test_both_backends_train_alike(run, name):
     nodes = networks.module_of(IMAGES[name]).nodes(IMAGES[name], (32, 32, 3), 10)
     one, two = both(run, nodes, PLAIN, np.geomspace(1e-4, 3e-3, 8))
     assert one[0] == pytest.approx(two[0], rel=1e-4)
@@ -60,7 +60,7 @@ def of_tokens(backend: str, batch: int) -> tuple[np.ndarray, dict, tuple[float, 
     return np.array(steps), made.export(), made.evaluate(inputs, targets)
 
 
-def test_a_transformer_trains_alike_on_both_backends(run):  # noqa: F811
+def test_a_transformer_trains_alike_on_both_backends(run):
     one, two = (run(backend, of_tokens, 8) for backend in ("torch", "keras"))
     assert one[0] == pytest.approx(two[0], rel=1e-4)
     for array in one[1]:
@@ -79,7 +79,7 @@ def logits_of(_: str, nodes: list[Node], inputs: np.ndarray) -> np.ndarray:
         return made._logits(inputs, running_statistics).numpy()
 
 
-def test_a_token_is_predicted_from_those_before_it_alone(run):  # noqa: F811
+def test_a_token_is_predicted_from_those_before_it_alone(run):
     tokens = np.random.default_rng(1).integers(0, 7, (3, 12)).astype(np.int32)
     other = tokens.copy()
     other[:, 8:] = (other[:, 8:] + 1) % 7
@@ -88,7 +88,7 @@ def test_a_token_is_predicted_from_those_before_it_alone(run):  # noqa: F811
     assert one.shape == (3, 12, 7)
 
 
-def test_an_mlp_is_what_numpy_says(run):  # noqa: F811
+def test_an_mlp_is_what_numpy_says(run):
     """Flat in the order of rows, columns, channels, on any backend."""
     nodes = mlp.nodes(mlp.Model(depth=1, width=5), (4, 4, 3), 2)
     drawn = weights.draw(nodes, PLAIN.weights, PLAIN.dense_bias, 3)
@@ -402,7 +402,7 @@ def beside_torchvision(_: str) -> tuple[float, float, float, float]:
     return ours.loss, loss.item(), ours.grad_norm, norm.item()
 
 
-def test_a_network_of_torchvision_is_torchvisions(run):  # noqa: F811
+def test_a_network_of_torchvision_is_torchvisions(run):
     pytest.importorskip("torch")
     loss, own_loss, norm, own_norm = run("torch", beside_torchvision)
     assert loss == pytest.approx(own_loss, rel=1e-4) and norm == pytest.approx(own_norm, rel=1e-3)

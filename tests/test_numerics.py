@@ -272,17 +272,10 @@ def random_case(seed: int) -> tuple[list[Node], Protocol]:
     return nodes, protocol
 
 
-@pytest.fixture(scope="module")
-def run():
-    if not all(map(find_spec, ("torch", "tensorflow"))):
-        pytest.skip("needs PyTorch and TensorFlow")
-    from test_backends import run as processes
-
-    yield from processes.__wrapped__()
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_backends_agree_on_a_random_network_and_protocol(run, seed):
+    if not all(map(find_spec, ("torch", "tensorflow"))):
+        pytest.skip("needs PyTorch and TensorFlow")
     from test_backends import both
 
     nodes, protocol = random_case(seed)

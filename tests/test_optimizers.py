@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_backends import SMALL, both, continued, digits_like, network, run  # noqa: F401  run: a fixture
+from test_backends import SMALL, both, continued, digits_like, network
 from test_runs import make_spec
 
 from lrrt import plugins
@@ -112,7 +112,7 @@ def theirs_in_keras(_: str, protocol: Protocol) -> np.ndarray:
 @pytest.mark.parametrize(
     ("backend", "name"), [(backend, name) for backend in OWN for name in OWN[backend]]
 )
-def test_each_is_what_its_framework_does_itself(run, backend, name):  # noqa: F811
+def test_each_is_what_its_framework_does_itself(run, backend, name):
     if backend == "torch":
         theirs = run(backend, theirs_in_torch, PROTOCOLS[name])
         for of_device in (False, True):
@@ -126,13 +126,13 @@ def test_each_is_what_its_framework_does_itself(run, backend, name):  # noqa: F8
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_both_backends_update_alike(run, name):  # noqa: F811
+def test_both_backends_update_alike(run, name):
     ours = run("torch", ours_in_torch, PROTOCOLS[name], False)
     assert ours == pytest.approx(run("keras", ours_in_keras, PROTOCOLS[name]), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_networks_train_alike_on_both_backends(run, name):  # noqa: F811
+def test_networks_train_alike_on_both_backends(run, name):
     protocol = dataclasses.replace(PROTOCOLS[name], gradient_clip=1.0)
     one, two = both(run, SMALL, protocol, np.geomspace(1e-4, 1e-2, 12))
     assert one[0] == pytest.approx(two[0], rel=1e-4)
@@ -141,7 +141,7 @@ def test_networks_train_alike_on_both_backends(run, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("backend", ["torch", "keras"])
-def test_a_restored_optimizer_goes_on_to_the_same_bits(run, backend):  # noqa: F811
+def test_a_restored_optimizer_goes_on_to_the_same_bits(run, backend):
     found = run(backend, continued, dataclasses.replace(ADAM, augmentation="none"))
     assert all(one == other for one, other in found["taken"])
     one, other = found["states"]
@@ -214,7 +214,7 @@ def theirs_by_hand(_: str, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_a_librarys_optimizer_is_the_librarys(run, name):  # noqa: F811
+def test_a_librarys_optimizer_is_the_librarys(run, name):
     pytest.importorskip(LIBRARIES[name][0])
     protocol = Protocol(optimizer=name, beta2=0.99, weight_decay=DECOUPLED)
     ours = run("torch", ours_in_torch, protocol, False)
@@ -236,7 +236,7 @@ def averaged(_: str) -> tuple[float, float, float]:
         return loss, made.evaluate(x, labels)[0], moved
 
 
-def test_a_schedule_free_network_is_evaluated_at_its_average(run):  # noqa: F811
+def test_a_schedule_free_network_is_evaluated_at_its_average(run):
     pytest.importorskip("schedulefree")
     loss, again, moved = run("torch", averaged)
     assert loss == pytest.approx(again, rel=1e-5) and moved < 1e-6

@@ -5,11 +5,7 @@ Where one fails after a change that is meant to change numbers, raise the versio
 the new numbers.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +143,7 @@ PINNED = {
 PINNED_PRODUCTS = {1: [64, 127]}  # by engine version of the curvature
 
 
-def curve(kind: str, backend: str) -> dict[str, list[float]]:
+def curve(backend: str, kind: str) -> dict[str, list[float]]:
     """What a small fixed run gives, by step or epoch; of the curvature, where it is measured."""
     y, x = np.mgrid[:32, :32]
     wave = (np.arange(96)[:, None, None] * 7 + 3 * y + 5 * x) % 251
@@ -164,7 +160,7 @@ def curve(kind: str, backend: str) -> dict[str, list[float]]:
     return {name: array[at].tolist() for name, array in execute(spec, dataset).arrays.items()}
 
 
-def products() -> list[int]:
+def products(_: str) -> list[int]:
     """Of a slow search, and of one in vain: beside an eigenvalue of 0 no residual is small."""
     import torch
 
@@ -175,22 +171,19 @@ def products() -> list[int]:
     return [largest_eigenvalue(loss, [x]).products for loss in losses]
 
 
-def in_a_process_of_its_own(backend: str, function: Callable, *arguments: str) -> Any:
+@pytest.mark.parametrize(("kind", "backend"), [(kind, backend) for kind, _, backend in PINNED])
+def test_numbers_are_those_of_this_engine_version(run, kind, backend):
     if not find_spec(backend):
         pytest.skip(f"needs {backend}")
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-@pytest.mark.parametrize(("kind", "backend"), [(kind, backend) for kind, _, backend in PINNED])
-def test_numbers_are_those_of_this_engine_version(kind, backend):
     pinned = PINNED[kind, ENGINE_VERSIONS[kind], backend]
-    found = in_a_process_of_its_own(backend, curve, kind, backend)
+    found = run(backend, curve, kind)
     for name, values in pinned.items():
         # With kernels for SSE 4.1, AVX and AVX2 PyTorch was 4e-7 apart from itself at most.
         assert found[name] == pytest.approx(values, rel=1e-5), name
 
 
-def test_searches_for_the_curvature_end_as_in_this_engine_version():
-    found = in_a_process_of_its_own("torch", products)
+def test_searches_for_the_curvature_end_as_in_this_engine_version(run):
+    if not find_spec("torch"):
+        pytest.skip("needs torch")
+    found = run("torch", products)
     assert found == PINNED_PRODUCTS[ENGINE_VERSIONS["curvature"]]

@@ -31,6 +31,18 @@ LEFT_OUT_AT = {
 }
 
 
+def _mapping(section) -> dict:
+    """``dataclasses.asdict`` without its copies: a sweep may have 100,000 keys."""
+    values = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    return {n: _mapping(v) if dataclasses.is_dataclass(v) else v for n, v in values.items()}
+
+
+@functools.cache
+def _read(optimizer: str) -> frozenset[str]:
+    """The numbers of a protocol that an optimiser reads."""
+    return frozenset(plugins.find("lrrt.core.optimizers", optimizer, "optimizer").READS)
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One range test (``kind="range_test"``), one whose curvature is measured on the way
@@ -66,7 +78,7 @@ class RunSpec:
         """Canonical JSON (sorted keys, shortest exact floats) of what decides the run's numbers."""
         where = (self.backend, self.kind, self.device, self.validation)
         version = ENGINE_VERSIONS[self.kind] + (where == VALIDATED_ON_GPU)
-        values = dataclasses.asdict(self) | {"engine_version": version}
+        values = _mapping(self) | {"engine_version": version}
         # What only reads the finished curve does not change the run.
         del values["protocol"]["rule"], values["protocol"]["home"]
         del values["protocol"]["weight_decay"]["recorded"]
@@ -75,7 +87,7 @@ class RunSpec:
             decay |= dict.fromkeys(("conv_factor", "dense_factor", "other_factor"), 1.0)
         if self.kind in ("training", "instability"):
             del values["protocol"]["ramp"]
-        read = plugins.find("lrrt.core.optimizers", self.protocol.optimizer, "optimizer").READS
+        read = _read(self.protocol.optimizer)
         defaults = Protocol()
         values["protocol"] |= {n: getattr(defaults, n) for n in NUMBERS if n not in read}
         if self.augmentation_seed == self.order_seed:
