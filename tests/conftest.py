@@ -25,10 +25,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4, joblib.cpu_count())
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose ``slow`` tests take longest come first, so that none runs alone at the end."""
+    """Files whose ``slow`` tests take longest come first, so that none runs alone at the end.
+
+    Every test of a framework in a process of its own is slow.
+    """
     seconds = Counter()
     for item in items:
+        if "run" in item.fixturenames:
+            item.add_marker(pytest.mark.slow(2))
         for mark in item.iter_markers("slow"):
             seconds[item.path] += mark.args[0]
     items.sort(key=lambda item: -seconds[item.path])

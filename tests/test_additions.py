@@ -242,6 +242,7 @@ def composed(*overrides, write=False):
 """
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("kind", FILES)
 def test_one_more_is_found_and_used(kind, tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")

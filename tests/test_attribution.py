@@ -374,6 +374,7 @@ def test_a_bad_attribution_is_refused(override, part):
 # --- trained
 
 
+@pytest.mark.slow(20)
 def test_without_clipping_the_min_lr_of_the_keras_protocol_falls(tmp_path, monkeypatch):
     """On digits, ResNet-20 of width 8: over seeds 0 to 4 the median min LR fell from 0.081 to
     0.010, here over 0 to 2 from 0.081 to 0.0066. (ResNet-8, whose gradient norm starts at 2 to 5

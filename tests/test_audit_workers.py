@@ -25,6 +25,7 @@ def functions(user):  # noqa: F811
     return make_model, make_data
 
 
+@pytest.mark.slow(12)
 def test_bits_do_not_depend_on_the_number_of_processes(functions, capsys):
     width = 8  # closures and lambdas are sent by value
     by_value = (lambda: functions[0](width), lambda seed: functions[1]())
@@ -35,6 +36,7 @@ def test_bits_do_not_depend_on_the_number_of_processes(functions, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow(4)
 def test_threads_are_put_back(functions):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -43,6 +45,7 @@ def test_threads_are_put_back(functions):
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow(1)
 def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys):
     make_model, make_data = functions
     lock = threading.Lock()
@@ -60,6 +63,7 @@ def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys):
     assert "they hold 64 MiB" in capsys.readouterr().err
 
 
+@pytest.mark.slow(3)
 def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys, monkeypatch):
     make_model, make_data = functions
     import user_module
@@ -76,6 +80,7 @@ def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys,
     assert "the first loss is another one" in capsys.readouterr().err
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("fault", ["raise ValueError('of run 3')", "raise Odd('of run 3', 'b')"])
 def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault):  # noqa: F811
     (user / "failing.py").write_text(

@@ -367,6 +367,7 @@ def planned(config: Config) -> None:
         assert len({training.spec.key for training in trainings}) > 1
 
 
+@pytest.mark.slow(3)
 @tried(max_examples=GENERATED["any value"])
 @given(st.sampled_from(list(keys())), anything)
 def test_any_value_is_refused_in_one_line_or_can_be_run(key, value):
@@ -403,6 +404,7 @@ CHOSEN = {
 }
 
 
+@pytest.mark.slow(8)
 @tried(max_examples=GENERATED["possible values"])
 @given(st.data())
 def test_what_is_valid_can_be_run(data):

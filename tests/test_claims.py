@@ -585,6 +585,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow(3)
 def test_the_stage_writes_what_the_report_reads(folder):
     stage.main([])
     found = verdicts.read(folder / "reports/resnet20", None)
@@ -652,6 +653,7 @@ def result(claims, number, part, depth):
     return found
 
 
+@pytest.mark.slow(5)
 def test_nearly_every_claim_is_judged_from_the_committed_runs(published_scales):
     decided = [c for c in published_scales.values() if c.grade not in (Grade.OPEN, Grade.NOT_RUN)]
     assert len(published_scales) == 17 and len(decided) >= 15

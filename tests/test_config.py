@@ -277,6 +277,7 @@ def test_ctrl_c_during_the_imports_is_one_line():
     assert done.stderr.startswith("stopped by SIGINT") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow(4)
 def test_every_composition_of_the_pages_composes():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")

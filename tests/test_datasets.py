@@ -504,6 +504,7 @@ def test_an_image_is_never_larger_than_it_says():
 # --- CIFAR-10: the local copy
 
 
+@pytest.mark.slow(5)
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the local copy of CIFAR-10 is not here")
 def test_local_copy(tmp_path):
     dataset = load(DataSection("cifar10", str(SHARED), train_images=50_000, test_images=10_000))

@@ -38,6 +38,7 @@ def test_links_between_files_lead_to_files(page):
     assert [link for link in local if link and not (page.parent / link).exists()] == []
 
 
+@pytest.mark.slow(15)
 def test_generated_blocks_are_those_of_the_code():
     """``python docs/generate.py`` writes them."""
     assert generate.ROOT / "docs" / "rules.md" in generate.pages()
@@ -197,6 +198,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow(8)
 def test_the_site_loads_nothing_from_elsewhere_and_leads_nowhere_wrong(site):
     pages = {path: Page(path) for path in site.rglob("*.html")}
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= {path.stem for path in pages}
@@ -214,6 +216,7 @@ def test_the_site_loads_nothing_from_elsewhere_and_leads_nowhere_wrong(site):
         assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//", style.read_text()), style
 
 
+@pytest.mark.slow(1)
 def test_the_reference_shows_what_the_package_offers(site):
     ids = Page(site / "api.html").ids
     offered = {f"lrrt.{name}" for name in lrrt.__all__ if name != "__version__"}

@@ -77,6 +77,7 @@ def started(stage: str, folder: Path, **variables: str) -> tuple[int, str]:
 # --- killed
 
 
+@pytest.mark.slow(16)
 def test_killed_at_random_moments_the_same_bits_come_out(finished, tmp_path, monkeypatch):
     _, expected, seconds = finished
     monkeypatch.setattr(kills, "reference", lambda *_: (expected, seconds))
@@ -84,6 +85,7 @@ def test_killed_at_random_moments_the_same_bits_come_out(finished, tmp_path, mon
     assert sum(tally.values()) - tally["studies"] == 5 and tally["studies"] >= 1
 
 
+@pytest.mark.slow(1)
 def test_an_output_that_differs_would_be_seen(finished, study):
     _, expected, _ = finished
     kills.check(study, expected, complete=True)
@@ -191,6 +193,7 @@ def test_a_report_that_is_interrupted_between_two_moves_keeps_the_old_one(tmp_pa
     assert (tmp_path / "tiny" / "claims.json").read_bytes() == b"old"
 
 
+@pytest.mark.slow(3)
 def test_stage_stops_at_once_and_says_what_is_kept(finished, study, tmp_path):
     forget(study)
     log = tmp_path / "log"
@@ -217,6 +220,7 @@ def test_other_stages_stop_in_one_line(capsys):
     assert caught.value.code == 130 and capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow(3)
 def test_two_sweeps_at_once_on_one_store(finished, study):
     forget(study)
     both = [workplace.start(COMMANDS["sweep"], study, LINEAR_SLEEP="0.01") for _ in range(2)]
@@ -225,6 +229,7 @@ def test_two_sweeps_at_once_on_one_store(finished, study):
     kills.check(study, finished[1], complete=True)
 
 
+@pytest.mark.slow(2)
 def test_clock_that_goes_backwards(finished, study):
     forget(study)
     for path in study.rglob("*"):
@@ -259,6 +264,7 @@ def in_namespace(script: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow(5)
 def test_full_disk(finished, study):
     forget(study)
     said = in_namespace(
@@ -292,6 +298,7 @@ def test_full_disk(finished, study):
     kills.check(study, finished[1], complete=True)
 
 
+@pytest.mark.slow(3)
 def test_read_only_store(finished, study):
     store = Store(study / "data/tiny/store")
     damaged, removed = entries(study)[0], entries(study)[-1]
@@ -429,6 +436,7 @@ def test_what_cannot_be_read_is_named(tmp_path, capsys, monkeypatch):
     assert store.has(SPEC.key)  # what may not be read is not damaged
 
 
+@pytest.mark.slow(2)
 def test_damaged_entries_are_named_repaired_and_give_the_same_bits(finished, study):
     shutil.rmtree(study / "data/tiny/curves")
     table = read_table_of_runs(finished[0])
@@ -451,6 +459,7 @@ def read_table_of_runs(folder: Path) -> set[str]:
     return set(table["run"])
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("kind", ["flipped", "cut", "emptied"])
 def test_damaged_tables_and_images_are_named_by_whoever_reads_them(
     study, kind, monkeypatch, capsys
@@ -495,6 +504,7 @@ def test_a_pip_that_fails_leaves_the_pins_alone(tmp_path, status, pins):
 # --- DVC
 
 
+@pytest.mark.slow(10)
 def test_dvc_lock_and_outputs_that_disagree(finished, tmp_path):
     study = tmp_path / "study"
     workplace.make_repository(study, "linear")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow(40)
 @pytest.mark.skipif(not find_spec("tensorflow"), reason="needs TensorFlow")
 def test_live_keras_models():
     ran = subprocess.run(
@@ -21,6 +22,7 @@ def test_live_keras_models():
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
 
 
+@pytest.mark.slow(8)
 @pytest.mark.parametrize(("backend", "package"), [("jax", "jax"), ("torch", "torch")])
 def test_other_backends_of_keras(backend, package):
     if not find_spec("keras") or not find_spec(package):

@@ -101,6 +101,7 @@ def on_both(tmp_path_factory):
     return dict(zip(("both_tests", "by_hand", "refused"), zip(*found, strict=True), strict=True))
 
 
+@pytest.mark.slow(3)
 def test_two_ranks_see_one_curve_and_end_together(on_both):
     first, second = on_both["both_tests"]
     for a, b in zip(first, second, strict=True):
@@ -112,6 +113,7 @@ def test_two_ranks_see_one_curve_and_end_together(on_both):
     assert loss.tolist() == on_both["by_hand"][0][: len(loss)]
 
 
+@pytest.mark.slow(1)
 def test_a_model_that_does_not_average_its_gradients_is_refused(on_both):
     for message in on_both["refused"]:
         assert "model: expected DistributedDataParallel" in message and "2 processes" in message

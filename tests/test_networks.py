@@ -221,7 +221,7 @@ def dropping(kind: str) -> list[Node]:
 
 
 @pytest.mark.parametrize("kind", DROPPING)
-def test_both_backends_drop_the_same(run, kind):  # noqa: F811
+def test_both_backends_drop_the_same(run, kind):
     one, two = both(run, dropping(kind), PLAIN, np.geomspace(1e-4, 3e-3, 8))
     assert one[0] == pytest.approx(two[0], rel=1e-4)
     assert np.array(one[2]) == pytest.approx(np.array(two[2]), rel=1e-3)
@@ -245,7 +245,7 @@ def resumed(backend: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("backend", ["torch", "keras"])
-def test_masks_are_of_the_step_and_nothing_is_dropped_in_evaluation(run, backend):  # noqa: F811
+def test_masks_are_of_the_step_and_nothing_is_dropped_in_evaluation(run, backend):
     losses, repeated, evaluated = run(backend, resumed)
     assert len(set(losses)) == 4 and np.array_equal(losses[2:], repeated)
     assert evaluated[0] == pytest.approx(evaluated[1], rel=1e-5)

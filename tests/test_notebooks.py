@@ -38,12 +38,14 @@ def test_a_notebook_is_kept_as_its_script_is_with_outputs_and_without_logs(name)
     assert f"../docs/images/{name}.png" in (ROOT / "notebooks" / "README.md").read_text()
 
 
+@pytest.mark.slow(10)
 @pytest.mark.parametrize("name", ["extend", "range_test", "tutorial"])
 def test_a_notebook_still_prints_what_it_keeps(name, tmp_path):
     again = run.executed(name, tmp_path, SLOW)
     assert run.printed(again) == run.printed(run.kept(name))
 
 
+@pytest.mark.slow(6)
 def test_the_figures_are_redrawn_without_training(tmp_path):
     config = synthetic_study.config(
         "study.sweeps=[weights,order,batch_size,validation]",

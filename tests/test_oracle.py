@@ -112,6 +112,7 @@ def test_equal_accuracies_are_told_apart_by_log_loss():
     assert designing.best_and_edge(scores, 0.1) == (0, 0)
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("settings", [1, 2])
 def test_tables_of_a_whole_and_of_a_stopped_oracle(tmp_path, settings):
     design = planned(settings)
@@ -147,6 +148,7 @@ def test_a_setting_with_one_fine_seed_does_not_count(tmp_path):
     assert len(found["oracle_scores.parquet"]) and not len(found["oracle_rules.parquet"])
 
 
+@pytest.mark.slow(3)
 def test_figures_show_what_was_found(tmp_path):
     pytest.importorskip("matplotlib")
     from lrrt.report import style

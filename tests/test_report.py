@@ -205,6 +205,7 @@ def test_the_answer_has_at_most_120_words_and_8_numbers_of_what_was_decided(data
 # ---- a study that lacks most of it -----------------------------------------------------------
 
 
+@pytest.mark.slow(3)
 def test_what_a_study_lacks_is_left_out(tmp_path):
     config = synthetic_study.config(
         "study.sweeps=[weights]",
@@ -232,6 +233,7 @@ def test_what_a_study_lacks_is_left_out(tmp_path):
     assert metrics["range_tests"] == 1 and metrics["trainings"] == 0
 
 
+@pytest.mark.slow(3)
 def test_rules_that_abstain_everywhere_leave_a_report(data):
     silent = data.suggestions.assign(min_lr=np.nan, max_lr=np.nan, reason="too flat")
     wanted = {"published", "pair", "typical", "rules", "batch_slope", "weights_sweep"}

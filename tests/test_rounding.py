@@ -72,6 +72,7 @@ def test_what_rounding_does_is_told_from_what_seeds_do():
     assert shifted["rounding"] == pytest.approx(0)
 
 
+@pytest.mark.slow(4)
 def test_the_interval_of_the_share_covers_it():
     random, covered = np.random.default_rng(0), 0
     for _ in range(400):
@@ -92,6 +93,7 @@ def test_few_or_equal_runs_say_no_more_than_they_can():
     assert spreads(pairs(suggestions([], []).reindex(columns=suggestions([1.0], []).columns))).empty
 
 
+@pytest.mark.slow(4)
 def test_the_figure_and_its_words(tmp_path):
     overrides = (
         "study.sweeps=[weights,rounding]",

@@ -700,6 +700,7 @@ def test_signals_stop_all_and_keep_results(
         assert error.count("\n") == 1 and f"{kept} of 6 runs are kept" in error
 
 
+@pytest.mark.slow(6)
 def test_torch_gives_the_same_bits_on_any_worker(dataset, dataset_path, tmp_path):
     pytest.importorskip("torch")
     specs = [

@@ -114,6 +114,7 @@ def test_what_cannot_be_stacked_is_refused(dataset, changes, message):
         execute(dataclasses.replace(specs_of(dataset)[0], **changes), dataset)
 
 
+@pytest.mark.slow(3)
 def test_the_launcher_stores_each_run_of_a_stack(dataset, tmp_path):
     save(dataset, tmp_path / "dataset.safetensors")
     store, specs = Store(tmp_path / "store"), specs_of(dataset)

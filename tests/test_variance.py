@@ -227,6 +227,7 @@ def test_negative_estimates_are_told_and_count_as_none():
     assert table["share"].isna().all() and table["reason"].str.contains("take more levels").all()
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize(
     "deviations", [{(0, 1, 2): 1.0}, {(0, 1): 1.0}, {(0,): 0.8, (0, 1, 2): 0.6}]
 )

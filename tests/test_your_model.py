@@ -13,6 +13,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your_model.md").read_text()
 NUMBER = r"\d+(\.\d+)?(e-?\d+)?"
 
 
+@pytest.mark.slow(10)
 def test_the_example_says_what_is_shown(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
