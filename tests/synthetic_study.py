@@ -169,7 +169,7 @@ def frames(config: Config) -> dict[str, Any]:
 
     # A setting of the oracle has a data set of its own, which nothing here reads.
     unprepared = mock.patch(
-        "lrrt.experiments.oracle.design.prepared", return_value=(Path("none"), DIGEST, 10)
+        "lrrt.experiments.oracle.design.prepare", return_value=(Path("none"), DIGEST, 10)
     )
     for name in ("sweep", *(n for n in plugins.names("lrrt.experiments") if n != "sweep")):
         design, tables = (

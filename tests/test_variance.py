@@ -19,7 +19,6 @@ from lrrt.experiments.variance.tables import (
     COMPONENT_TYPES,
     RUN_TYPES,
     SPREAD_TYPES,
-    by_weights,
     complete,
     component_table,
     decompose,
@@ -273,7 +272,7 @@ def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkey
         start = spec.protocol.ramp.start
         return Suggestion(start * (9.9 if spec.order_seed else 10), max_lr=start * 9.95)
 
-    monkeypatch.setattr("lrrt.experiments.variance.tables.read", found)
+    monkeypatch.setattr("lrrt.experiments.variance.tables.stored_suggestion", found)
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert (runs["early"] == runs["order_seed"].ne(0)).all() and runs["early"].nunique() == 2
     assert (runs["reversed"] == runs["order_seed"].eq(0)).all()
@@ -281,18 +280,11 @@ def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkey
 
 def test_a_run_without_a_suggestion_is_neither(monkeypatch):
     monkeypatch.setattr(
-        "lrrt.experiments.variance.tables.read", lambda spec, store: abstain("no descent")
+        "lrrt.experiments.variance.tables.stored_suggestion",
+        lambda spec, store: abstain("no descent"),
     )
     runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
     assert runs["min_lr"].isna().all() and not runs[["early", "reversed"]].any(axis=None)
-
-
-def test_medians_of_each_initial_weights():
-    runs = runs_of(np.log10([[1e-3, 1e-1, 1e-2], [1.0, np.nan, 1e-2]]))
-    found = by_weights(runs).query("quantity == 'min_lr'")
-    assert found["median"].tolist() == pytest.approx([1e-2, 1e-1])
-    assert found["n"].tolist() == [3, 2]
-    assert found["weights_seed"].tolist() == [0, 1]
 
 
 def test_equal_suggestions_have_no_shares():

@@ -9,7 +9,6 @@ import pandas as pd
 
 RUNS = 20
 USUAL_LR = 0.1  # "the usual value is around 0.1", SGD on such networks
-KERAS_MAX_LR = 2.0  # "the LRFinder recommends a maximum learning rate of 2.0"
 VALIDATION_MINUTES = (1.5, 50.0)  # a range test without and with validation at every step
 VALIDATION_COST = VALIDATION_MINUTES[1] / VALIDATION_MINUTES[0]  # 33 times
 

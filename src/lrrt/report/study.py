@@ -31,7 +31,7 @@ from lrrt.experiments.sensitivity.tables import RESTART_TYPES, SENSITIVITY_TYPES
 from lrrt.experiments.stability.tables import MECHANISM_TYPES, turns
 from lrrt.experiments.sweep.dispersion import loss_bands, published_comparison
 from lrrt.experiments.sweep.rounding import pairs, spreads
-from lrrt.experiments.variance.tables import COMPONENT_TYPES, SPREAD_TYPES, by_weights
+from lrrt.experiments.variance.tables import COMPONENT_TYPES, SPREAD_TYPES
 from lrrt.report import wording
 from lrrt.runs import paths
 from lrrt.runs.result_tables import empty_table
@@ -98,13 +98,6 @@ class StudyData(Study):
         resamples = self.config.report.bootstrap_resamples
         table = published_comparison(self.suggestions, self.config.protocols, resamples)
         return table[table["batch_size"] == self.config.sweep.batch_size].reset_index(drop=True)
-
-    @cached_property
-    def medians_by_weights(self) -> pd.DataFrame:
-        """:func:`lrrt.experiments.variance.tables.by_weights`, at the study's own scale."""
-        own = {"depth": self.scale.depth, "batch_size": self.config.sweep.batch_size}
-        runs = self.variance_runs
-        return by_weights(runs[(runs[list(own)] == pd.Series(own)).all(axis=1)])
 
     @cached_property
     def framework(self) -> pd.DataFrame:

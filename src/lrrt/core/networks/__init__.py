@@ -51,8 +51,7 @@ def input_of(network: ModuleType) -> str:
 def check_nodes(nodes: list[Node]) -> None:
     """Raise :class:`InputError` for a network that outside software does not survive.
 
-    PyTorch 2.13 (oneDNN, on AVX2) writes past the end of its arrays in the backward pass of a 1x1
-    convolution unless its input channels are a multiple of 8.
+    The convolutions of PyTorch 2.13 (oneDNN, on AVX2) may write past the end of their arrays.
     """
     for node in nodes:
         if node.operation == "conv" and node.kernel == 1 and node.in_channels % 8 != 0:

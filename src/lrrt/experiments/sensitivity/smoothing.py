@@ -34,7 +34,7 @@ def smoothing_shift(
     Parameters
     ----------
     curves : DataFrame
-        Range tests (:data:`lrrt.core.curve.COLUMNS`), those of a backend and protocol on one grid.
+        Range tests (:data:`.suggestions.CURVE_TYPES`), those of a backend and protocol on one grid.
 
     Returns
     -------

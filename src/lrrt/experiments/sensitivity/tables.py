@@ -148,7 +148,7 @@ def replay_table(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.
     Parameters
     ----------
     curves : DataFrame
-        Range tests (:data:`.tables.CURVE_TYPES`), those of a backend and protocol on one grid.
+        Range tests (:data:`.suggestions.CURVE_TYPES`), those of a backend and protocol on one grid.
 
     Returns
     -------

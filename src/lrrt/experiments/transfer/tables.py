@@ -65,14 +65,6 @@ OUTCOMES = {
     "trains": "Anything else.",
 }
 HARMED = ("diverged", "overfits")
-#: In words, of trainings that lag. (By hand, ResNet-20 by the Keras protocol at LR 3.16, after 390
-#: steps: the loss of 2,000 training images was 4.04 by the running statistics, 2.22 by those of
-#: batches of 512, and in training 2.24 over the last 65 steps.)
-LAGGING = (
-    "To lag looks like overfitting in curves of training and validation loss, and is not: training "
-    "images do as badly by batch norm's running statistics, which lag behind weights that move too "
-    "fast, and in a training too short for them."
-)
 OUTCOME_TYPES = CELL_TYPES | {
     "epochs": "int64",
     "outcome": "str",

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.ranges import QUANTITIES
-from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades, log_quantiles, usable
+from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades
 from lrrt.analysis.stored_curves import stored_suggestion
 from lrrt.errors import InputError
 from lrrt.experiments.variance.design import Cell, Design
@@ -245,25 +245,6 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
             )
         )
     return pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
-
-
-def by_weights(runs: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the orders of each initial weights: backend, protocol, depth, batch_size,
-    quantity, weights_seed, ``n`` (runs with a suggestion) and ``median`` (in log10; NaN of none).
-    """
-    keys = ["backend", "protocol", "depth", "batch_size", "weights_seed"]
-    rows = [
-        (
-            *key[:-1],
-            quantity,
-            key[-1],
-            len(usable(mine[quantity])),
-            float(log_quantiles(mine[quantity], [0.5])[0]),
-        )
-        for key, mine in runs.groupby(keys, sort=True)
-        for quantity in QUANTITIES
-    ]
-    return pd.DataFrame(rows, columns=[*keys[:-1], "quantity", "weights_seed", "n", "median"])
 
 
 def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
