@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import edge_scores
 import numpy as np
 import pandas as pd
 import results
@@ -179,6 +180,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shared_sections": shared_sections,
     **results.BLOCKS,
     **rule_scores.BLOCKS,
+    **edge_scores.BLOCKS,
 }
 
 

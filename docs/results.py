@@ -37,14 +37,17 @@ def oracle_counts() -> str:
     settings = table("settings")
     counted = settings[settings["counts"]].groupby("schedule")["setting"].nunique()
     words = [f"{counted.get(key, 0)} with {name}" for key, name in SCHEDULES.items()]
-    repeats = settings.loc[settings["repeats"] != "", "setting"].nunique()
+    is_repeat, by_log_loss = settings["repeats"] != "", settings["measure"] == "log_loss"
+    repeats = settings.loc[is_repeat, "setting"].nunique()
+    texts = settings.loc[settings["counts"] & by_log_loss, "setting"].nunique()
+    of_text = f", {texts} of them text, which has no points of accuracy" if texts else ""
     trainings, curves = table("trainings"), table("curves")
     tests = len(curves[["setting", "ramp_steps", "draw"]].drop_duplicates())
     hours = sum(seconds().values()) / 3600
     return (
-        f"Of 26 settings {settings.loc[settings['repeats'] == '', 'setting'].nunique()} have been "
-        f"begun and count {' and '.join(words)}; {repeats} repeats. {len(trainings):,} "
-        f"trainings of grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
+        f"Of 26 settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, and "
+        f"{' and '.join(words)} count{of_text}; {repeats} repeats. {len(trainings):,} trainings of "
+        f"grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
         f"{hours:.1f} hours of wall-clock time on one shared core."
     )
 
@@ -101,7 +104,9 @@ def oracle_rules() -> str:
         for rule in order
     ]
     head = [f"points lost, {name}" for name in SCHEDULES.values()]
-    return rows(["rule", *head, "within 5 points", "decades above, below", "abstains"], lines)
+    n = int((rules["settings"] + rules["text_settings"]).max())
+    more = [f"log-loss lost, constant rate (n = {n})", "within 5 points", "decades above, below"]
+    return rows(["rule", *head, *more, "abstains"], lines)
 
 
 def _lost(wide: pd.DataFrame, rule: str, schedule: str) -> str:
@@ -121,7 +126,9 @@ def _where(wide: pd.DataFrame, rule: str) -> list[str]:
         wide.loc[(rule, "constant")] if (rule, "constant") in wide.index else wide.loc[rule].iloc[0]
     )
     away = f"{row['above']:.2f}, {row['below']:.2f}"
-    return [f"{row['within_5']:.0%}", away, f"{row['abstained']:.0%}"]
+    low, high, share = (100 * row[name] for name in ("share_low", "share_high", "share"))
+    log_loss = f"{share:.1f} [{low:.1f}, {high:.1f}]"
+    return [log_loss, f"{row['within_5']:.0%}", away, f"{row['abstained']:.0%}"]
 
 
 def oracle_primary() -> str:

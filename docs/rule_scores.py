@@ -45,7 +45,7 @@ def rule_scores() -> str:
     scored = _scored()
     if scored is None:
         return NOT_YET
-    both = _by_schedule(scored).pivot(index="rule", columns="schedule")
+    both = by_schedule(scored).pivot(index="rule", columns="schedule")
     order = both["regret"].dropna().mean(axis=1).sort_values()
     lines = [
         "| rule | it names | constant | one cycle | spread |",
@@ -68,9 +68,12 @@ def rule_evidence() -> str:
         return NOT_YET
     n = scored.groupby("schedule")["settings"].max()
     counts = " and ".join(f"{n[name]} settings with {words}" for name, words in SCHEDULES.items())
-    more = max(len(_by_schedule(scored)["rule"].unique()) - LISTED, 0)
+    more = max(len(by_schedule(scored)["rule"].unique()) - LISTED, 0)
+    texts = int(scored["text_settings"].max()) if "text_settings" in scored else 0
+    beside = f" (and {texts} of text, whose log-loss the [ground truth](ground_truth.md) has)"
     return (
-        f"{counts[0].upper()}{counts[1:]}, range tests of {RAMP} steps; {more} more rules and "
+        f"{counts[0].upper()}{counts[1:]}, range tests of {RAMP} steps"
+        f"{beside if texts else ''}; {more} more rules and "
         "baselines lose more. `.min`, `.max`: of a rule that names a range; `.middle`: its "
         "geometric middle."
     )
@@ -78,7 +81,7 @@ def rule_evidence() -> str:
 
 def edge_readings() -> str:
     """What `edge` makes of other ramps, and of three tests read as one."""
-    found = _tables()
+    found = tables()
     if found is None:
         return NOT_YET
     table, scores = found
@@ -87,7 +90,7 @@ def edge_readings() -> str:
         "| --- | ---: | --- | --- | ---: |",
     ]
     for steps in sorted(table["ramp_steps"].unique()):
-        of_ramp = _by_schedule(_with_spread(table, scores, steps)).set_index(["rule", "schedule"])
+        of_ramp = by_schedule(_with_spread(table, scores, steps)).set_index(["rule", "schedule"])
         for rule, tests in (("edge", 1), ("edge.pooled", POOLED)):
             if all((rule, schedule) in of_ramp.index for schedule in SCHEDULES):
                 cells = [_cell(of_ramp.loc[rule, schedule]) for schedule in SCHEDULES]
@@ -99,10 +102,10 @@ def edge_readings() -> str:
 
 def edge_against_the_best() -> str:
     """Paired over settings: the best of the other finders' rules minus `edge`."""
-    found = _tables()
+    found = tables()
     if found is None:
         return NOT_YET
-    scores = _by_schedule(found[1][(found[1]["ramp_steps"] == RAMP) & found[1]["counts"]])
+    scores = by_schedule(found[1][(found[1]["ramp_steps"] == RAMP) & found[1]["counts"]])
     means = scores.groupby(["rule", "setting", "schedule"])["regret_accuracy"].mean().unstack()
     means = 100 * means[list(SCHEDULES)].dropna()
     others = [
@@ -117,7 +120,7 @@ def edge_against_the_best() -> str:
         lost = means[columns].mean(axis=1).unstack("setting")
         best = lost.loc[others].mean(axis=1).idxmin()
         differences = (lost.loc[best] - lost.loc["edge"]).dropna().to_numpy()
-        low, high = _interval(differences)
+        low, high = interval(differences)
         sentences.append(
             f"{words[0].upper()}{words[1:]} `edge` loses {lost.loc['edge'].mean():.1f} points, the "
             f"best other finder's rule, `{best}`, {lost.loc[best].mean():.1f}: a difference of "
@@ -141,7 +144,7 @@ def advice_of_the_post() -> str:
     return "\n".join(lines)
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
+def interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over settings."""
     random = np.random.default_rng(BOOTSTRAP_SEED)
     chosen = random.integers(0, len(differences), (RESAMPLES, len(differences)))
@@ -193,7 +196,7 @@ def _costs(scored: pd.DataFrame) -> Iterator[dict]:
             }
 
 
-def _tables() -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def tables() -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Those of rules and of scores; None where they are not there or have no setting."""
     files = [ORACLE / name for name in ("oracle_rules.parquet", "oracle_scores.parquet")]
     if not all(file.exists() for file in files):
@@ -204,7 +207,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame] | None:
 
 def _scored() -> pd.DataFrame | None:
     """A row a rule and schedule, with the spread of its suggestions; None without the tables."""
-    found = _tables()
+    found = tables()
     return None if found is None else _with_spread(*found, RAMP)
 
 
@@ -218,7 +221,7 @@ def _with_spread(table: pd.DataFrame, scores: pd.DataFrame, steps: int) -> pd.Da
     return table.join((10**spread).rename("spread"), on=keys)
 
 
-def _by_schedule(table: pd.DataFrame) -> pd.DataFrame:
+def by_schedule(table: pd.DataFrame) -> pd.DataFrame:
     """Of this library's own rule each schedule has its own rate (``edge.one_cycle``)."""
     table = table[~table["rule"].str.match("edge.* x constant")]  # its margins are its own
     own = table["rule"].str.startswith("edge")

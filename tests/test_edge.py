@@ -37,9 +37,10 @@ def test_the_edge_of_a_curve_without_noise():
     middle = np.log10(found.edge_lr) + edge.LAG * STEP
     assert middle == pytest.approx((-2.2 + 0.4) / 2, abs=0.1)
     assert found.lr == found.edge_lr / 6 and found.tests == 1
-    assert (found.low, found.high) == (found.lr / 3, found.lr * 3)
+    assert (found.low, found.high) == (found.lr / 3.5, found.lr * 9)
     cycle = edge.pooled([(LR, valley())], "one_cycle")
     assert cycle.edge_lr == found.edge_lr and cycle.lr == cycle.edge_lr / 3
+    assert (cycle.low, cycle.high) == (cycle.lr / 3.5, cycle.lr * 4)
 
 
 def test_it_knows_neither_the_losss_level_nor_its_sign_nor_its_unit():
@@ -103,11 +104,22 @@ def test_it_abstains_with_a_reason(lr, loss, reason):
 
 
 def test_a_coarse_ramp_is_read_with_a_caution():
-    coarse = lrrt.pool(curve_of(LR[::2], valley()[::2]))
+    narrow = valley(rises=(-1.5, -0.5))
+    coarse = lrrt.pool(curve_of(LR[::2], narrow[::2]))
     assert coarse.lr and coarse.caution == edge.TOO_COARSE and edge.TOO_COARSE in str(coarse)
-    assert curve_of(LR[::2], valley()[::2]).suggest("edge").cautions == (edge.TOO_COARSE,)
-    fine = lrrt.pool(curve_of(LR, valley()))
-    assert fine.caution == "" and curve_of(LR, valley()).suggest("edge").cautions == ()
+    assert curve_of(LR[::2], narrow[::2]).suggest("edge").cautions == (edge.TOO_COARSE,)
+    fine = lrrt.pool(curve_of(LR, narrow))
+    assert fine.caution == "" and curve_of(LR, narrow).suggest("edge").cautions == ()
+
+
+def test_an_edge_between_two_rates_far_apart_is_a_guess():
+    """The loss has fallen at 1e-4 and is back at 1: nothing in between says where it turns."""
+    wide, narrow = valley(falls=(-5, -4)), valley(rises=(-1.5, -0.5))
+    assert edge.edge([(LR, wide)]).width > edge.WIDE > edge.edge([(LR, narrow)]).width
+    assert edge.pooled([(LR, wide)] * 3).caution == edge.UNCERTAIN
+    assert curve_of(LR, wide).suggest("edge").cautions == (edge.UNCERTAIN,)
+    both = lrrt.pool(curve_of(LR[::2], wide[::2])).caution
+    assert both == f"{edge.UNCERTAIN}; {edge.TOO_COARSE}"
 
 
 def test_running_sums_give_the_plain_average():
@@ -169,8 +181,8 @@ def test_the_margins_are_those_that_lose_least_where_they_were_chosen(schedule):
     ):
         found = edge.edge([(test["lr"].to_numpy(), test["loss"].to_numpy())])
         lrs = [regret.FIXED[optimizer][0]] * 3  # where it abstains
-        if isinstance(found, float):
-            lrs = [found / edge.MARGIN[schedule] * factor for factor in (0.5, 1, 2)]
+        if isinstance(found, edge.Edge):
+            lrs = [found.lr / edge.MARGIN[schedule] * factor for factor in (0.5, 1, 2)]
         lost.append((setting, *grids[setting, schedule].regret(np.array(lrs)).mean(axis=0)))
     low, own, high = 100 * pd.DataFrame(lost).groupby(0).mean().mean()
     assert curves["setting"].nunique() == 22

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from ground_truth import public, score
+from ground_truth import constants, public, score
 from ground_truth.range_tests import RESULTS
 
+from lrrt.core import edge
 from lrrt.errors import InputError
 
 
@@ -102,6 +103,38 @@ def test_the_quadratic_has_the_bound_that_the_public_trainings_show():
     assert curve["loss"].iloc[0] > 250  # 353 there
     lowest = curve["lr"].iloc[curve["loss"].argmin()]
     assert 0.1 < lowest / quadratic.stability_bound() < 3
+
+
+def test_the_settings_that_edge_was_made_on_can_be_made_again():
+    """The cheapest of the 22: its range tests, until rounding could tell."""
+    pytest.importorskip("torch")
+    from ground_truth import development
+
+    setting = ("digits", "mlp1", "plain", 64)
+    assert setting in development.SETTINGS
+    stored = pd.read_parquet(RESULTS / "development-curves.parquet")
+    assert stored["setting"].nunique() == len(development.SETTINGS)
+    stored = stored[stored["setting"] == "-".join(map(str, setting))].reset_index(drop=True)
+    made = development.range_tests(setting)
+    keys = ["ramp_steps", "draw", "step"]
+    assert made[keys].equals(stored[keys]) and np.allclose(made["lr"], stored["lr"])
+    stable = made["lr"] < 1e-2
+    assert np.allclose(made["loss"][stable], stored["loss"][stable], rtol=1e-4)
+
+
+def test_the_constants_of_edge_lose_little_where_they_were_chosen():
+    """``python -m ground_truth.constants`` writes the table; of one row it is made again here."""
+    stored = pd.read_parquet(RESULTS / "constants.parquet")
+    keys = ["constant", "value", "schedule"]
+    for constant, values in constants.TRIED.items():
+        rows = stored[stored["constant"] == constant]
+        assert set(rows["value"]) == set(values) and (rows["settings"] == 22).all()
+        for schedule, margin in edge.MARGIN.items():
+            used = margin if constant == "MARGIN" else getattr(edge, constant)
+            points = rows[rows["schedule"] == schedule].set_index("value")["points"]
+            assert points[used] < points.min() + 0.2
+    again = pd.DataFrame(constants.scored("LAG", edge.LAG)).set_index(keys)
+    assert np.allclose(again["points"], stored.set_index(keys).loc[again.index, "points"])
 
 
 def test_committed_curves_are_whole_and_scored():

@@ -138,6 +138,41 @@ def test_tables_of_a_whole_and_of_a_stopped_oracle(tmp_path, settings):
     assert abs(rules.loc["constant", 100, "five_short"].regret) < 1e-9
 
 
+BESIDE = dict.fromkeys(("rate_free", "precision", "same_weights", "policies"), ["s0"])
+
+
+def test_what_is_asked_beside_the_grids(tmp_path):
+    design = planned(2, ramps=[100], **BESIDE)
+    store = fill(design, Store(tmp_path))
+    runs = [run for run in design.plan(store) if run.stage in BESIDE or run.stage == "policy"]
+    assert {run.setting for run in runs} == {"s0"}
+    counts = {stage: sum(run.stage == stage for run in runs) for stage in designing_stages(runs)}
+    # 12 draws of 5 ramps; the fine seeds; those by 5 optimisers and schedules; 2 policies' grids.
+    assert counts == {"precision": 60, "same_weights": 4, "rate_free": 20, "policy": 22}
+    found = tables(design, store)
+    assert len(found["oracle_trainings.parquet"]) == 2 * 86  # none of them is the grid's
+    lost = found["oracle_rate_free.parquet"].groupby("optimizer")
+    assert lost["collapsed"].mean().to_dict() == {
+        "dadapt_adam": 1,
+        "prodigy": 1,
+        "schedule_free": 0,
+    }
+    away = np.log10(0.0025 / BEST)
+    assert np.allclose(lost["regret_accuracy"].mean()["schedule_free"], 0.1 * away**2, atol=0.003)
+    precision = found["oracle_precision.parquet"]
+    ramps = precision.groupby(["start", "ramp_steps", "tests"])["draw"].nunique()
+    assert set(ramps.xs(1, level="tests")) == {12} and set(ramps.xs(3, level="tests")) == {4}
+    # Every draw is the same curve here: from its own weights nothing is gained.
+    weights = found["oracle_same_weights.parquet"]
+    own = weights["trained_seed"] == weights["tested_seed"]
+    keys = ["rule", "schedule", "trained_seed"]
+    means = (weights[part].groupby(keys)["regret_accuracy"].mean() for part in (own, ~own))
+    assert np.allclose(*means)
+    assert own.sum() * 3 == (~own).sum()
+    policies = found["oracle_policies.parquet"]
+    assert set(policies["schedule"]) == {"triangular", "warm_restarts"} and len(policies) == 22
+
+
 def test_a_setting_with_one_fine_seed_does_not_count(tmp_path):
     design, store = planned(), Store(tmp_path)
     for number in (0, 1):
@@ -162,6 +197,14 @@ def test_figures_show_what_was_found(tmp_path):
     # Known: the fixed default is the best rate, and 0.05 lost are 0.7 decades on either side.
     assert "from 0.020 to 0.50" in grid.title(data)
     assert "3 settings" in ground_truth.title(data) and "(0.0 points" in ground_truth.title(data)
+    settings = data.tables["oracle_settings"]
+    settings.loc[settings["setting"] == "s1", ["measure", "collapses"]] = ["log_loss", False]
+    settings.loc[settings["setting"] == "s2", "is_cut_off"] = True
+    said = ground_truth.caption(data)
+    assert "Hollow: text (1), which is in no mean." in said and "Nothing collapses: s1." in said
+    assert "Best rate at an end of what was trained: s2." in said
+    with style.applied():
+        assert ground_truth.draw(data) is not None
     empty = {name: table.iloc[:0] for name, table in data.tables.items()}
     for module in (grid, ground_truth):
         assert module.draw(SimpleNamespace(tables=empty)) is None
@@ -174,6 +217,7 @@ def test_figures_show_what_was_found(tmp_path):
         ({"ramps": [10]}, "oracle.ramps"),
         ({"draws": 0}, "oracle.draws"),
         ({"minutes": -1.0}, "oracle.minutes"),
+        ({"precision": ["other"]}, "oracle.precision"),
         ({"data": {"a b": DataSection()}}, "oracle.data"),
         ({"data": {"d": DataSection(path="x")}}, "oracle.data.d.path"),
     ],
@@ -199,10 +243,18 @@ def test_an_impossible_section_is_named(changes, key):
     ],
 )
 def test_an_impossible_setting_is_named(changes, key):
+    check_setting(changes, f"oracle.settings.s.{key}")
+
+
+def test_a_rate_free_optimiser_takes_adams_place():
+    check_setting({}, "oracle.rate_free", rate_free=["s"])  # of SGD
+
+
+def check_setting(changes, key, **more):
     setting = SettingSection("d", "sgd", 32, 100, resnet.Model())
     section = Section(
-        data={"d": DataSection()}, settings={"s": dataclasses.replace(setting, **changes)}
+        data={"d": DataSection()}, settings={"s": dataclasses.replace(setting, **changes)}, **more
     )
     with pytest.raises(InputError) as error:
         check(Config(protocols={"sgd": Protocol()}, oracle=section))
-    assert error.value.key == f"oracle.settings.s.{key}"
+    assert error.value.key == key

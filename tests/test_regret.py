@@ -182,6 +182,24 @@ def test_nine_new_settings_in_ten_stay_below_the_bound():
     assert regret.prediction_bound(np.arange(9.0)) == 8
 
 
+def test_an_interval_from_other_settings_holds_four_of_five():
+    """18 of 22 by the ranks: the second and the twentieth of 21."""
+    random = np.random.default_rng(2)
+    held = []
+    for _ in range(2000):
+        errors = [random.normal(size=1) for _ in range(21)]
+        low, high = regret.interval_factors(errors)
+        held.append(low <= random.normal() <= high)
+    assert 0.79 <= np.mean(held) <= 0.85
+    assert regret.interval_factors([np.array([float(i)]) for i in range(21)]) == (1, 19)
+    # Six draws a setting weigh as much as one.
+    assert regret.interval_factors([np.full(6, float(i)) for i in range(21)]) == (1, 19)
+    assert regret.interval_factors([np.zeros(1)] * 8) == (-np.inf, np.inf)
+    assert np.isnan(regret.interval_coverage([np.zeros(1)] * 9))
+    alike = [random.normal(size=4) for _ in range(40)]
+    assert 0.7 <= regret.interval_coverage(alike) <= 0.95
+
+
 def test_holm_corrects_as_in_the_textbook():
     assert np.allclose(regret.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     assert regret.sign_flip_p(np.zeros(5)) == 1

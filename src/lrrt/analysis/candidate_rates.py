@@ -9,7 +9,7 @@ from lrrt.analysis.regret import DEFAULT, FIXED
 from lrrt.core.edge import MARGIN, pooled
 from lrrt.core.rules import replay
 
-COLUMNS = ("setting", "optimizer", "rule", "ramp_steps", "draw", "lr")
+COLUMNS = ("setting", "optimizer", "rule", "ramp_steps", "draw", "lr", "cautioned")
 RAW_MINIMUM = (3, 10)  # divisors of the rate of the lowest raw loss
 POOLED = 3  # range tests read as one
 RANDOM_RANGE = {"sgd": (1e-4, 10.0), "adam": (1e-5, 1.0), "adamw": (1e-5, 1.0)}
@@ -33,7 +33,8 @@ def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns :data:`COLUMNS`; ``lr`` is NaN where a rule abstains.
+        Columns :data:`COLUMNS`; ``lr`` is NaN where a rule abstains, ``cautioned`` whether it
+        answers and says what speaks against its answer.
     """
     found, keys = [], ["setting", "optimizer", "ramp_steps", "draw"]
     for identity, steps in curves.groupby(keys, sort=False):
@@ -42,7 +43,10 @@ def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
         named = dict(zip(keys, identity, strict=True))
         for rule in plugins.names("lrrt.core.rules"):
             read = replay(rule, lr, loss)
-            found.append(named | {"rule": rule, "min_lr": read.min_lr, "max_lr": read.max_lr})
+            of_rule = {"rule": rule, "min_lr": read.min_lr, "max_lr": read.max_lr}
+            if hasattr(module := plugins.find("lrrt.core.rules", rule, "rule"), "cautions"):
+                of_rule["cautioned"] = bool(module.cautions(lr, loss))
+            found.append(named | of_rule)
         lowest = lr[np.nanargmin(loss)] if np.isfinite(loss).any() else np.nan
         alone = {f"raw_minimum/{divisor}": lowest / divisor for divisor in RAW_MINIMUM}
         alone[DEFAULT], alone["fixed.lower"] = FIXED[named["optimizer"]]
@@ -50,14 +54,16 @@ def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
     table, parts = pd.DataFrame(found), []
     bounds = ["min_lr", "max_lr"]
     table[bounds] = table[bounds].astype(float)
+    table["cautioned"] = table["cautioned"].eq(True)
     for rule, drawn in table.groupby("rule", sort=False):
         for kind, values in rates(drawn).items():
             name = rule if kind == "one" else f"{rule}.{kind}"
-            parts.append(drawn[keys].assign(rule=name, lr=values))
+            parts.append(drawn[[*keys, "cautioned"]].assign(rule=name, lr=values))
     for (_, optimizer, _), drawn in curves[keys].drop_duplicates().groupby(keys[:3], sort=False):
         low, high = np.log10(RANDOM_RANGE[optimizer])
         share = (np.arange(len(drawn)) + 0.5) / len(drawn)
-        parts.append(drawn.assign(rule="random", lr=10 ** (low + share * (high - low))))
+        lrs = 10 ** (low + share * (high - low))
+        parts.append(drawn.assign(rule="random", lr=lrs, cautioned=False))
     parts.append(_own_rates(curves))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
@@ -65,22 +71,21 @@ def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
 def _own_rates(curves: pd.DataFrame) -> pd.DataFrame:
     """What :mod:`lrrt.core.edge` says but the rule of its name, of one curve, does not."""
     found, keys = [], ["setting", "optimizer", "ramp_steps"]
-    for identity, tests in curves.groupby(keys, sort=False):
+    for identity, of_ramp in curves.groupby(keys, sort=False):
         named = dict(zip(keys, identity, strict=True))
-        read = [
+        drawn = [
             (draw, (steps["lr"].to_numpy(), steps["loss"].to_numpy()))
-            for draw, steps in tests.sort_values(["draw", "step"]).groupby("draw")
+            for draw, steps in of_ramp.sort_values(["draw", "step"]).groupby("draw")
         ]
         for schedule in MARGIN:
             suffix = "" if schedule == "constant" else f".{schedule}"
-            for i, (draw, curve) in enumerate(read):
-                together = [other for _, other in read[i : i + POOLED]]
-                row = named | {"draw": draw}
-                if suffix:
-                    found.append(
-                        row | {"rule": f"edge{suffix}", "lr": pooled([curve], schedule).lr}
-                    )
+            for i, (draw, curve) in enumerate(drawn):
+                together = [other for _, other in drawn[i : i + POOLED]]
+                asked = {f"edge{suffix}": [curve]} if suffix else {}
                 if i % POOLED == 0 and len(together) == POOLED:
-                    lr = pooled(together, schedule).lr
-                    found.append(row | {"rule": f"edge.pooled{suffix}", "lr": lr})
+                    asked[f"edge.pooled{suffix}"] = together
+                for rule, tests in asked.items():
+                    read = pooled(tests, schedule)
+                    row = {"draw": draw, "rule": rule, "lr": read.lr}
+                    found.append(named | row | {"cautioned": bool(read.caution)})
     return pd.DataFrame(found, columns=list(COLUMNS)).astype({"lr": float})

@@ -19,7 +19,8 @@ STEEP = 0.25  # share of the gain over a guess: rates that lose more are beside 
 MARGIN = 0.25  # decades that the optimum keeps below a rate at which a seed collapsed
 COLLAPSE = 0.5  # share of the gain over a guess: what loses more has collapsed
 FINE = 5  # rates near the best that a seed needs for the optimum to be read off it
-LATEST = {"constant": 3, "one_cycle": 1}  # evaluations that a training's score is the mean of
+#: Evaluations that a training's score is the mean of.
+LATEST = {"constant": 3, "one_cycle": 1, "triangular": 1, "warm_restarts": 1}
 BOUND = 0.9  # of the prediction bound for a new setting
 FACTORS = 10 ** (np.arange(-8, 9) / 4)  # that a rule is multiplied with, of "times a constant"
 CLOSE = 1e-9  # decades: two rates that are one
@@ -199,7 +200,7 @@ def scale_free(grid: Grid, lrs: np.ndarray) -> np.ndarray:
 SCORE_COLUMNS = (
     *("setting", "optimizer", "schedule", "rule", "ramp_steps", "draw"),
     *("suggested_lr", "best_lr", "regret_accuracy", "regret_log_loss", "regret_share"),
-    *("collapsed", "abstained", "beyond_grid", "place"),
+    *("collapsed", "abstained", "cautioned", "beyond_grid", "place"),
 )
 #: The rule that takes the optimiser's first rate of :data:`FIXED`.
 DEFAULT = "fixed.default"
@@ -225,7 +226,7 @@ def score_table(
         See :func:`grids`.
     suggested : DataFrame
         setting, optimizer, rule, ramp_steps, draw, lr (NaN where the rule abstains: it is scored
-        at the optimiser's first rate of :data:`FIXED`).
+        at the optimiser's first rate of :data:`FIXED`), and maybe ``cautioned``.
     by_log_loss : set of str
         Settings whose best rate and collapses are those of the log-loss (language); their regret
         in accuracy is NaN.
@@ -262,6 +263,7 @@ def score_table(
                 collapsed=own_regret > COLLAPSE * own.gain,
                 place=np.arange(len(lrs)),
                 abstained=rows["lr"].isna().to_numpy(),
+                cautioned=rows["cautioned"].to_numpy() if "cautioned" in rows else False,
                 beyond_grid=(lrs < own.rates[0] * (1 - 1e-6)) | (lrs > own.rates[-1] * (1 + 1e-6)),
             )[list(SCORE_COLUMNS)]
         )
@@ -357,6 +359,45 @@ def left_out_coverage(regrets: np.ndarray, level: float = BOUND) -> float:
     if not np.isfinite(bounds).all() or not bounds:
         return np.nan
     return float(np.mean(regrets <= bounds))
+
+
+def interval_factors(errors: list[np.ndarray], level: float = 0.8) -> tuple[float, float]:
+    """Errors that one of a new setting lies between with probability ``level`` or a little more.
+
+    Split conformal, a setting a unit: of n settings' errors the floor((1 - level) / 2 (n + 1))-th
+    from below and from above; the draws of a setting share its weight.
+
+    Parameters
+    ----------
+    errors : list of arrays of shape (draws,)
+        By setting.
+
+    Returns
+    -------
+    Lowest and highest; infinite where the settings are too few.
+    """
+    n = len(errors)
+    outside = np.floor((1 - level) / 2 * (n + 1) + 1e-12)
+    if not outside:
+        return -np.inf, np.inf
+    values = np.concatenate(errors)
+    weights = np.concatenate([np.full(len(of), 1 / len(of)) for of in errors])
+    order = np.argsort(values)
+    passed = np.cumsum(weights[order])
+    low = values[order][np.searchsorted(passed, outside - 1e-9)]
+    high = values[order][np.searchsorted(passed, n - outside + 1e-9)]
+    return float(low), float(high)
+
+
+def interval_coverage(errors: list[np.ndarray], level: float = 0.8) -> float:
+    """Mean share of a setting's errors between those from the others; NaN if they are too few."""
+    held = []
+    for i, own in enumerate(errors):
+        low, high = interval_factors(errors[:i] + errors[i + 1 :], level)
+        if not np.isfinite(low):
+            return np.nan
+        held.append(((low <= own) & (own <= high)).mean())
+    return float(np.mean(held)) if held else np.nan
 
 
 def sign_flip_p(differences: np.ndarray) -> float:

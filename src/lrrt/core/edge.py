@@ -14,12 +14,14 @@ noisy curve. Several tests are one: their losses are pooled before anything is r
 4. An instability takes some steps to show: the edge is moved back by five steps of the ramp.
 5. The suggestion is a sixth of the edge for a constant rate, a third for one cycle's highest.
 
-It abstains where the fall is no more than noise makes, and where nothing rises again. On a ramp of
-fewer than eight steps a decade it answers with a caution: an instability shows too late there.
+It abstains where the fall is no more than noise makes, and where nothing rises again. It answers
+with a caution where the two rates of step 3 lie far apart (the loss fell early and then stood
+still), and on a ramp of fewer than eight steps a decade, where an instability shows too late.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +35,11 @@ RISEN = 0.1  # share of the fall: less is no rise at all
 LAG = 5  # steps
 #: What the edge is divided by.
 MARGIN = {"constant": 6.0, "one_cycle": 3.0}
-#: The 80 % interval reaches from the suggestion over this to the suggestion times it.
-INTERVAL = 3.0
+#: The 80 % interval for the best rate reaches from the suggestion over the first to the suggestion
+#: times the second: errors of the other settings (``docs/ground_truth.md``, Changes).
+INTERVAL = {"constant": (3.5, 9.0), "one_cycle": (3.5, 4.0)}
+#: Decades between the edge's two rates; no setting that the rule was made on has more.
+WIDE = 2.25
 OF_NOISE = 4.0  # standard errors that a fall is more than
 LEAST_STEPS = 10
 LEAST_DENSITY = 8.0  # steps a decade
@@ -46,6 +51,10 @@ NEVER_FELL = (
     "rates, or nothing trains"
 )
 STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
+UNCERTAIN = (
+    f"the loss had fallen {WIDE:g} decades or more before it rose again, so that its edge is a "
+    "guess: try lower and higher rates"
+)
 TOO_COARSE = (
     f"fewer than {LEAST_DENSITY:g} steps a decade: more steps, or a range that starts later"
 )
@@ -57,7 +66,8 @@ class Pooled:
 
     ``lr``: to train at, None where they abstain, and ``reason`` says why. ``low``, ``high``: the
     80 % interval for the rate that trains best. ``edge_lr``: where the loss turns unstable.
-    ``tests``: how many were pooled. ``caution``: what speaks against the rate, if anything does.
+    ``tests``: how many were pooled. ``caution``: what speaks against the rate, clauses joined by
+    semicolons; empty if nothing does.
     """
 
     lr: float | None
@@ -99,20 +109,31 @@ def pooled(curves: Sequence[tuple[np.ndarray, np.ndarray]], schedule: str = "con
     found = edge(curves)
     if isinstance(found, str):
         return Pooled(None, tests=len(curves), schedule=schedule, reason=found)
-    lr = found / MARGIN[schedule]
-    warning = max((caution(rates) for rates, _ in curves), key=len)
-    return Pooled(lr, lr / INTERVAL, lr * INTERVAL, found, len(curves), schedule, caution=warning)
+    lr = found.lr / MARGIN[schedule]
+    below, above = INTERVAL[schedule]
+    against = "; ".join(doubts(curves, found))
+    return Pooled(lr, lr / below, lr * above, found.lr, len(curves), schedule, caution=against)
 
 
-def caution(lr: np.ndarray) -> str:
-    """What speaks against reading a ramp of these rates; empty if nothing does."""
-    density = (len(lr) - 1) / np.log10(lr[-1] / lr[0])
-    return TOO_COARSE if density < LEAST_DENSITY else ""
+class Edge(NamedTuple):
+    """``lr``: at which the loss turns unstable. ``width``: decades between its two rates."""
+
+    lr: float
+    width: float
+
+
+def doubts(curves: Sequence[tuple[np.ndarray, np.ndarray]], found: Edge | str) -> list[str]:
+    """What speaks against the edge that was found on ``curves``, a clause each."""
+    if isinstance(found, str):
+        return []
+    densities = [(len(lr) - 1) / np.log10(lr[-1] / lr[0]) for lr, _ in curves]
+    clauses = {UNCERTAIN: found.width > WIDE, TOO_COARSE: min(densities) < LEAST_DENSITY}
+    return [clause for clause, holds in clauses.items() if holds]
 
 
 @np.errstate(all="ignore")
-def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
-    """The LR at which the loss turns unstable, or why there is none."""
+def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Edge | str:
+    """Where the loss turns unstable, or why that cannot be said."""
     decades, falls, noises = [], [], []
     for lr, loss in curves:
         lr, loss = np.asarray(lr, float), np.asarray(loss, float)
@@ -142,9 +163,10 @@ def edge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> float | str:
     if not (level[lowest:] > -(1 - RISEN) * fall).any():
         return STILL_FALLING
     low = _crossing(at[: lowest + 1], -level[: lowest + 1], FALLEN * fall)
-    found = (low + _crossing(at[lowest:], level[lowest:], 0.0)) / 2
+    high = _crossing(at[lowest:], level[lowest:], 0.0)
+    found = (low + high) / 2
     steps = [rates[_place(rates, found)] - rates[_place(rates, found) - 1] for rates in decades]
-    return float(10 ** (found - LAG * np.mean(steps)))
+    return Edge(float(10 ** (found - LAG * np.mean(steps))), high - low)
 
 
 def local_means(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:

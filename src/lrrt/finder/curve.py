@@ -183,8 +183,7 @@ class Curve(core_curve.Curve):
             cautions += [self.flaw] if self.flaw else []
             if found["stop_step"] is not None and loss[: found["stop_step"] + 1].min() <= 0:
                 cautions.append(SIGNED)
-            coarse = getattr(module, "caution", lambda _: "")(lr)
-            cautions += [coarse] if coarse else []
+            cautions += getattr(module, "cautions", lambda *_: [])(lr, loss)
         elif self.val_accuracy is not None:
             found = asdict(module.suggest(self.lr.copy(), self.val_accuracy.copy()))
         else:

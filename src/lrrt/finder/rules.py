@@ -3,15 +3,12 @@
 import json
 from dataclasses import dataclass
 from importlib import resources
+from statistics import mean
 from types import ModuleType
 
 from lrrt import plugins
 from lrrt.errors import InputError
 
-#: The rule of `curve.suggest()`, audits and callbacks. It was chosen by what training at a rule's
-#: suggestion costs (docs/which_rule.md): on grids that it was not made on it lost less than any
-#: other finder's rule over both schedules; with a constant rate `fastai_valley` is no worse.
-DEFAULT_RULE = "edge"
 OF_LOSS, OF_ACCURACY = "lrrt.core.rules", "lrrt.core.accuracy_rules"
 
 
@@ -51,6 +48,32 @@ def _expected_costs() -> dict[tuple[str, str], ExpectedCost]:
 #: What training at a rule's suggestion costs, by rule and schedule (``constant``, ``one_cycle``):
 #: the ground truth's, filled in by ``docs/generate.py``. An audit prints it beside its advice.
 EXPECTED = _expected_costs()
+
+
+def mean_costs() -> dict[str, float]:
+    """Points lost over both schedules, by rule that :data:`EXPECTED` has both of."""
+    schedules = {schedule for _, schedule in EXPECTED}
+    of_rule = {
+        rule: [EXPECTED[rule, s].points for s in schedules if (rule, s) in EXPECTED]
+        for rule, _ in EXPECTED
+    }
+    return {rule: mean(points) for rule, points in of_rule.items() if len(points) == len(schedules)}
+
+
+def cheapest() -> str:
+    """The rule that loses least over both schedules; of equal ones (to a tenth of a point) the one
+    that collapses less often, then the first by name."""
+    costs = mean_costs()
+
+    def place(rule: str) -> tuple[float, float, str]:
+        collapsed = sum(cost.collapsed for (name, _), cost in EXPECTED.items() if name == rule)
+        return round(costs[rule], 1), collapsed, rule
+
+    return min(costs, key=place, default="edge")
+
+
+#: The rule of `curve.suggest()`, audits and callbacks (docs/which_rule.md).
+DEFAULT_RULE = cheapest()
 
 
 def names() -> list[str]:

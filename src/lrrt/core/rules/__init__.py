@@ -2,8 +2,8 @@
 
 Each has ``suggest(lr, loss) -> Suggestion`` on recorded, raw float arrays of shape (steps,), at
 least one step, any of them infinite or NaN: it smooths, stops and trims by itself, as its source
-does, never warns and never raises. Where a ramp can be too coarse, ``caution(lr)`` says so in
-a clause, empty for a good one. It may take constants of its source (``beta``,
+does, never warns and never raises. ``cautions(lr, loss)``, if it has that, gives what it
+holds against its own answer, a clause each. It may take constants of its source (``beta``,
 ``stop_factor``, ``skip_start``, ``skip_end``) by keyword; the defaults are the source's.
 """
 

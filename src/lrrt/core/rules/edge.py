@@ -9,12 +9,14 @@ several range tests as one and knows of one cycle.
 
 import numpy as np
 
-from lrrt.core.edge import caution, pooled
+from lrrt.core.edge import doubts, edge, pooled
 from lrrt.core.rules import Suggestion, abstain
-
-__all__ = ["caution", "suggest"]
 
 
 def suggest(lr: np.ndarray, loss: np.ndarray, *, schedule: str = "constant") -> Suggestion:
     found = pooled([(lr, loss)], schedule)
     return abstain(found.reason) if found.lr is None else Suggestion(None, found.lr)
+
+
+def cautions(lr: np.ndarray, loss: np.ndarray) -> list[str]:
+    return doubts([(lr, loss)], edge([(lr, loss)]))

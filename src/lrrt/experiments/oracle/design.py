@@ -15,6 +15,7 @@ from lrrt.analysis.regret import COLLAPSE, training_score
 from lrrt.config import Config
 from lrrt.core.protocol import DataSection, Protocol
 from lrrt.datasets import Dataset, load, open_dataset, save
+from lrrt.experiments.oracle import beside
 from lrrt.experiments.oracle.section import (
     EVALUATIONS,
     HIGHEST,
@@ -49,8 +50,9 @@ class Setting(NamedTuple):
 class Run(NamedTuple):
     """A run and what it is for.
 
-    ``stage``: ``range_test``, ``short``, ``instability``, ``coarse``, ``fine`` or ``edge``.
-    ``schedule`` is empty for the first three. ``seed``: of a training, else the draw, from 0.
+    ``stage``: ``range_test``, ``short``, ``instability``, ``coarse``, ``fine`` or ``edge``; or one
+    of :mod:`lrrt.experiments.oracle.beside`. ``schedule``: of a training of full length. ``seed``:
+    of a training, else the draw, from 0.
     """
 
     setting: str
@@ -99,10 +101,10 @@ class Design:
             best, edge = best_and_edge(scores, self._floor(setting))
             if number <= self.section.fine_seeds:
                 fine = [best + away for away in range(-NEAR, NEAR + 1)]
-                found += self._trainings(setting, "fine", schedule, number, fine)
+                found += self.at(setting, "fine", schedule, number, fine)
             if number <= self.section.edge_seeds and edge is not None:
                 between = [edge + share for share in (0.5, 1.0, 1.5)]
-                found += self._trainings(setting, "edge", schedule, number, between)
+                found += self.at(setting, "edge", schedule, number, between)
         return found
 
     def first(self, setting: Setting) -> list[Run]:
@@ -110,8 +112,8 @@ class Design:
         found, oracle, name = [], self.section, setting.name
         for draw in range(oracle.draws):
             for steps in oracle.ramps:
-                spec = self._spec(setting, "range_test", FIRST_DRAW + draw, steps)
-                found.append(Run(name, "range_test", "", draw, spec))
+                seed = FIRST_DRAW + draw
+                found.append(self.range_test(setting, "range_test", seed, steps, draw))
             for lr in SHORT_RATES if oracle.short_trainings and not setting.section.repeats else ():
                 steps = main_ramp(oracle.ramps) // len(SHORT_RATES) // SHORT_EVALUATIONS
                 more = {"lr": lr, "epochs": SHORT_EVALUATIONS}
@@ -121,16 +123,25 @@ class Design:
                 spec = self._spec(setting, "instability", FIRST_DRAW + draw, 1)
                 found.append(Run(name, "instability", "", draw, spec))
         for seed, schedule in itertools.product(range(oracle.coarse_seeds), oracle.schedules):
-            found += self._trainings(setting, "coarse", schedule, seed, self.coarse(setting))
-        return found
+            found += self.at(setting, "coarse", schedule, seed, self.coarse(setting))
+        return found + beside.runs(self, setting, FIRST_DRAW)
+
+    def range_test(self, setting: Setting, stage: str, seed: int, steps: int, draw: int) -> Run:
+        return Run(setting.name, stage, "", draw, self._spec(setting, "range_test", seed, steps))
 
     def coarse(self, setting: Setting) -> list[int]:
         """Quarter decades (log10 times four) of the coarse grid, rising."""
         highest = round(4 * np.log10(HIGHEST[setting.optimizer]))
         return list(range(highest - 4 * self.section.decades, highest + 1, 2))
 
-    def _trainings(
+    def at(
         self, setting: Setting, stage: str, schedule: str, seed: int, quarters: list[float]
+    ) -> list[Run]:
+        """Trainings at so many quarter decades above 1."""
+        return self.trainings(setting, stage, schedule, seed, list(map(rate, quarters)))
+
+    def trainings(
+        self, setting: Setting, stage: str, schedule: str, seed: int, lrs: list[float]
     ) -> list[Run]:
         steps = setting.section.steps // EVALUATIONS
         return [
@@ -141,12 +152,12 @@ class Design:
                 seed,
                 self._spec(
                     *(setting, "training", seed, steps),
-                    lr=rate(quarter),
+                    lr=lr,
                     epochs=EVALUATIONS,
                     policy=schedule,
                 ),
             )
-            for quarter in quarters
+            for lr in lrs
         ]
 
     def _spec(self, setting: Setting, kind: str, seed: int, steps: int, **more) -> RunSpec:
@@ -175,7 +186,7 @@ class Design:
         """Value (more is better) and log-loss of the first seed's coarse trainings, by quarter
         decade; None unless all are there."""
         quarters = self.coarse(setting)
-        runs = self._trainings(setting, "coarse", schedule, 0, quarters)
+        runs = self.at(setting, "coarse", schedule, 0, quarters)
         results = [store.get(run.spec.key) for run in runs]
         if any(result is None for result in results):
             return None

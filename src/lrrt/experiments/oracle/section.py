@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 #: By optimiser: the highest rate of the coarse grid.
 HIGHEST = {"sgd": 10.0, "adam": 1.0, "adamw": 1.0}
+#: Optimisers that find their own rate: the LR that their authors train at, and the schedules that
+#: make sense with them.
+RATE_FREE = {
+    "prodigy": (1.0, ("constant", "one_cycle")),
+    "dadapt_adam": (1.0, ("constant", "one_cycle")),
+    "schedule_free": (0.0025, ("constant",)),
+}
 MEASURES = ("accuracy", "log_loss")
 EVALUATIONS = 10  # of a training
 
@@ -48,8 +55,11 @@ class Section:
     and to 1 for Adam and AdamW; the fine one ``fine_seeds`` at quarter decades near the best;
     ``edge_seeds`` train where trainings begin to collapse; each with every policy of ``schedules``.
     ``draws`` range tests for each of ``ramps`` (steps); with ``short_trainings`` also five short
-    ones of equal cost. ``tiers``: those that run. ``minutes``: no further batch of runs is started
-    after so many (null: all; 0: the tables of what is there).
+    ones of equal cost. Keys of ``settings``: ``rate_free``, those that optimisers train, too, which
+    find their own rate; ``precision``, those with range tests of further ramps; ``same_weights``,
+    those whose fine seeds are range-tested; ``policies``, whose coarse grid has further policies.
+    ``tiers``: those that run. ``minutes``: no further batch of runs is started after so many (null:
+    all; 0: the tables of what is there).
     """
 
     data: dict[str, DataSection] = field(default_factory=dict)
@@ -62,6 +72,10 @@ class Section:
     draws: int = within(6, 1, 1000)
     ramps: list[int] = within([50, 100, 200], 25, 100_000)
     short_trainings: bool = True
+    rate_free: list[str] = field(default_factory=list)
+    precision: list[str] = field(default_factory=list)
+    same_weights: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
     tiers: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     minutes: float | None = within(None, 0, 1_000_000)
 
@@ -83,6 +97,11 @@ def check(config: "Config") -> None:
             words = "a list of 'constant' and 'one_cycle'"
             raise InputError(f"{prefix}.schedules", oracle.schedules, words)
     check_fields(prefix, oracle)
+    for key in ("rate_free", "precision", "same_weights", "policies"):
+        for name in getattr(oracle, key):
+            if name not in oracle.settings or oracle.settings[name].measure != "accuracy":
+                words = "keys of oracle.settings that are measured by accuracy"
+                raise InputError(f"{prefix}.{key}", name, words)
     for name, setting in oracle.settings.items():
         _check_setting(config, f"{prefix}.settings.{name}", setting)
 
@@ -110,6 +129,11 @@ def _check_setting(config: "Config", prefix: str, setting: SettingSection) -> No
         words = f"a key of oracle.settings: {', '.join(oracle.settings)}"
         raise InputError(f"{prefix}.repeats", setting.repeats, words)
     plugins.check("lrrt.backends", setting.backend, f"{prefix}.backend")
+    if prefix.rpartition(".")[2] in oracle.rate_free and (
+        setting.backend != "torch" or optimizer == "sgd"
+    ):
+        words = "settings with the backend torch and the optimizer adam or adamw"
+        raise InputError("oracle.rate_free", oracle.rate_free, words)
     try:
         networks.check(setting.model)
     except InputError as error:

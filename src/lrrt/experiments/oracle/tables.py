@@ -7,12 +7,14 @@ from lrrt.analysis import regret
 from lrrt.analysis.candidate_rates import COLUMNS as SUGGESTED
 from lrrt.analysis.candidate_rates import candidate_rates
 from lrrt.core.protocol import ModelSection
+from lrrt.experiments.oracle import beside
 from lrrt.experiments.oracle.design import Design, Run, Setting, main_ramp, score
 from lrrt.runs.store import Result, Store
 
 #: (schedule, rule) of the one contrast that was named in advance.
 PRIMARY = ("constant", "blog_fastai.middle")
 FIVE_SHORT, INSTABILITY = "five_short", "instability"
+GRID = ("coarse", "fine", "edge")
 ENOUGH_SEEDS = 2  # of the fine grid, or all of them, for a setting to count
 
 TRAINING_TYPES = {
@@ -46,7 +48,7 @@ SCORE_TYPES = {
     **dict.fromkeys(("ramp_steps", "draw"), "int64"),
     **dict.fromkeys(("suggested_lr", "best_lr", "regret_accuracy", "regret_log_loss"), "float64"),
     "regret_share": "float64",
-    **dict.fromkeys(("collapsed", "abstained", "beyond_grid", "counts"), "bool"),
+    **dict.fromkeys(("collapsed", "abstained", "cautioned", "beyond_grid", "counts"), "bool"),
 }
 RULE_TYPES = {
     **dict.fromkeys(regret.RULE_COLUMNS, "float64"),
@@ -61,6 +63,7 @@ SCHEMAS = {
     "oracle_settings.parquet": SETTING_TYPES,
     "oracle_scores.parquet": SCORE_TYPES,
     "oracle_rules.parquet": RULE_TYPES,
+    **beside.SCHEMAS,
 }
 
 
@@ -74,7 +77,8 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     the rates within five points of it (of accuracy; in log-loss five hundredths of its gain),
     whether it ``counts``. ``oracle_scores.parquet``: a row a suggestion
     (:func:`lrrt.analysis.regret.score_table`). ``oracle_rules.parquet``:
-    :func:`lrrt.analysis.regret.rule_table` over the settings that count.
+    :func:`lrrt.analysis.regret.rule_table` over the settings that count. And those of
+    :func:`lrrt.experiments.oracle.beside.tables`.
     """
     results = [(run, store.get(run.spec.key)) for run in design.plan(store)]
     found = [(run, result) for run, result in results if result is not None]
@@ -94,6 +98,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
         "oracle_settings.parquet": settings,
         "oracle_scores.parquet": scores.table,
         "oracle_rules.parquet": rules,
+        **beside.tables(found, trainings, lambda run, result: scored(run, result, of_name)),
     }
     return {
         name: table.reindex(columns=list(SCHEMAS[name])).astype(SCHEMAS[name])
@@ -101,13 +106,18 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     }
 
 
+def scored(run: Run, result: Result, settings: dict[str, Setting]) -> tuple[float, float]:
+    """Accuracy and log-loss of a training."""
+    return score(result, run.schedule, settings[run.setting].classes)
+
+
 def training_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -> pd.DataFrame:
     rows = []
     for run, result in found:
-        if not run.schedule:
+        if run.stage not in GRID:
             continue
         setting = settings[run.setting]
-        accuracy, log_loss = score(result, run.schedule, setting.classes)
+        accuracy, log_loss = scored(run, result, settings)
         rows.append(
             {
                 "setting": run.setting,
@@ -248,7 +258,7 @@ def score_frame(
     if not len(curves) or not len(trainings):
         return regret.Scores(pd.DataFrame(columns=[*SCORE_TYPES, "place"]), {})
     ramp = main_ramp(design.section.ramps)
-    searched = searched.assign(rule=INSTABILITY, ramp_steps=ramp)[list(SUGGESTED)]
+    searched = searched.assign(rule=INSTABILITY, ramp_steps=ramp, cautioned=False)[list(SUGGESTED)]
     parts = [candidate_rates(curves), five_short(short, ramp), searched]
     suggested = pd.concat([part for part in parts if len(part)], ignore_index=True)
     by_log_loss = set(settings.loc[settings["measure"] == "log_loss", "setting"])
@@ -275,7 +285,7 @@ def five_short(short: pd.DataFrame, ramp_steps: int) -> pd.DataFrame:
     for (setting, optimizer, draw), of_draw in short.groupby(["setting", "optimizer", "draw"]):
         best = of_draw.loc[of_draw["loss"].idxmin()]
         lr = best["lr"] if np.isfinite(best["loss"]) else np.nan
-        rows.append((setting, optimizer, FIVE_SHORT, ramp_steps, draw, lr))
+        rows.append((setting, optimizer, FIVE_SHORT, ramp_steps, draw, lr, False))
     return pd.DataFrame(rows, columns=list(SUGGESTED))
 
 

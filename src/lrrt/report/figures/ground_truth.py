@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     rules: tuple[str, ...]
     of_rule: pd.Series
-    away: pd.DataFrame  # setting, decades (median over draws) from the best rate
+    away: pd.DataFrame  # setting, decades (median over draws) from the best rate, is_text
 
     @property
     def name(self) -> str:
@@ -38,6 +38,7 @@ class Row(NamedTuple):
 def rows(data: StudyData) -> dict[str, list[Row]]:
     """By schedule, the rule that loses least first; nothing of fewer than three settings."""
     rules, scores = data.tables["oracle_rules"], data.tables["oracle_scores"]
+    texts = _settings(data, data.tables["oracle_settings"]["measure"] == "log_loss")
     rules = rules[rules["settings"] >= FEWEST]
     if not len(rules):
         return {}
@@ -61,8 +62,15 @@ def rows(data: StudyData) -> dict[str, list[Row]]:
             mine = drawn[drawn["rule"] == names[0]]
             decades = np.log10(mine["suggested_lr"] / mine["best_lr"])
             away = decades.groupby(mine["setting"]).median().rename("decades").reset_index()
+            away["is_text"] = away["setting"].isin(texts)
             found.setdefault(schedule, []).append(Row(tuple(names), of_rule, away))
     return found
+
+
+def _settings(data: StudyData, which: pd.Series) -> list[str]:
+    """Names of the settings that count, of those rows of their table."""
+    table = data.tables["oracle_settings"]
+    return sorted(table.loc[table["counts"] & which, "setting"].unique())
 
 
 def title(data: StudyData) -> str:
@@ -83,12 +91,21 @@ def caption(data: StudyData) -> str:
         if np.isfinite(best.regret_90)
         else ""
     )
+    settings = data.tables["oracle_settings"]
+    texts = int(found[0].away["is_text"].sum())
+    also = [f"hollow: text ({texts}), which is in no mean"] if texts else []
+    if cut_off := _settings(data, settings["is_cut_off"]):
+        also.append(f"best rate at an end of what was trained: {', '.join(cut_off)}")
+    if steady := _settings(data, ~settings["collapses"]):
+        also.append(f"nothing collapses: {', '.join(steady)}")
+    more = "".join(f" {words[0].upper()}{words[1:]}." for words in also)
     return (
         f"{SCHEDULES[schedule].capitalize()}: training at {found[0].name} costs "
         f"{100 * best.regret:.1f} points of accuracy on average [{100 * best.regret_low:.1f}, "
         f"{100 * best.regret_high:.1f}]{bound} (n = {int(best.settings)} settings). "
         "Left: how far the suggestion lies from the best rate, a dot a setting; right: mean "
-        "loss, its 95 % interval, a tick at the bound for a new setting, the share that collapsed."
+        "loss, its 95 % interval, a tick at the bound for a new setting, the share that collapsed, "
+        f"in brackets that of abstentions.{more}"
     )
 
 
@@ -129,13 +146,15 @@ def draw(data: StudyData) -> Figure | None:
 
 
 def _dots(ax: Axes, place: int, row: Row) -> None:
-    shown = row.away["decades"].clip(-WIDEST, WIDEST)
-    tips = [
-        f"{row.name}, {setting}: {decades:+.2f} decades"
-        for setting, decades in row.away.itertuples(index=False)
-    ]
-    looks = {"color": style.INK, "markersize": 3.5, "alpha": 0.6}
-    style.dots(ax, shown, place + style.jitter(len(shown)), tips, **looks)
+    heights = place + style.jitter(len(row.away))
+    for is_text, of_kind in row.away.assign(height=heights).groupby("is_text"):
+        tips = [
+            f"{row.name}, {setting}: {decades:+.2f} decades"
+            for setting, decades in zip(of_kind["setting"], of_kind["decades"], strict=True)
+        ]
+        looks = {"color": style.INK, "markersize": 3.5, "alpha": 0.6}
+        looks |= {"markerfacecolor": "none", "markeredgewidth": 0.8} if is_text else {}
+        style.dots(ax, of_kind["decades"].clip(-WIDEST, WIDEST), of_kind["height"], tips, **looks)
 
 
 def _bar(ax: Axes, place: int, row: Row) -> None:
@@ -150,4 +169,5 @@ def _bar(ax: Axes, place: int, row: Row) -> None:
     if np.isfinite(of_rule.regret_90):
         ax.plot([100 * of_rule.regret_90], [place], "|", color=style.INK, markersize=8)
     said = f"{mean:.1f}" + (f"; {percent(of_rule.collapse_rate)}" if of_rule.collapse_rate else "")
+    said += f" ({percent(of_rule.abstained)})" if of_rule.abstained else ""
     style.margin_note(ax, place, said, fontsize=7.5)
