@@ -203,7 +203,7 @@ def test_figures_show_what_was_found(tmp_path):
     said = ground_truth.caption(data)
     assert "Hollow: text (1), which is in no mean." in said and "Nothing collapses: s1." in said
     assert "Best rate at an end of what was trained: s2." in said
-    with style.applied():
+    with style.project_style():
         assert ground_truth.draw(data) is not None
     empty = {name: table.iloc[:0] for name, table in data.tables.items()}
     for module in (grid, ground_truth):
