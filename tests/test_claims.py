@@ -209,7 +209,14 @@ def test_claims_are_json_and_the_same_again():
     assert verdicts.records(judge([study(**frames, seconds={"run0": 1.0})])) == found
     table = verdicts.table(found)
     assert set(table["number"]) == set(range(1, 18))
-    assert {"value", "low", "high", "unit", "smallest", "units", "robust"} <= set(table.columns)
+    fields = {"value", "low", "high", "unit", "none", "smallest", "units", "robust"}
+    assert fields <= set(table.columns)
+    first = found[0]
+    assert first["effect"] == "share with all three: 100 % [63, 100], against 50 %"
+    assert (first["value"], first["unit"], first["none"]) == (1, "share", 0.5)
+    assert first["interval"][0] == pytest.approx(0.631, abs=0.001)
+    for record in found:
+        assert bool(record["effect"]) == bool(record["results"] and record["results"][0]["unit"])
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,7 @@ def _claim(record: dict) -> dict:
         "scale": main["scale"] or "–",
         "robust": record["robust"] or "–",
         "units": record["units"] or "–",
+        "effect": record["effect"] or "–",
     }
 
 

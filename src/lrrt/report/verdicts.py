@@ -14,7 +14,10 @@ from lrrt.report import wording
 
 NO_EFFECT = {
     name: None
-    for name in ("quantity", "value", "low", "high", "unit", "smallest", "p", "p_equivalence")
+    for name in (
+        *("quantity", "value", "low", "high", "unit", "none", "smallest"),
+        *("p", "p_equivalence"),
+    )
 }
 
 
@@ -22,9 +25,11 @@ def records(claims: Sequence[Claim]) -> list[dict]:
     """One mapping a claim, JSON values only.
 
     ``number``, ``claim`` (as the post says it), ``short``, ``verdict`` (a grade), ``about`` (the
-    part that it names), ``evidence`` (one sentence), ``interval`` (of the main result, or None),
-    ``robust``, ``units`` (independent sets of weights), ``missing`` (the runs that would decide),
-    ``after_holm``, ``exploratory``, ``rule`` and ``results``, whose fields are those of
+    part that it names), ``evidence`` (one sentence); of the main result ``effect`` (with interval,
+    unit and what it is held against, in words), ``value``, ``interval``, ``unit``, ``none`` and
+    ``smallest`` (the effect that matters), None where it has no effect; ``robust``, ``units``
+    (independent sets of weights), ``missing`` (the runs that would decide), ``after_holm``,
+    ``exploratory``, ``rule`` and ``results``, whose fields are those of
     :class:`lrrt.claims.verdict.Result` and :class:`lrrt.claims.verdict.Effect`.
     """
     return [
@@ -35,7 +40,7 @@ def records(claims: Sequence[Claim]) -> list[dict]:
             "verdict": str(claim.grade),
             "about": wording.about(claim.verdict),
             "evidence": wording.sentence(claim.verdict),
-            "interval": _interval(claim.verdict),
+            **_main_effect(claim.verdict),
             "robust": claim.verdict.main.robust if claim.verdict.main else "",
             "units": claim.verdict.main.units if claim.verdict.main else 0,
             "missing": claim.verdict.missing,
@@ -48,10 +53,16 @@ def records(claims: Sequence[Claim]) -> list[dict]:
     ]
 
 
-def _interval(verdict: Verdict) -> list[float] | None:
+def _main_effect(verdict: Verdict) -> dict:
     effect = verdict.main.effect if verdict.main else None
-    known = effect is not None and math.isfinite(effect.low) and math.isfinite(effect.high)
-    return [effect.low, effect.high] if known else None
+    fields = NO_EFFECT if effect is None else _effect(effect)
+    ends = [fields["low"], fields["high"]]
+    return {
+        "effect": "" if effect is None else wording.judged(effect),
+        "value": fields["value"],
+        "interval": None if None in ends else ends,
+        **{name: fields[name] for name in ("unit", "none", "smallest")},
+    }
 
 
 def _result(result: Result) -> dict:

@@ -177,6 +177,17 @@ def estimate(effect: Effect, signed: bool = True) -> str:
     return f"{middle}{unit} [{', '.join(ends)}]" if len(ends) == 2 else f"{middle}{unit}"
 
 
+def judged(effect: Effect) -> str:
+    """An effect and what it is held against: ``"share with all three: 95 % [75, 100], against
+    50 %"``; ``"accuracy at A's max LR minus B's: -34 points [-41, -28], 5 matter"``."""
+    against = {
+        "accuracy": f"{100 * effect.smallest:g} matter",
+        "decades": f"{effect.smallest:g} matter",
+        "factor": f"{effect.smallest:g} matters",
+    }.get(effect.unit, f"against {100 * effect.none:.0f} %")
+    return f"{effect.quantity}: {estimate(effect)}, {against}"
+
+
 def finding(template: str, result: Result) -> str:
     """A sentence of a claim with a result's numbers put in, its first letter a capital."""
     fields = _Names() | {
