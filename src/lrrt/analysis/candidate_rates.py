@@ -7,7 +7,6 @@ from lrrt import plugins
 from lrrt.analysis.accuracy import rates
 from lrrt.analysis.regret import DEFAULT, FIXED
 from lrrt.core.edge import MARGIN, pooled
-from lrrt.core.rules import replay
 
 COLUMNS = ("setting", "optimizer", "rule", "ramp_steps", "draw", "lr", "cautioned")
 RAW_MINIMUM = (3, 10)  # divisors of the rate of the lowest raw loss
@@ -37,14 +36,16 @@ def candidate_rates(curves: pd.DataFrame) -> pd.DataFrame:
         answers and says what speaks against its answer.
     """
     found, keys = [], ["setting", "optimizer", "ramp_steps", "draw"]
+    package = "lrrt.core.rules"
+    modules = {rule: plugins.find(package, rule, "rule") for rule in plugins.names(package)}
     for identity, steps in curves.groupby(keys, sort=False):
         steps = steps.sort_values("step")
         lr, loss = steps["lr"].to_numpy(), steps["loss"].to_numpy()
         named = dict(zip(keys, identity, strict=True))
-        for rule in plugins.names("lrrt.core.rules"):
-            read = replay(rule, lr, loss)
+        for rule, module in modules.items():
+            read = module.suggest(lr, loss)
             of_rule = {"rule": rule, "min_lr": read.min_lr, "max_lr": read.max_lr}
-            if hasattr(module := plugins.find("lrrt.core.rules", rule, "rule"), "cautions"):
+            if hasattr(module, "cautions"):
                 of_rule["cautioned"] = bool(module.cautions(lr, loss))
             found.append(named | of_rule)
         lowest = lr[np.nanargmin(loss)] if np.isfinite(loss).any() else np.nan

@@ -482,26 +482,32 @@ def _summary(
     resamples: int,
 ) -> dict:
     means = np.array([values.mean() for values in arrays.values()])
-    of_setting = drawn.groupby("setting", sort=False)
-    away = np.log10(drawn["suggested_lr"] / drawn["best_lr"])
-    shares = [values.to_numpy()[None] for _, values in of_setting["regret_share"]]
-    scored = drawn[drawn["regret_accuracy"].notna()]
+    codes, names = pd.factorize(drawn["setting"])
+    counts = np.bincount(codes)
+
+    def over_settings(values: np.ndarray) -> float:
+        """Mean over settings of each one's mean; settings with a missing value are left out."""
+        return float(np.nanmean(np.bincount(codes, values) / counts))
+
+    away = np.log10(drawn["suggested_lr"] / drawn["best_lr"]).to_numpy()
+    share, lost = (drawn[f"regret_{of}"].to_numpy() for of in ("share", "accuracy"))
+    shares = [share[codes == code][None] for code in range(len(names))]
     found = {
         "settings": len(arrays),
-        "text_settings": of_setting.ngroups - len(arrays),
+        "text_settings": len(names) - len(arrays),
         "draws": len(drawn),
-        "abstained": of_setting["abstained"].mean().mean(),
-        "collapse_rate": of_setting["collapsed"].mean().mean(),
-        "share": np.mean([values.mean() for values in shares]),
-        "above": away.clip(lower=0).groupby(drawn["setting"]).mean().mean(),
-        "below": (-away).clip(lower=0).groupby(drawn["setting"]).mean().mean(),
+        "abstained": over_settings(drawn["abstained"].to_numpy()),
+        "collapse_rate": over_settings(drawn["collapsed"].to_numpy()),
+        "share": over_settings(share),
+        "above": over_settings(np.maximum(away, 0)),
+        "below": over_settings(np.maximum(-away, 0)),
     }
     found["share_low"], found["share_high"] = hierarchical_interval(shares, resamples)
     if not len(arrays):
         return found
     for points in (2, 5):
-        near = (scored["regret_accuracy"] <= points / 100).groupby(scored["setting"]).mean()
-        found[f"within_{points}"] = near.mean()
+        near = np.where(np.isnan(lost), np.nan, lost <= points / 100)
+        found[f"within_{points}"] = over_settings(near)
     found["regret"], found["regret_90"] = means.mean(), prediction_bound(means)
     found["coverage_90"] = left_out_coverage(means)
     found["worst_setting"] = list(arrays)[means.argmax()]
