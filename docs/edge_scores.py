@@ -77,7 +77,8 @@ def edge_unseen() -> str:
     own = [_mean(table.loc["edge"], of) for table, of in columns.values()]
     heads = [f"{head} (n = {ns[head]})" for head in columns]
     lines = [_row(["rule", *heads]), _row(["---"] * (1 + len(heads)))]
-    lines.append(_row(["`edge` itself loses", *(f"{mean:.1f}" for mean in own)]))
+    told = [f"{mean:.1f}" if np.isfinite(mean) else "–" for mean in own]
+    lines.append(_row(["`edge` itself loses", *told]))
     order = (shares[list(SCHEDULES)].mean(axis=1)).groupby("rule").mean()
     for rule in sorted(named, key=order.get):
         cells = [_against(table, rule, of) for table, of in columns.values()]
@@ -89,7 +90,7 @@ def _against(table: pd.DataFrame, rule: str, schedules: list[str]) -> str:
     """What a rule loses more than `edge`, paired over settings."""
     differences = (table.loc[rule] - table.loc["edge"])[schedules].dropna().mean(axis=1).to_numpy()
     if len(differences) < 2:
-        return "too few"
+        return "–"
     low, high = interval(differences)
     p = sign_flip_p(differences)
     return f"{differences.mean():+.1f} [{low:+.1f}, {high:+.1f}], p = {p:.2g}"
@@ -118,7 +119,7 @@ def edge_warnings() -> str:
     if readings is None:
         return rule_scores.NOT_YET
     heads = ["settings", "range tests", "readings", "collapsed", "abstained", "cautioned"]
-    heads += ["**no warning**", "cautioned", "points lost then", "points lost otherwise"]
+    heads += ["**no warning**", "cautions of all", "points lost then", "points lost otherwise"]
     lines = [_row(heads), _row(["---", "---", *["---:"] * 8])]
     for words, rows in _split(readings):
         for (steps, tests), of_ramp in rows.groupby(["ramp_steps", "tests"]):
@@ -323,7 +324,7 @@ def _decades(rows: pd.DataFrame) -> float:
 def _gain(differences: pd.Series) -> str:
     values = differences.dropna().to_numpy()
     if len(values) < 2:
-        return "too few"
+        return "–"
     low, high = interval(values)
     return f"{values.mean():+.1f} points [{low:+.1f}, {high:+.1f}] (n = {len(values)})"
 
@@ -331,7 +332,7 @@ def _gain(differences: pd.Series) -> str:
 def _points(of_settings: pd.Series) -> str:
     values = 100 * of_settings.dropna().to_numpy()
     if len(values) < 2:
-        return "too few"
+        return "–"
     low, high = interval(values)
     return f"{values.mean():.1f} [{low:.1f}, {high:.1f}]"
 
