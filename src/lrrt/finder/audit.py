@@ -23,7 +23,7 @@ from lrrt.finder.checks import check_count, check_target
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import is_arrays
 from lrrt.finder.frameworks import framework_of, keep_all_random, seed_all
-from lrrt.finder.range_test import check_options, check_validated, range_test, trial
+from lrrt.finder.range_test import check_options, check_validated, parameters, range_test, trial
 from lrrt.finder.verdict import FACTORS, LEAST_TRAIN_STEPS, SCHEDULES, VARIED, Trial, clearly_lower
 from lrrt.finder.workers import Helpers, Unsent, one_thread, processes
 from lrrt.runs.policies import one_cycle
@@ -204,7 +204,7 @@ class _Plan:
     def runs_of_trials(self) -> int:
         """Short trainings as so many range tests."""
         steps = self.train_steps * len(FACTORS) * len(self.schedules) * len(self.seeds)
-        default = inspect.signature(range_test).parameters["steps"].default
+        default = parameters()["steps"].default
         return round(steps / self.options.get("steps", default))
 
     def helpers(self, workers: int | None, seconds: float, first: Curve, runs: int) -> Any:

@@ -171,7 +171,7 @@ def range_test(
 def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]) -> Curve:
     """The range test of the session that ``opening`` makes of ``arguments``, which are those of
     :func:`range_test`; they are checked first."""
-    known = inspect.signature(range_test).parameters
+    known = parameters()
     of_test = {name: arguments.get(name, known[name].default) for name in OF_THE_TEST}
     start, end, steps, shape, stop, validate_every, progress, verify = of_test.values()
     of_model = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
@@ -191,6 +191,12 @@ def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]
     return replace(curve, notes=(*curve.notes, f"Not put back by the test: {', '.join(changed)}."))
 
 
+@functools.cache
+def parameters() -> Mapping[str, inspect.Parameter]:
+    """Those of :func:`range_test`, by name."""
+    return inspect.signature(range_test).parameters
+
+
 def _fingerprint(session: Session) -> dict[str, str]:
     found = {
         "Python's random state": digest([repr(random.getstate())]),
@@ -206,7 +212,7 @@ def _fingerprint(session: Session) -> dict[str, str]:
 def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise :class:`InputError` for a name that is no parameter of :func:`range_test`; the message
     has the nearest of those and ``others``."""
-    known = set(inspect.signature(range_test).parameters)
+    known = set(parameters())
     for name in sorted(set(given) - known):
         nearest = difflib.get_close_matches(name, sorted(known | set(others)), 1)
         nearest = [OF_OTHERS[name]] if name in OF_OTHERS else nearest
@@ -220,7 +226,7 @@ def check_callback(epochs: Iterable[int], rule: str, options: Mapping[str, Any])
     rules.check(rule)
     check_options(options)
     check_validated(rule, options.get("validation"))
-    known, ramp = inspect.signature(range_test).parameters, ("start", "end", "steps", "shape")
+    known, ramp = parameters(), ("start", "end", "steps", "shape")
     _ramp(*(options.get(name, known[name].default) for name in ramp))
     given = list(epochs) if isinstance(epochs, Iterable) else []
     if not given or not all(isinstance(e, int | np.integer) and e >= 0 for e in given):

@@ -28,6 +28,7 @@ from lrrt.finder.data import (
     validation_batches,
 )
 from lrrt.finder.live_model import Batch, Departure, Step
+from lrrt.finder.torch_loading import gathered
 from lrrt.finder.torch_optimizer import (
     Closures,
     Steering,
@@ -98,7 +99,7 @@ def open_session(
     check_batching(batch_size, seed, data, validation)
     if validation is not None:
         wanted = as_batches(validation, "validation", batch_size, shuffle=False)
-        validation = validation_batches(wanted)
+        validation = validation_batches(gathered(wanted))
     closure = closure_kind(optimizer)
     if closure != Closures.NONE and scaler is not None:
         raise InputError("scaler", type(scaler).__name__, "None for an optimiser with a closure")
@@ -108,7 +109,7 @@ def open_session(
         loss=loss,
         batch_loss=batch_loss,
         optimizer=optimizer,
-        data=as_batches(data, "data", batch_size, seed),
+        data=gathered(as_batches(data, "data", batch_size, seed)),
         validation=validation,
         keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
         accumulate=check_count("accumulate", 1 if accumulate is None else accumulate),

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
-from lrrt.analysis.statistics import median_interval
 from lrrt.finder import rules
 from lrrt.finder.curve import FLAWS, NEVER_FELL, general
 
@@ -97,6 +95,9 @@ def summarise(rule: str, suggestions: Any) -> Summary:
     values = [s.lr for s in suggestions if s.lr is not None and 0 < s.lr < math.inf]
     logs = np.log10(values)
     median = float(np.median(logs)) if values else math.nan
+    # SciPy takes as long to import as half of PyTorch: after the runs, not before the first step.
+    from lrrt.analysis.statistics import median_interval
+
     low, high = median_interval(np.array(values))
     return Summary(
         rule=rule,
@@ -168,6 +169,8 @@ def recommend(
     chosen, count = best, int(better[best].sum())
     if count <= n / 2:
         chosen, count = 1.0, int((~np.any(list(better.values()), axis=0) & np.isfinite(at)).sum())
+    from scipy.stats import binomtest
+
     low, high = binomtest(count, n).proportion_ci(method="exact")
     lost = (~np.isfinite(losses[chosen])).sum() > n / 2
     return Recommendation(
