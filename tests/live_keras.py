@@ -14,6 +14,7 @@ import test_moving_over  # noqa: E402
 
 import lrrt  # noqa: E402
 from lrrt.errors import InputError  # noqa: E402
+from lrrt.finder import keras_reuse, keras_tensorflow  # noqa: E402
 from lrrt.finder.keras import _accuracies  # noqa: E402
 from lrrt.finder.keras_callback import RangeTestCallback  # noqa: E402
 
@@ -620,3 +621,68 @@ def test_the_second_test_of_a_model_traces_nothing():
     model.layers[-2].rate = 0.0  # dropout: what was traced is no longer the model
     lrrt.range_test(model, data=arrays(), batch_size=BATCH, steps=12, stop=None)
     assert vars(model)["_range_test_function"] is not function
+
+
+class Scaled(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.factor = np.float32(np.random.uniform(1, 2))
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+def adapted():
+    normalised = layers.Normalization()
+    normalised.adapt(np.random.normal(size=(50, FEATURES)))
+    return normalised
+
+
+def weighted(y, logits):
+    return keras.ops.mean(loss()(y, logits))
+
+
+ALIKE = {
+    "alike": (compiled, 1),
+    "alike, functional": (lambda: compiled(model=functional(), metrics=["accuracy"]), 1),
+    "another rate": (lambda: compiled(keras.optimizers.SGD(np.random.uniform())), 3),
+    "a layer of the user's own": (lambda: with_first(Scaled()), 3),
+    "a layer with constants": (lambda: with_first(adapted()), 3),
+    "a loss of the user's own": (lambda: own_loss(), 3),
+}
+
+
+def functional():
+    inputs = keras.Input((FEATURES,))
+    hidden = layers.Dense(8, activation="tanh")(inputs)
+    return keras.Model(inputs, layers.Dense(CLASSES)(layers.Dropout(0.2)(hidden)))
+
+
+def with_first(layer):
+    return compiled(model=keras.Sequential([keras.Input((FEATURES,)), layer, *small().layers]))
+
+
+def own_loss():
+    model = small()
+    model.compile("adam", weighted)
+    return model
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_an_audit_traces_models_alike_once_with_the_same_bits(case, monkeypatch):
+    make_model, wanted = ALIKE[case]
+    traces, init = [], keras_tensorflow.TrainFunction.__init__
+
+    def counted(self, *arguments):
+        traces.append(self)
+        init(self, *arguments)
+
+    monkeypatch.setattr(keras_tensorflow.TrainFunction, "__init__", counted)
+    data = {"data": arrays(), "batch_size": BATCH, "validation": arrays()}
+    options = {"runs": 3, "steps": 12, "stop": None, "validate_every": 6, "workers": 1}
+    found = lrrt.audit(make_model, lambda: data, **options)
+    assert len(traces) == wanted and not keras_reuse._traced
+    monkeypatch.setattr(keras_reuse, "stand_in", lambda model: model)
+    again = lrrt.audit(make_model, lambda: data, **options)
+    assert len(traces) == wanted + 3
+    assert [c.to_dict() for c in again.curves] == [c.to_dict() for c in found.curves]

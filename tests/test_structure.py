@@ -40,7 +40,12 @@ PLUGINS = {
     "lrrt.stages.data": ["lrrt.datasets"],
 }
 FINDER_BY_NAME = {
-    "lrrt.finder.frameworks": ["lrrt.finder.torch", "lrrt.finder.torch_state", "lrrt.finder.keras"]
+    "lrrt.finder.frameworks": [
+        "lrrt.finder.torch",
+        "lrrt.finder.torch_state",
+        "lrrt.finder.keras",
+        "lrrt.finder.keras_reuse",
+    ]
 }
 
 

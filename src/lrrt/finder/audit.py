@@ -22,10 +22,16 @@ from lrrt.finder.audit_result import Audit
 from lrrt.finder.checks import check_count, check_target
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import is_arrays
-from lrrt.finder.frameworks import framework_of, keep_all_random, seed_all
+from lrrt.finder.frameworks import (
+    forget_traces,
+    framework_of,
+    keep_all_random,
+    seed_all,
+    with_trace,
+)
 from lrrt.finder.range_test import check_options, check_validated, parameters, range_test, trial
 from lrrt.finder.verdict import FACTORS, LEAST_TRAIN_STEPS, SCHEDULES, VARIED, Trial, clearly_lower
-from lrrt.finder.workers import Helpers, Unsent, one_thread, processes
+from lrrt.finder.workers import Early, Helpers, Unsent, one_thread, processes
 from lrrt.runs.policies import one_cycle
 
 
@@ -77,7 +83,8 @@ def audit(
         Added to the losses before the rule reads them, for losses of zero or below.
     workers : int, optional
         Processes that share the runs, this one among them; they change no bit. Default: one a
-        core, where that saves time. ``make_model`` and ``make_data`` are sent to them by value if
+        core, where the runs take longer than a worker needs to start (about 3 seconds with PyTorch,
+        7 with TensorFlow). ``make_model`` and ``make_data`` are sent to them by value if
         no module has them, and must depend on nothing but the seed. Where they cannot be sent, the
         runs follow one another, and a line on standard error says so. PyTorch computes each run on
         one thread, however many processes there are.
@@ -129,6 +136,7 @@ def audit(
     found = None
     with bar, contextlib.ExitStack() as stack:
         keep_all_random(stack.callback)
+        stack.callback(forget_traces)
         bar.set_description_str(plan.progress(found))
         try:
             for found in plan.carry_out(workers):
@@ -175,13 +183,15 @@ class _Plan:
 
     def carry_out(self, workers: int | None) -> Iterator[Audit]:
         """The audit so far: after each range test, then after the short trainings of each run."""
-        started = time.perf_counter()
-        curves = {0: self.range_test(0)}
-        seconds = time.perf_counter() - started
-        yield self.audit(curves)
         rest = range(1, len(self.seeds))
-        helpers = self.helpers(workers, seconds, curves[0], len(rest) + self.runs_of_trials)
+        early = Early(workers, len(rest) + self.runs_of_trials)
         with contextlib.ExitStack() as stack:
+            stack.callback(early.stop)
+            started = time.perf_counter()
+            curves = {0: self.range_test(0, early.begin)}
+            seconds = time.perf_counter() - started
+            yield self.audit(curves)
+            helpers = self.helpers(early, seconds, curves[0])
             if helpers is not None:
                 stack.push(lambda kind, *_: helpers.stop(amid_work=kind is not None))
             for run, curve in self.run_each(helpers, self.range_test, rest):
@@ -207,15 +217,17 @@ class _Plan:
         default = parameters()["steps"].default
         return round(steps / self.options.get("steps", default))
 
-    def helpers(self, workers: int | None, seconds: float, first: Curve, runs: int) -> Any:
+    def helpers(self, early: Early, seconds: float, first: Curve) -> Any:
         """Worker processes that give the very numbers of this one; None where there are to be
         none, or cannot: then a line on standard error says why."""
-        count = processes(workers, seconds, runs)
+        count = processes(early.workers, seconds, early.runs)
         if count < 2:
-            return None
+            return early.stop()
+        check = (("first_loss", 0), first.loss[0])
         try:
-            return Helpers(self.do, count - 1, (("first_loss", 0), first.loss[0]), self.differ)
+            return Helpers(self.do, count - 1, check, self.differ, early)
         except Unsent as error:
+            early.stop()
             return self.alone(f"make_model or make_data cannot be sent to workers ({error})")
 
     def differ(self) -> None:
@@ -257,9 +269,12 @@ class _Plan:
             offset=self.offset,
         )
 
-    def range_test(self, run: int) -> Curve:
+    def range_test(self, run: int, ready: Callable[[], None] | None = None) -> Curve:
+        """``ready`` is called once its model is there."""
         made = self.arguments(run)
         check_validated(self.rule, made.get("validation"))
+        if ready is not None:
+            ready()
         with one_thread():
             return range_test(**made)
 
@@ -289,6 +304,7 @@ class _Plan:
         if self.vary != "order" and self.last and self.last[0]() is made["model"]:
             raise InputError("make_model", "the same model again", "a new one from each call")
         self.last[:] = [weakref.ref(made["model"])]
+        made["model"] = with_trace(made["model"])
         return made
 
     def __getstate__(self) -> dict[str, Any]:

@@ -41,6 +41,20 @@ def open_session(model: Any, **options: Any) -> Session:
     return module.open_session(model, **options)
 
 
+def with_trace(model: Any) -> Any:
+    """Of an audit's models: one alike, with the values of ``model``, whose training step has been
+    traced; or ``model`` itself. See :mod:`lrrt.finder.keras_reuse`."""
+    if framework_of(model) != "keras" or sys.modules["keras"].backend.backend() != "tensorflow":
+        return model
+    return importlib.import_module("lrrt.finder.keras_reuse").stand_in(model)
+
+
+def forget_traces() -> None:
+    """Let go of the model that :func:`with_trace` gave."""
+    if "lrrt.finder.keras_reuse" in sys.modules:
+        sys.modules["lrrt.finder.keras_reuse"].forget()
+
+
 def keep_all_random(later: Later) -> None:
     """Those, and the global states of each framework that has been imported."""
     keep_python_random(later)

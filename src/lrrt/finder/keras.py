@@ -183,7 +183,11 @@ class KerasSession:
 
     def _keep_variables(self, later: Later) -> None:
         of_optimizers = [v for optimizer in self.optimizers for v in optimizer.variables]
-        for variable in [*_variables(self.model), *of_optimizers, *self.model.metrics_variables]:
+        for variable in [
+            *model_variables(self.model),
+            *of_optimizers,
+            *self.model.metrics_variables,
+        ]:
             _keep_variable(variable, later)
 
     def step(self, batches: list[Batch], lr: float) -> Step:
@@ -292,13 +296,13 @@ class KerasSession:
     def fingerprint(self) -> dict[str, str]:
         """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
         optimizers = _optimizers(self.model)
-        variables = [*_variables(self.model), *(v for o in optimizers for v in o.variables)]
+        variables = [*model_variables(self.model), *(v for o in optimizers for v in o.variables)]
         return {variable.path: digest([variable.value]) for variable in variables}
 
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
         with self.preserve_random_state(), contextlib.ExitStack() as stack:
-            for variable in [*_variables(self.model), *self.model.metrics_variables]:
+            for variable in [*model_variables(self.model), *self.model.metrics_variables]:
                 _keep_variable(variable, stack.callback)
             penalty = self._penalty()
             for batch in limit(self.validation):
@@ -339,7 +343,7 @@ def _stateful(layer: keras.Layer) -> list[keras.layers.RNN]:
     return [rnn for rnn in rnns if rnn.stateful]
 
 
-def _variables(layer: keras.Layer) -> list[keras.Variable]:
+def model_variables(layer: keras.Layer) -> list[keras.Variable]:
     """All variables, and the states of recurrent layers, which Keras keeps apart."""
     states = keras.tree.flatten([rnn.states for rnn in _stateful(layer)])
     return [*layer.variables, *(state for state in states if state is not None)]

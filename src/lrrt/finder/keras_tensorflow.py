@@ -3,12 +3,14 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
 from lrrt.finder.random_states import Later
 
 IGNORE_STATE, RESOURCE = 1, tf.resource.as_datatype_enum
+ARRAYS = np.ndarray, tf.Tensor
 
 
 def keep_random(later: Later) -> None:
@@ -89,14 +91,26 @@ class TrainFunction:
             return one_step(iter([batch])), penalties
 
         self.step = tf.function(step, reduce_retracing=True, autograph=False)
+        self.traces: dict[tuple, Any] = {}  # of batches of arrays, by their shapes and types
         self.parts: list[tuple[Any, dict, dict]] = []
         self.known: tuple = ()
 
     def __call__(self, lr: float, batch: Any) -> tuple[float, float]:
         """Penalty and loss of one step at ``lr``, the penalty in it."""
         rates = [tf.constant(lr * ratio, variable.dtype) for variable, ratio in self.steered]
-        logs, penalties = self.step(rates, batch)
+        logs, penalties = self._traced(rates, batch)
         return sum(float(penalty) for penalty in penalties), float(logs["loss"])
+
+    def _traced(self, rates: list, batch: Any) -> tuple[dict, list]:
+        """``self.step``; its trace is looked up once for arrays of the same shapes and types, which
+        takes as long as a step of a small model."""
+        if not isinstance(batch, tuple) or not all(isinstance(a, ARRAYS) for a in batch):
+            return self.step(rates, batch)
+        batch = tuple(tf.convert_to_tensor(array) for array in batch)
+        signature = tuple((array.shape, array.dtype) for array in batch)
+        if signature not in self.traces:
+            self.traces[signature] = self.step.get_concrete_function(rates, batch)
+        return self.traces[signature](rates, batch)
 
     @classmethod
     def of(

@@ -99,7 +99,8 @@ def range_test(
     state, learning rates, Python's, NumPy's and the framework's random states, and those of a
     DataLoader or a shuffled ``tf.data`` set are afterwards what they were, also after an error or
     Ctrl-C: the training that follows is, bit for bit, the one without this test. Schedules and
-    the user's GradScaler are never touched. It works in the middle of a training.
+    the user's GradScaler are never touched. It works in the middle of a training. It costs
+    one copy of what is put back, in main memory.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ import importlib
 import os
 import pickle
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -18,7 +19,7 @@ from typing import Any
 
 MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
 # Seconds that a worker needs to start: a guess that decides whether workers are worth it.
-START = {"torch": 4.0, "tensorflow": 10.0}
+START = {"torch": 3.0, "tensorflow": 7.0}
 
 
 class Unsent(Exception):
@@ -28,8 +29,14 @@ class Unsent(Exception):
 def processes(workers: int | None, seconds: float, runs: int) -> int:
     """How many processes are to share ``runs`` more runs of ``seconds`` each.
 
-    As asked for; by default as many as there are cores, unless that would save no time, or a GPU
-    computes, which this process has already."""
+    As asked for; by default as many as there are cores, unless the runs end before a worker has
+    started, or a GPU computes, which this process has already."""
+    count = most(workers, runs)
+    return count if workers is not None or seconds * runs > _start_seconds() else 1
+
+
+def most(workers: int | None, runs: int) -> int:
+    """How many :func:`processes` can be."""
     if workers is not None:
         return min(workers, runs + 1)
     if _on_gpu():
@@ -38,9 +45,11 @@ def processes(workers: int | None, seconds: float, runs: int) -> int:
         from joblib import cpu_count  # knows what a container may use
     except ImportError:
         return 1
-    count = min(cpu_count(), runs)
-    start = max((START[name] for name in START if name in sys.modules), default=0.0)
-    return count if count > 1 and seconds * runs * (1 - 1 / count) > start else 1
+    return min(cpu_count(), runs)
+
+
+def _start_seconds() -> float:
+    return max((START[name] for name in START if name in sys.modules), default=0.0)
 
 
 def _on_gpu() -> bool:
@@ -64,10 +73,59 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+class Early:
+    """Workers that start beside the first run, as soon as it takes so long that they save time."""
+
+    def __init__(self, workers: int | None, runs: int):
+        self.workers, self.runs, self.executor = workers, runs, None
+        self.timer = threading.Timer(0.0, self._start)
+
+    def begin(self) -> None:
+        """Once the frameworks have been imported."""
+        self.timer.daemon = True
+        if self.workers is None:
+            self.timer.interval = _start_seconds() / max(self.runs, 1)
+        if most(self.workers, self.runs) > 1:
+            self.timer.start()
+
+    def _start(self) -> None:
+        with contextlib.suppress(ImportError):  # Helpers says what is missing
+            self.executor = _executor(most(self.workers, self.runs) - 1)
+
+    def end(self) -> Any:
+        """The executor with the workers, None where there are none; none start any more."""
+        self.timer.cancel()
+        if self.timer.ident is not None:
+            self.timer.join()
+        executor, self.executor = self.executor, None
+        return executor
+
+    def stop(self) -> None:
+        if (executor := self.end()) is not None:
+            executor.shutdown(wait=True, kill_workers=True)
+
+
+def _executor(count: int) -> Any:
+    """Of so many workers, that import what this process has imported."""
+    from joblib.externals import loky
+
+    # Not joblib's reusable ones: they would know modules and paths of before.
+    executor = loky.ProcessPoolExecutor(
+        count,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"},
+        initializer=_enter,
+        initargs=(os.getcwd(), sys.path),
+    )
+    for _ in range(count):
+        executor.submit(_apply, _settings())
+    return executor
+
+
 class Helpers:
     """``count`` worker processes that call ``function``, which is sent to them by value.
 
     ``check``: a task, and what it must give in a worker; else ``on_difference`` is called.
+    ``early``: may have started them.
 
     Raises
     ------
@@ -81,6 +139,7 @@ class Helpers:
         count: int,
         check: tuple[tuple, Any],
         on_difference: Callable[[], None],
+        early: Early,
     ):
         try:
             import cloudpickle
@@ -96,13 +155,7 @@ class Helpers:
         if len(self.sent) > MOST_SENT:
             raise Unsent(f"they hold {len(self.sent) / 2**20:.0f} MiB")
         self.settings = _settings()
-        # Not joblib's reusable ones: they would know modules and paths of before.
-        self.executor = loky.ProcessPoolExecutor(
-            count,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"},
-            initializer=_enter,
-            initargs=(os.getcwd(), sys.path),
-        )
+        self.executor = early.end() or _executor(count)
         self.function, self.count, self.wait = function, count, loky.wait
         self.running: dict[Any, int] = {}  # number of the task by its future
         self.check, self.expected = self._submit(*check[0]), check[1]
