@@ -27,7 +27,8 @@ RECORD, PAGE = ROOT / "reports" / "reliability.json", ROOT / "reports" / "reliab
 CORE_TESTS = ("core_batches", "core_curves", "core_rules", "core_weights", "numerics")
 TESTS = {  # what each file puts to the test
     "test_faults": "kills, signals, disks, damaged files, locks, clocks",
-    "test_runs": "keys, store, workers, signals",
+    "test_run_keys": "keys, store",
+    "test_runs": "execution, workers, signals",
     "test_launchers": "launchers give the same bits and fail alike",
     "test_download": "downloads from a server that misbehaves",
     "test_datasets": "hostile and damaged archives, data sets",

@@ -21,8 +21,13 @@ TESTS = (
     "test_core_curves",
     "test_core_rules",
     "test_finder",
+    "test_finder_command",
+    "test_finder_recorded_curves",
     "test_finder_records",
     "test_finder_torch",
+    "test_finder_torch_curve",
+    "test_finder_torch_input",
+    "test_finder_verdict",
 )
 TOOLS = ("pytest>=8", "hypothesis>=6.100", "packaging>=24")
 

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_finder import MODULE, user  # noqa: F401 (a fixture)
+from test_finder_command import MODULE, user  # noqa: F401 (a fixture)
 
 import lrrt
 from lrrt.finder import workers

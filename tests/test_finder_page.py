@@ -2,7 +2,7 @@
 
 import re
 
-from test_finder import recorded_audit
+from finder_curves import recorded_audit
 from test_report import assert_undisturbed, browser  # noqa: F401 (the latter is a fixture)
 
 

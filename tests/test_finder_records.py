@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from finder_curves import LR, STEPS, curve, fails, losses, run
 from reliability import flaws
-from test_finder import LR, STEPS, curve, fails, losses, run
 
 import lrrt
 from lrrt.finder.curve import NEVER_FELL, SIGNED
