@@ -3,6 +3,7 @@ a process of its own, since PyTorch and TensorFlow in one have crashed each othe
 
 import os
 import random
+import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -310,6 +311,49 @@ def test_custom_training_steps_and_data_by_index():
         InputError, match="validation: expected .*num_batches.*got 'an endless source'"
     ):
         lrrt.range_test(model, data=Indexed(), validation=Endless())
+
+
+class Counting(keras.Sequential):
+    """It counts its steps, in attributes of several kinds."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.steps, self.by_name, self.total = 0, {"seen": []}, np.zeros(1)
+        self.random = np.random.default_rng(0)
+
+    def train_step(self, data):
+        self.steps += 1
+        self.by_name["seen"].append(1)
+        self.by_name["new"] = self.random.random()
+        self.total += 1
+        return super().train_step(data)
+
+
+def test_attributes_of_a_model_of_ones_own_are_put_back():
+    model = compiled(model=Counting(small().layers), run_eagerly=True)
+    model.train_on_batch(*(array[:BATCH] for array in arrays()))
+    before = model.random.bit_generator.state
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        assert lrrt.range_test(model, data=arrays(), batch_size=BATCH, steps=10).notes == ()
+    assert (model.steps, model.total[0], list(model.by_name["seen"])) == (1, 1, [1])
+    assert model.random.bit_generator.state == before
+
+
+@pytest.mark.parametrize("source", [dataset(), arrays()])
+@pytest.mark.parametrize("verify", [None, True])
+def test_what_was_not_put_back_is_named(source, verify):
+    class Hiding(Counting):
+        def train_step(self, data):
+            self.helper.steps += 1
+            return super().train_step(data)
+
+    model = compiled(model=Hiding(small().layers), run_eagerly=True)
+    model.helper = type("Helper", (), {"steps": 0})()
+    model.helper.steps = 0
+    options = {"batch_size": BATCH} if isinstance(source, tuple) else {}
+    with pytest.warns(UserWarning, match="Not put back by the test: .*helper.steps."):
+        curve = lrrt.range_test(model, data=source, steps=10, verify=verify, **options)
+    assert len(curve.notes) == 1 and "batch" not in curve.notes[0]
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])

@@ -4,6 +4,7 @@ are not what they look like, data and states of other kinds."""
 import copy
 import math
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from torch import nn
 
 import lrrt
 from lrrt.errors import InputError
+from lrrt.finder import torch_state
 from lrrt.finder.data import batch_length, digest, sample_shapes
+from lrrt.finder.fingerprint import changed
 
 torch.set_num_threads(1)
 
@@ -455,47 +458,94 @@ def test_what_a_module_fills_is_put_back_in_place():
     assert math.isfinite(model.seen[0])
 
 
-class Passes:
-    """What a module holds of a class of one's own is not put back."""
+class Box:
+    """Of a class of one's own, ``depth`` of them in it."""
 
-    count = 0
+    def __init__(self, depth=0):
+        self.count, self.seen = 0, []
+        self.inner = Box(depth - 1) if depth else None
 
 
 class Helped(nn.Linear):
-    def __init__(self):
+    def __init__(self, depth=0):
         super().__init__(6, 3)
-        self.helper = Passes()
+        self.helper = Box(depth)
 
     def forward(self, x):
-        self.helper.count += 1
+        box = self.helper
+        while box.inner is not None:
+            box = box.inner
+        box.count += 1
+        box.seen.append(x.mean())
         return super().forward(x)
 
 
-def test_what_was_not_put_back_is_named():
-    model, source = Helped(), loader(shuffle=True)
+def test_what_objects_in_a_module_hold_is_put_back():
+    model = Helped(1)
+    with warnings.catch_warnings(action="error"):
+        lrrt.range_test(model, LOSS, loader(), sgd(model))
+    assert model.helper.inner.count == 0 and model.helper.inner.seen == []
+
+
+@pytest.mark.parametrize("verify", [None, True])
+def test_what_was_not_put_back_is_named(verify):
+    model, source = Helped(2), loader(shuffle=True)  # deeper than what is put back
     optimizer = torch.optim.Adam(model.parameters())
     plain_losses(model, optimizer, [0.01] * 3)
-    notes = lrrt.range_test(model, LOSS, source, optimizer, verify=True).notes
-    assert notes == ("Not put back by the test: model.helper.",)
+    held = "model.helper.inner.inner"
+    with pytest.warns(UserWarning, match=f"{held}.count"):
+        curve = lrrt.range_test(model, LOSS, source, optimizer, verify=verify)
+    assert curve.notes == (f"Not put back by the test: {held}.count, len({held}.seen).",)
+    assert lrrt.range_test(model, LOSS, source, optimizer, verify=False).notes == ()
     model = network()
-    assert lrrt.range_test(model, LOSS, source, sgd(model), verify=True).notes == ()
+    with warnings.catch_warnings(action="error"):
+        assert lrrt.range_test(model, LOSS, source, sgd(model), verify=verify).notes == ()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_fingerprint_differs_with_whatever_a_test_must_put_back(whole):
+    model = nn.Sequential(Counting(), nn.BatchNorm1d(3))
+    optimizer = torch.optim.Adam(model.parameters())
+    plain_losses(model, optimizer, [0.01] * 3)
+
+    def names():
+        after = torch_state.fingerprint(model, LOSS, optimizer, (), whole)
+        found, before[0] = changed(before[0], after), after
+        return found
+
+    before = [torch_state.fingerprint(model, LOSS, optimizer, (), whole)]
+    assert names() == []
+    model[0].total += 1
+    assert names() == ["model.0.total"]
+    with torch.no_grad():
+        model[1].running_mean[1] += 1e-6
+    assert names() == ["model.1.running_mean"]
+    optimizer.param_groups[0]["lr"] = 0.5
+    assert names() == ["optimizer.param_groups[0]['lr']"]
+    optimizer.state[model[0].weight]["exp_avg"].add_(1e-3)
+    assert names() == ["the state of optimizer.param_groups[0]['params'][0]['exp_avg']"]
+    model[1].eval()
+    model[0].weight.grad = None
+    torch.rand(1)
+    assert sorted(names()) == ["PyTorch's random state", "model.0.weight.grad", "model.1.training"]
 
 
 seen_by_all = []
 
 
 class Moving:
-    """Data whose order depends on what has been read, wherever that is counted."""
+    """Data that depend on what has been read, wherever that is counted."""
 
     def __iter__(self):
         seen_by_all.append(1)
-        return iter(list(loader())[len(seen_by_all) % 5 :])
+        return iter([(x + len(seen_by_all) / 100, y) for x, y in loader()])
 
 
 def test_an_order_that_was_not_put_back_is_named():
     model = network()
-    notes = lrrt.range_test(model, LOSS, Moving(), sgd(model), verify=True).notes
-    assert "the order of the data" in notes[-1]
+    with pytest.warns(UserWarning, match="the data's first batch"):
+        notes = lrrt.range_test(model, LOSS, Moving(), sgd(model)).notes
+    assert "the data's first batch" in notes[-1]
 
 
 # ---- rates for all groups -----------------------------------------------------------------------

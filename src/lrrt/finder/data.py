@@ -218,6 +218,13 @@ def as_batches(
     return Indexed(data) if hasattr(data, "__len__") else data
 
 
+def is_stream(data: Any) -> bool:
+    """Whether a loader reads from where no index leads: what it reads first may take long."""
+    return "IterableDataset" in {
+        kind.__name__ for kind in type(getattr(data, "dataset", 0)).__mro__
+    }
+
+
 class Indexed:
     """Batches that are read by index; their number alone says where they end."""
 

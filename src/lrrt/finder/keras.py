@@ -8,6 +8,7 @@ import importlib
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from lrrt.errors import InputError
 from lrrt.finder.checks import check_count
 from lrrt.finder.data import (
+    ArrayBatches,
     as_batches,
     batch_length,
     check_batching,
@@ -26,9 +28,12 @@ from lrrt.finder.data import (
     map_arrays,
     validation_batches,
 )
+from lrrt.finder.fingerprint import SIMPLE, Fingerprint
 from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Departure, Step
 from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 
+#: Attributes that Keras gives models and layers.
+OF_KERAS = frozenset(vars(keras.Model())) | {"optimizer", "stop_training", "history", "input_spec"}
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 SHUFFLE_MOVED = (
     "TensorFlow cannot copy this tf.data set: if it shuffles, training afterwards will see other "
@@ -95,15 +100,22 @@ def _batches(
 ) -> Iterable[Batch]:
     if isinstance(data, keras.utils.PyDataset):
         return _Indexed(data)
-    if ON_TENSORFLOW:
+    if _is_dataset(data):
         from lrrt.finder import keras_tensorflow
 
-        if keras_tensorflow.is_dataset(data):
-            independent = keras_tensorflow.independent(data)
-            if independent is None and SHUFFLE_MOVED not in notes:
-                notes.append(SHUFFLE_MOVED)
-            return data if independent is None else independent
+        independent = keras_tensorflow.independent(data)
+        if independent is None and SHUFFLE_MOVED not in notes:
+            notes.append(SHUFFLE_MOVED)
+        return data if independent is None else independent
     return as_batches(data, key, batch_size, seed, shuffle)
+
+
+def _is_dataset(data: Any) -> bool:
+    if not ON_TENSORFLOW:
+        return False
+    from lrrt.finder import keras_tensorflow
+
+    return keras_tensorflow.is_dataset(data)
 
 
 @dataclass
@@ -129,6 +141,10 @@ class KerasSession:
     keep: tuple
     accumulate: int
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # Of a tf.data set that TensorFlow cannot copy, a note says that its order moves on.
+        self.own_data = isinstance(self.data, ArrayBatches) or _is_dataset(self.data)
 
     @contextlib.contextmanager
     def preserve_random_state(self) -> Iterator[None]:
@@ -171,6 +187,11 @@ class KerasSession:
         with contextlib.ExitStack() as stack:
             later = self.later = stack.callback
             _keep_attributes(model, later)
+            for layer in model._flatten_layers():
+                for name, value in _own_attributes(layer).items():
+                    if isinstance(value, SIMPLE):
+                        later(vars(layer).__setitem__, name, value)
+                    _keep_contents(value, later)
             self._keep_variables(later)
             for part in (*_compiled_parts(model), *self.optimizers):
                 _keep_unbuilt(part, later)
@@ -293,11 +314,23 @@ class KerasSession:
     def _unpack(self, batch: Batch) -> tuple[Any, Any, Any]:
         return keras.utils.unpack_x_y_sample_weight(map_arrays(_plain, batch))
 
-    def fingerprint(self) -> dict[str, str]:
-        """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
-        optimizers = _optimizers(self.model)
-        variables = [*model_variables(self.model), *(v for o in optimizers for v in o.variables)]
-        return {variable.path: digest([variable.value]) for variable in variables}
+    def fingerprint(self, whole: bool) -> dict[str, Any]:
+        """See :meth:`lrrt.finder.live_model.Session.fingerprint`; of attributes those that classes
+        of the user's own add to a model or a layer."""
+        model, optimizers = self.model, _optimizers(self.model)
+        known = [*model._flatten_layers(), *optimizers, *model.metrics]
+        held = Fingerprint(whole, without=known)
+        held.add_random_states()
+        for layer in model._flatten_layers():
+            for name, value in _own_attributes(layer).items():
+                held.add(f"{layer.name}.{name}", value)
+        variables = [*model_variables(model), *(v for o in optimizers for v in o.variables)]
+        count: Counter[str] = Counter()  # several may have one path
+        for variable in variables:
+            count[variable.path] += 1
+            name = f"{variable.path} ({count[variable.path]})".removesuffix(" (1)")
+            held.add(name, np.asarray(keras.ops.convert_to_numpy(variable.value)))
+        return held.found
 
     def evaluate(self) -> tuple[float, float]:
         loss, right, count = 0.0, 0.0, 0
@@ -417,6 +450,26 @@ def _keep_attributes(model: keras.Model, later: Later) -> None:
             later(setattr, model, name, before)
             if name != "stop_training":
                 setattr(model, name, value)
+
+
+def _own_attributes(layer: keras.Layer) -> dict[str, Any]:
+    """Those that a class of the user's own has added to a layer or a model."""
+    if type(layer).__module__.split(".")[0] == "keras":
+        return {}
+    return {k: v for k, v in vars(layer).items() if k not in OF_KERAS and not k.startswith("_")}
+
+
+def _keep_contents(value: Any, later: Later) -> None:
+    """Generators, and what code fills; past Keras's own way of changing lists and dicts."""
+    if isinstance(value, np.ndarray) and value.flags.writeable:
+        later(np.copyto, value, value.copy())
+    elif not keep_generator(value, later):
+        for kind, fill in ((list, list.extend), (dict, dict.update), (set, set.update)):
+            if isinstance(value, kind):
+                later(fill, value, kind(value))
+                later(kind.clear, value)
+                for entry in value.values() if kind is dict else value:
+                    _keep_contents(entry, later)
 
 
 def _keep_unbuilt(part: Any, later: Later) -> None:

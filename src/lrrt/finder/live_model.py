@@ -43,6 +43,7 @@ class Session(Protocol):
     validation: Iterable[Batch] | None
     accumulate: int  # batches of one step
     notes: list[str]
+    own_data: bool  # whether ``data`` was made for the test, so that their order may move on
 
     def prepare(self) -> None:
         """What a first step of training would make, and a test must not take for its own."""
@@ -66,8 +67,9 @@ class Session(Protocol):
             If no step moved the model.
         """
 
-    def fingerprint(self) -> dict[str, str]:
-        """Digests, by name, of model and optimiser, to be compared with those of another moment."""
+    def fingerprint(self, whole: bool) -> dict[str, Any]:
+        """What model, optimiser and random states hold, by name, to be compared with another
+        moment's; see :class:`lrrt.finder.fingerprint.Fingerprint`."""
 
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy (NaN if there is none) on the validation batches, which leaves

@@ -2,9 +2,17 @@
 
 import random
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+#: Packages whose objects hold data, or code, but no state of a training.
+STATELESS = (
+    *("builtins", "numpy", "pandas", "pyarrow", "PIL", "threading", "_thread", "queue", "logging"),
+    *("multiprocessing", "concurrent", "asyncio", "socket", "_io"),
+    *("torch", "keras", "tensorflow", "jax", "jaxlib"),
+)
 
 #: Takes a function to be called on leaving: the callback of a contextlib.ExitStack, which calls
 #: the last first, and each even if another fails.
@@ -33,3 +41,13 @@ def keep_generator(thing: Any, later: Later) -> bool:
     else:
         return False
     return True
+
+
+def holds_state(value: Any) -> bool:
+    """Whether ``value`` is an object with attributes that a training may change: no class,
+    function, module of Python, or array of another package."""
+    if isinstance(value, type | ModuleType) or callable(value) and not hasattr(value, "__dict__"):
+        return False
+    root, _, rest = type(value).__module__.partition(".")
+    stateless = root in STATELESS and not rest.startswith(("utils.data", "amp"))
+    return hasattr(value, "__dict__") and not stateless

@@ -6,8 +6,8 @@ import functools
 import inspect
 import itertools
 import math
-import random
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -23,7 +23,8 @@ from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.checks import check_above, check_count
 from lrrt.finder.curve import Curve, Suggestion
-from lrrt.finder.data import batch_length, digest, endless, sample_shapes
+from lrrt.finder.data import batch_length, digest, endless, is_stream, sample_shapes
+from lrrt.finder.fingerprint import changed
 from lrrt.finder.frameworks import open_session
 from lrrt.finder.live_model import TORCH_DEFAULTS, Batch, Session, Step
 
@@ -91,7 +92,7 @@ def range_test(
     clip_norm: float | None = None,
     keep_ratios: bool = True,
     create_graph: bool = False,
-    verify: bool = False,
+    verify: bool | None = None,
 ) -> Curve:
     """Train for ``steps`` steps while the learning rate rises, record the losses, put all back.
 
@@ -152,9 +153,11 @@ def range_test(
         the largest of them; False gives all groups the same.
     create_graph : bool
         PyTorch: keep the graph of the gradients, which AdaHessian and its kind differentiate again.
-    verify : bool
-        Compare digests of model, optimiser, random states and the data's first batch before and
-        after; a note of the curve names what was not put back. It costs a pass over all of them.
+    verify : bool, optional
+        Compare model, optimiser, random states and the data's first batch before and after; a note
+        of the curve and a warning name what was not put back. Default: by sums of bits, and the
+        first batch only where no worker process nor an ``IterableDataset`` reads it, which costs
+        about one step. True: by SHA-256, all of it. False: not at all.
 
     Returns
     -------
@@ -182,14 +185,21 @@ def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]
         raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
     session = opening(**of_model)
-    before = _fingerprint(session) if verify else {}
+    before = {} if verify is False else session.fingerprint(bool(verify))
     curve = run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
-    after = _fingerprint(session) if verify else {}
-    changed = [name for name, found in (before | after).items() if before.get(name) != found]
-    changed += before.keys() - after.keys()
-    if not changed:
+    if verify is False:
         return curve
-    return replace(curve, notes=(*curve.notes, f"Not put back by the test: {', '.join(changed)}."))
+    different = changed(before, session.fingerprint(bool(verify)))
+    if _reads_again(session, bool(verify)):
+        with session.preserve_random_state():
+            batch = digest(next(iter(session.data), None))
+        if batch != curve.about["first_batch"]:
+            different.append("the data's first batch")
+    if not different:
+        return curve
+    note = f"Not put back by the test: {', '.join(different)}."
+    warnings.warn(note, stacklevel=4)
+    return replace(curve, notes=(*curve.notes, note))
 
 
 @functools.cache
@@ -198,16 +208,13 @@ def parameters() -> Mapping[str, inspect.Parameter]:
     return inspect.signature(range_test).parameters
 
 
-def _fingerprint(session: Session) -> dict[str, str]:
-    found = {
-        "Python's random state": digest([repr(random.getstate())]),
-        "NumPy's random state": digest([repr(np.random.get_state())]),
-    }
-    found |= session.fingerprint()
-    if not hasattr(session.data, "__next__"):  # what can be read once is left alone
-        with session.preserve_random_state():
-            found["the order of the data"] = digest(next(iter(session.data), None))
-    return found
+def _reads_again(session: Session, whole: bool) -> bool:
+    """Whether the order of the data is compared: it is the user's, can be read more than once, and
+    costs little (else only if all is to be compared, ``whole``)."""
+    data = session.data
+    if session.own_data or hasattr(data, "__next__"):
+        return False
+    return whole or not (getattr(data, "num_workers", 0) or is_stream(data))
 
 
 def check_options(given: Iterable[str], others: Iterable[str] = ()) -> None:

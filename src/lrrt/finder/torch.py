@@ -17,6 +17,7 @@ from lrrt.errors import InputError
 from lrrt.finder import torch_state
 from lrrt.finder.checks import check_above, check_count
 from lrrt.finder.data import (
+    ArrayBatches,
     as_batches,
     batch_length,
     check_batching,
@@ -180,6 +181,7 @@ class TorchSession:
         self.device = parameters[0].device
         self.dtype = next((p.dtype for p in parameters if p.is_floating_point()), None)
         self.together = several_ranks()
+        self.own_data = isinstance(self.data, ArrayBatches)
         self.called = self.model
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.mixed = len({(p.device, p.dtype) for p in trained}) > 1 or self.dtype != torch.float32
@@ -385,9 +387,10 @@ class TorchSession:
             array = copy.copy(array)  # Hugging Face's moves itself, in place
         return array.to(self.device) if hasattr(array, "to") else array
 
-    def fingerprint(self) -> dict[str, str]:
+    def fingerprint(self, whole: bool) -> dict[str, Any]:
         """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
-        return torch_state.fingerprint(self.model, self.loss, self.optimizer)
+        without = self.kept_besides()[1]
+        return torch_state.fingerprint(self.model, self.loss, self.optimizer, without, whole)
 
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
+import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,14 @@ from torch import Tensor, nn
 
 from lrrt.errors import InputError
 from lrrt.finder.data import digest
-from lrrt.finder.random_states import Later, keep_generator, keep_python_random
+from lrrt.finder.fingerprint import Fingerprint
+from lrrt.finder.random_states import Later, holds_state, keep_generator, keep_python_random
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 #: What every module has: hooks and members, looked after by name or not at all.
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-#: Packages whose objects hold data, or code, but no state of a training.
-STATELESS = ("builtins", "numpy", "pandas", "pyarrow", "PIL", "threading", "_thread", "torch")
+WITHIN = 2  # of objects within an attribute of a module
+OF_DATA = torch.utils.data.Dataset, torch.utils.data.DataLoader
 DEPTH = 4  # of objects within objects: a loader's batch sampler's sampler's generator
 MANY = 1000  # entries of a container of data, above which they are taken for samples
 
@@ -180,7 +180,9 @@ class States:
         elif is_optimizer(value):
             if self.tensors:
                 self._keep_optimizer(value, depth)
-        elif depth and _holds_state(value):
+        elif self.tensors and isinstance(value, OF_DATA):
+            pass  # they are looked after with the data of the test
+        elif depth and holds_state(value):
             self._keep_attributes(value, depth - 1)
 
     def _keep_attributes(self, thing: Any, depth: int) -> dict[str, Any]:
@@ -212,8 +214,8 @@ class States:
 
     def _keep_module(self, module: nn.Module) -> None:
         """Parameters and buffers (also those that no state dict holds) by name and value;
-        attributes: the training mode, counters, tensors, generators, and the lists, dicts, sets
-        and arrays that code fills; the modules in it likewise."""
+        attributes: the training mode, counters, tensors, generators, the lists, dicts, sets and
+        arrays that code fills, and what objects in them hold; the modules in it likewise."""
         attributes = vars(module)
         if isinstance(module, torch.jit.ScriptModule):
             self._keep_scripted(module)
@@ -224,13 +226,10 @@ class States:
                     if tensor is not None:
                         self.copies.add(tensor)
         before = dict(attributes)
-        own = [(name, value) for name, value in before.items() if name not in OF_EVERY_MODULE]
         in_place = {}
-        for name, value in own:
-            if isinstance(value, SIMPLE):
-                continue
-            if isinstance(value, CONTENTS):
-                self.keep(value, 0)
+        for name, value in before.items():
+            if name not in OF_EVERY_MODULE and not isinstance(value, (*SIMPLE, nn.Module)):
+                self.keep(value, WITHIN)
                 in_place[name] = value
         has_extra = type(module).get_extra_state is not nn.Module.get_extra_state
         extra = copy.deepcopy(module.get_extra_state()) if has_extra else None
@@ -286,32 +285,6 @@ class States:
         self.keep(getattr(optimizer, "state", {}))
 
 
-#: Kinds of attributes of a module that code fills or moves on.
-CONTENTS = (
-    Tensor,
-    torch.Generator,
-    np.random.Generator,
-    np.random.RandomState,
-    random.Random,
-    list,
-    dict,
-    set,
-    tuple,
-    deque,
-    np.ndarray,
-)
-
-
-def _holds_state(value: Any) -> bool:
-    """Whether ``value`` is an object with attributes that a training may change: no class,
-    function, module of Python, or array of another package."""
-    if isinstance(value, type | ModuleType) or callable(value) and not hasattr(value, "__dict__"):
-        return False
-    root, _, rest = type(value).__module__.partition(".")
-    stateless = root in STATELESS and not rest.startswith(("utils.data", "amp"))
-    return hasattr(value, "__dict__") and not stateless
-
-
 def _refill(container: Any, items: Any) -> None:
     """Give ``container`` these entries, in their order."""
     container.clear()
@@ -327,24 +300,80 @@ def is_optimizer(value: Any) -> bool:
     )
 
 
-def fingerprint(model: nn.Module, loss: Any, optimizer: Any) -> dict[str, str]:
-    """Digests, by name, of all that a test must put back: parameters, buffers, gradients, modes and
-    attributes of each module, the optimiser with what it holds, PyTorch's random state."""
-    found = {"PyTorch's random state": digest(torch.get_rng_state())}
-    for root, owner in (("model", model), ("loss", loss)):
-        if not isinstance(owner, nn.Module):
-            continue
-        for path, module in owner.named_modules(prefix=root):
-            members = {**module._parameters, **module._buffers}
-            own = {k: v for k, v in vars(module).items() if k not in OF_EVERY_MODULE}
-            for name, value in ({"training": module.training} | members | own).items():
-                found[f"{path}.{name}"] = digest([value, getattr(value, "grad", None)])
-    for index, group in enumerate(optimizer.param_groups):
-        options = {name: value for name, value in group.items() if name != "params"}
-        slots = [getattr(optimizer, "state", {}).get(p) for p in group["params"]]
-        found[f"optimizer.param_groups[{index}]"] = digest([*options.items()])
-        found[f"optimizer.state of group {index}"] = digest(slots)
-    for name, value in getattr(optimizer, "__dict__", {}).items():
-        if name not in ("param_groups", "state") and not name.startswith("_"):
-            found[f"optimizer.{name}"] = digest([value])
-    return found
+class TorchFingerprint(Fingerprint):
+    """Of modules, optimisers and tensors, too; :meth:`values` ends it."""
+
+    def __init__(self, whole: bool, without: Iterable[Any] = ()):
+        super().__init__(whole, without)
+        self.sums: dict[torch.device, dict[str, Tensor]] = {}
+
+    def add_object(self, name: str, value: Any, depth: int) -> None:
+        if isinstance(value, Tensor):
+            self._add_tensor(name, value)
+        elif isinstance(value, nn.Module):
+            self._add_module(name, value)
+        elif isinstance(value, torch.Generator):
+            self.found[name] = value.get_state().numpy().tobytes()
+        elif is_optimizer(value):
+            self._add_optimizer(name, value, depth)
+        else:
+            super().add_object(name, value, depth)
+
+    def _add_tensor(self, name: str, tensor: Tensor) -> None:
+        if tensor.is_leaf and tensor.grad is not None:
+            self.add(f"{name}.grad", tensor.grad)
+        if self.whole:
+            self.found[name] = digest(tensor)
+            return
+        # One of another layout (sparse, nested, quantised) has no such sum.
+        with contextlib.suppress(RuntimeError):
+            self.sums.setdefault(tensor.device, {})[name] = _bits(tensor.detach())
+
+    def _add_module(self, name: str, module: nn.Module) -> None:
+        self.found[f"{name}.training"] = module.training
+        own = ((k, v) for k, v in vars(module).items() if k not in OF_EVERY_MODULE)
+        tensors = module.named_parameters(recurse=False), module.named_buffers(recurse=False)
+        for key, value in itertools.chain(*tensors, module.named_children(), own):
+            self.add(f"{name}.{key}", value)
+
+    def _add_optimizer(self, name: str, optimizer: Any, depth: int) -> None:
+        for index, group in enumerate(optimizer.param_groups):
+            for key, value in group.items():
+                if key != "params":
+                    self.add(f"{name}.param_groups[{index}][{key!r}]", value)
+            for number, parameter in enumerate(group["params"]):
+                held = f"{name}.param_groups[{index}]['params'][{number}]"
+                self.add(held, parameter)
+                slots = getattr(optimizer, "state", {}).get(parameter)
+                self.add(f"the state of {held}", slots)
+        for key, value in getattr(optimizer, "__dict__", {}).items():
+            if key not in ("param_groups", "state", "defaults") and not key.startswith("_"):
+                self.add(f"{name}.{key}", value, depth - 1)
+
+    def values(self) -> dict[str, Any]:
+        """All that was found; the sums are fetched from their devices at once."""
+        for sums in filter(None, self.sums.values()):
+            self.found |= zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)
+        return self.found
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The sum of its bits, taken as integers, on its device."""
+    held = tensor.reshape(-1).view(torch.uint8)
+    whole = held.numel() - held.numel() % 8
+    if whole and held.storage_offset() % 8 == 0:
+        return held[:whole].view(torch.int64).sum() + held[whole:].sum()
+    return held.sum()
+
+
+def fingerprint(
+    model: nn.Module, loss: Any, optimizer: Any, without: Iterable[Any], whole: bool
+) -> dict[str, Any]:
+    """Of all that a test must put back: parameters, buffers, gradients, modes and attributes of
+    each module, the optimiser with what it holds, random states."""
+    found = TorchFingerprint(whole, without)
+    found.add_random_states()
+    found.found["PyTorch's random state"] = torch.get_rng_state().numpy().tobytes()
+    for name, thing in (("model", model), ("loss", loss), ("optimizer", optimizer)):
+        found.add(name, thing)
+    return found.values()
