@@ -1,5 +1,10 @@
 """The callback for Hugging Face's Trainer, where transformers is installed."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +131,53 @@ def test_what_it_refuses(tmp_path):
     trainer.add_callback(RangeTestCallback(trainer, epochs=(3,)))
     with pytest.raises(InputError, match="epochs: expected below 1"):
         trainer.train()
+
+
+# ---- two processes ------------------------------------------------------------------------------
+
+
+def train_on_two(folder):
+    """This rank's curve, and the weights of the training with the test and without."""
+    found = []
+    for tested in (False, True):
+        trainer = made(folder, gradient_accumulation_steps=2, ddp_backend="gloo")
+        callback = RangeTestCallback(trainer, steps=20, start=1e-4, stop=1.05)
+        if tested:
+            trainer.add_callback(callback)
+        trainer.train()
+        found.append(list(trainer.model.parameters()))
+    curve = callback.curves[0]
+    torch.save([curve.loss, curve.stopped, *found], f"{folder}/{trainer.args.process_index}.pt")
+
+
+def test_two_processes_decide_alike(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    alike = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path)],
+            env=os.environ | alike | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [rank.communicate(timeout=240)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said[0][-2000:] + said[1][-2000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
+    assert np.array_equal(first[0], second[0]) and first[1] == second[1]
+    assert "exceeded 1.05 times" in first[1]
+    for plain, tested, other in zip(*first[2:], second[3], strict=True):
+        assert torch.equal(plain, tested) and torch.equal(tested, other)
+    alone = made(tmp_path, gradient_accumulation_steps=4)
+    callback = RangeTestCallback(alone, steps=20, start=1e-4, stop=None)
+    alone.add_callback(callback)
+    alone.train()
+    # Dropout differs from process to process, and by the first step nothing else has.
+    assert first[0][0] == pytest.approx(callback.curves[0].loss[0], rel=0.05)
+
+
+if __name__ == "__main__":
+    train_on_two(sys.argv[1])
