@@ -7,8 +7,10 @@ new rule appears on them by itself. ``tests/test_docs.py`` says when a page is b
 
 import functools
 import inspect
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,58 +72,45 @@ def _study(name: str) -> StudyData:
 
 
 def short_answer() -> str:
-    """What training at each suggestion lost, of the study with trainings at many rates."""
+    """What training at each suggestion lost: over all settings, and with ResNet-20."""
     data = _study("resnet20")
-    cases = [("torch", "blog_fastai"), ("torch", "blog_keras")]
-    found = {case: accuracy.of_case(data, case) for case in cases}
-    trainings = " and ".join(str(len(hero.rows)) for hero in found.values())
-    losses = [accuracy.suggestions(data, hero).set_index("name") for hero in found.values()]
-    rows = []
-    for name, words in TRAINED_AT.items():
-        cells = [
-            f"{100 * loss.at[name, 'regret']:.0f} [{100 * loss.at[name, 'regret_low']:.0f}, "
-            f"{100 * loss.at[name, 'regret_high']:.0f}]"
-            for loss in losses
-        ]
-        rows.append(f"| {words} | {' | '.join(cells)} |")
+    losses = []
+    for protocol in ("blog_fastai", "blog_keras"):
+        hero = accuracy.of_case(data, ("torch", protocol))
+        losses.append(accuracy.suggestions(data, hero).set_index("name")["regret"])
+    lost = {
+        name: " and ".join(f"{100 * of_protocol[name]:.0f}" for of_protocol in losses)
+        for name in ("max LR", "fastai_valley", "min LR")
+    }
     at_higher = policies.medians(data)["A"]
     return "\n".join(
         [
-            f"| points of accuracy lost by training at | "
-            f"{' | '.join(wording.name(protocol) for _, protocol in cases)} |",
-            "| --- | --- | --- |",
-            *rows,
-            "",
-            f"({data.scale_of()}, CIFAR-10, PyTorch, {trainings} trainings of "
-            f"{found[cases[0]].rows['epochs'].max()} epochs at a constant rate; 95 % intervals. "
-            "One cycle up to the higher of two maxima: "
-            f"{wording.percent(at_higher['one_cycle'])} accuracy instead of "
-            f"{wording.percent(at_higher['constant'])}.)",
-            "",
             _over_settings(),
+            f"With ResNet-20 on CIFAR-10 the post's maximum cost {lost['max LR']} points (fastai "
+            f"and Keras protocol), its minimum {lost['min LR']}, `fastai_valley` "
+            f"{lost['fastai_valley']}. A schedule forgives more: one cycle up to a maximum that is "
+            f"too high ended at {wording.percent(at_higher['one_cycle'])} accuracy instead of "
+            f"{wording.percent(at_higher['constant'])}.",
         ]
     )
 
 
 def _over_settings() -> str:
-    """What the default rule loses over the settings of the ground truth."""
-    rules_ = pd.read_parquet(ROOT / "data" / "oracle" / "oracle_rules.parquet")
-    rules_ = rules_[(rules_["ramp_steps"] == 100) & (rules_["schedule"] == "constant")]
-    of_rule = rules_.set_index("rule").loc[rules.DEFAULT_RULE]
-    low, high, mean = (100 * of_rule[name] for name in ("regret_low", "regret_high", "regret"))
+    """What training at a constant rate cost, over the settings of the ground truth."""
+    found = pd.read_parquet(ROOT / "data" / "oracle" / "oracle_rules.parquet")
+    found = found[(found["ramp_steps"] == 100) & (found["schedule"] == "constant")]
+    found = found.set_index("rule")
+    lost = (100 * found["regret"]).map("{:.0f}".format)
+    own = found.loc[rules.DEFAULT_RULE]
+    low, high = (f"{100 * own[name]:.1f}" for name in ("regret_low", "regret_high"))
     return (
-        f"Over {int(of_rule['settings'])} smaller settings the default rule, "
-        f"`{rules.DEFAULT_RULE}`, lost {mean:.1f} points [{low:.1f}, {high:.1f}] "
-        "([which rule?](docs/which_rule.md))."
+        f"Over {int(own['settings'])} small settings of which the best rate is known, a constant "
+        f"rate at what `{rules.DEFAULT_RULE}` suggests, the default here, cost "
+        f"{100 * own['regret']:.1f} points of accuracy [{low}, {high}]; fastai's `valley` "
+        f"{lost['fastai_valley']}, no finder at all {lost['fixed.default']}, "
+        f"the post's maximum {lost['blog_fastai.max']} and its minimum "
+        f"{lost['blog_fastai.min']} ([all rules](docs/which_rule.md))."
     )
-
-
-TRAINED_AT = {
-    "min LR": "the suggested minimum",
-    "fastai_valley": "`fastai_valley`",
-    "middle of the range": "the middle of the range",
-    "max LR": "the suggested maximum",
-}
 
 
 def five_numbers() -> str:
@@ -132,18 +121,61 @@ def five_numbers() -> str:
     return "\n".join([f"| {data.scale_of()} | |", "| --- | --- |", *rows])
 
 
+def larger_batch() -> str:
+    """What the two studies together say of the batch size."""
+    claims = json.loads((ROOT / "reports" / "blog" / "claims" / "resnet20.json").read_text())
+    return next(claim["evidence"] for claim in claims if claim["number"] == 14)
+
+
+def audit_output() -> str:
+    """What the example of the page on one's own model prints."""
+    page = (ROOT / "docs" / "your_model.md").read_text()
+    code, command = re.search(
+        r"`my_net.py`:\n\n```python\n(.*?)```\n\n```sh\n(.*?)```", page, re.DOTALL
+    ).groups()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "my_net.py").write_text(code)
+        return _printed(["-m", *command.split()], folder, 80)
+
+
 def example_output() -> str:
     """What the example of the README prints; it is run as it stands."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     with tempfile.TemporaryDirectory() as folder:
-        ran = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "96"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return _printed(["-c", _example()], folder, 96)
+
+
+def draw_audit(path: Path) -> None:
+    """What the README's example writes as a page, as Chromium shows it; nothing without one."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print(f"{path.name}: left as it is, there is no Chromium", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _printed(["-c", _example()], folder, 96)
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=760,1060"]
+        command = [chromium, *options, f"--screenshot={path}", Path(folder, "lr.html").as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def _shown(page: str) -> str:
+    """The output that a page shows."""
+    return re.search(r"```text\n.*?```", page, re.DOTALL)[0]
+
+
+def _example() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return code
+
+
+def _printed(arguments: list[str], folder: str, columns: int) -> str:
+    ran = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": str(columns)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return f"```text\n{ran.stdout.rstrip()}\n```"
 
 
@@ -174,6 +206,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "short_answer": short_answer,
     "five_numbers": five_numbers,
     "example_output": example_output,
+    "audit_output": audit_output,
+    "larger_batch": larger_batch,
     "rule_count": rule_count,
     "rule_table": rule_table,
     "rule_sections": rule_sections,
@@ -248,7 +282,9 @@ def main() -> None:
         if after != before:
             path.write_text(after)
             print(path.relative_to(ROOT), file=sys.stderr)
-    results.draw(ROOT / "docs" / "ground_truth.png")
+            if path.name == "README.md" and _shown(after) != _shown(before):
+                draw_audit(ROOT / "docs" / "images" / "audit.png")
+    results.draw(ROOT / "docs")
     rule_scores.write_costs()
 
 

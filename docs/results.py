@@ -169,21 +169,52 @@ def _external(row: pd.Series) -> str:
     return f"{row['median_lr']:.2g}: {100 * row['regret']:.1f}{collapse}"
 
 
-def draw(path: Path) -> None:
-    """The figure that answers, where there is something to draw."""
+def draw(docs: Path) -> None:
+    """The figures of all settings; that of the answer of a dark page, too."""
     from lrrt.report import style
-    from lrrt.report.figures import ground_truth
+    from lrrt.report.figures import answer, ground_truth
 
-    tables = {file.stem: pd.read_parquet(file) for file in ORACLE.glob("oracle_*.parquet")}
-    data = SimpleNamespace(tables=tables)
+    data = oracle_data()
+    paths = {answer: docs / "images" / "answer.png", ground_truth: docs / "ground_truth.png"}
     with style.project_style():
-        figure = ground_truth.draw(data)
-        if figure is not None:
-            style.head(figure, ground_truth.title(data))
+        for module, path in paths.items():
+            figure = module.draw(data)
+            if figure is None:
+                continue
+            style.head(figure, module.title(data))
             path.write_bytes(style.png(figure, 110))
+            if module is answer:
+                style.darken(figure)
+                path.with_stem("answer-dark").write_bytes(style.png(figure, 110))
+
+
+def oracle_data() -> SimpleNamespace:
+    """What the figures of all settings are made from."""
+    return SimpleNamespace(
+        tables={file.stem: pd.read_parquet(file) for file in ORACLE.glob("oracle_*.parquet")}
+    )
+
+
+def hero() -> str:
+    """The figure that answers, for the README."""
+    from lrrt.report.figures import answer
+
+    return (
+        "<picture>\n"
+        '  <source media="(prefers-color-scheme: dark)" srcset="docs/images/answer-dark.png">\n'
+        f'  <img src="docs/images/answer.png" alt="{answer.title(oracle_data())}">\n'
+        "</picture>"
+    )
 
 
 BLOCKS = {
     function.__name__: function
-    for function in (oracle_counts, oracle_settings, oracle_rules, oracle_primary, external_rules)
+    for function in (
+        hero,
+        oracle_counts,
+        oracle_settings,
+        oracle_rules,
+        oracle_primary,
+        external_rules,
+    )
 }

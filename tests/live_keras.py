@@ -11,6 +11,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+import test_how_to  # noqa: E402
 import test_moving_over  # noqa: E402
 
 import lrrt  # noqa: E402
@@ -534,6 +535,13 @@ def test_moving_over_from_other_finders():
         names["model"] = compiled(model=small())  # a trained one may have no rate to suggest
         exec(compile(code, "moving_over.md", "exec"), names)
     assert len(names["curve"]) > 50
+
+
+def test_the_how_to():
+    model = compiled(model=small())
+    names = test_how_to.run("Keras", {"model": model, "x": x.astype("float32"), "y": y})
+    (callback,) = names["callbacks"]
+    assert len(callback.curves[0]) == 100
 
 
 def test_audit_of_a_keras_model():

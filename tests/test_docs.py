@@ -34,6 +34,7 @@ WRITTEN = [
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_files_lead_to_files(page):
     links = re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", page.read_text())
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', page.read_text())
     local = [link.split("#")[0] for link in links if not urlsplit(link).scheme]
     assert [link for link in local if link and not (page.parent / link).exists()] == []
 
@@ -248,6 +249,7 @@ def test_the_readme_is_short_and_its_numbers_and_output_are_generated():
     page = (ROOT / "README.md").read_text()
     assert len(re.sub(r"```.*?```", "", page, flags=re.DOTALL).split()) <= 500
     assert set(re.findall("<!-- generated: (.*) -->", page)) == {
+        "hero",
         "short_answer",
         "five_numbers",
         "example_output",

@@ -187,16 +187,30 @@ def test_a_setting_with_one_fine_seed_does_not_count(tmp_path):
 def test_figures_show_what_was_found(tmp_path):
     pytest.importorskip("matplotlib")
     from lrrt.report import style
-    from lrrt.report.figures import grid, ground_truth
+    from lrrt.report.figures import answer, grid, ground_truth
 
     found = tables(planned(3, ramps=[100]), fill(planned(3, ramps=[100]), Store(tmp_path)))
     data = SimpleNamespace(tables={name.removesuffix(".parquet"): t for name, t in found.items()})
     with style.project_style():
-        for module in (grid, ground_truth):
+        for module in (answer, grid, ground_truth):
             assert {*style.encode(module.draw(data), 50)} == {"png", "svg"}
     # Known: the fixed default is the best rate, and 0.05 lost are 0.7 decades on either side.
     assert "from 0.020 to 0.50" in grid.title(data)
     assert "3 settings" in ground_truth.title(data) and "(0.0 points" in ground_truth.title(data)
+    # Known: 0.1 is best, and a setting has one accuracy a rate.
+    lost = answer.losses(data)
+    assert (
+        lost.shape[1] == 3
+        and lost.min(axis=None) == 0
+        and abs(lost[lost == 0].idxmax()).max() < 0.3
+    )
+    names = [name for name, _ in answer.shown(data)]
+    assert len(names) >= 3 and "n = 3" in answer.caption(data)
+    figure = answer.draw(data)
+    assert {text.get_text() for text in figure.axes[1].texts} >= set(names)
+    light = style.png(figure, 30)
+    style.darken(figure)
+    assert style.png(figure, 30) != light
     settings = data.tables["oracle_settings"]
     settings.loc[settings["setting"] == "s1", ["measure", "collapses"]] = ["log_loss", False]
     settings.loc[settings["setting"] == "s2", "is_cut_off"] = True
@@ -206,7 +220,7 @@ def test_figures_show_what_was_found(tmp_path):
     with style.project_style():
         assert ground_truth.draw(data) is not None
     empty = {name: table.iloc[:0] for name, table in data.tables.items()}
-    for module in (grid, ground_truth):
+    for module in (answer, grid, ground_truth):
         assert module.draw(SimpleNamespace(tables=empty)) is None
 
 

@@ -430,7 +430,7 @@ def test_page_tells_runs_versions_and_configuration(html, data):
     titles = re.findall(r'<g class="tip"><title>([^<]*)</title>', html)
     for run in data.traces("weights", KERAS):
         assert any(f"run {run.run}: weights seed {run.weights_seed}" in title for title in titles)
-    assert "One range test is one draw" in text
+    assert "Run several range tests: " in text
 
 
 # ---- writing ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_the_example_says_what_is_shown(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("jinja2")
     code, command, shown = re.search(
-        r"`my_net.py`:\n\n```python\n(.*?)```\n\n```sh\n(.*?)```\n\n```text\n(.*?)```",
+        r"`my_net.py`:\n\n```python\n(.*?)```\n\n```sh\n(.*?)```.*?```text\n(.*?)```",
         PAGE,
         re.DOTALL,
     ).groups()

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import is_color_like, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -195,6 +196,26 @@ def png(figure: Figure, dpi: int) -> bytes:
     figure.set_dpi(dpi)
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def darken(figure: Figure) -> None:
+    """Give the figure the colours that a dark page shows."""
+    dark = {to_hex(light): to_hex(shade) for light, shade in DARK.items()}
+    for artist in figure.findobj():
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get, put = (getattr(artist, f"{way}_{name}", None) for way in ("get", "set"))
+            given = get() if get and put else None
+            if (
+                given is None
+                or isinstance(given, np.ndarray)
+                and given.ndim > 1
+                and len(given) != 1
+            ):
+                continue
+            given = given[0] if isinstance(given, np.ndarray) and given.ndim > 1 else given
+            shade = dark.get(to_hex(given)) if is_color_like(given) else None
+            if shade:
+                put(to_rgba(shade, to_rgba(given)[3]))
 
 
 def encode(figure: Figure, dpi: int) -> dict[str, bytes]:

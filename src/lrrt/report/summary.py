@@ -157,6 +157,8 @@ def _lags(data: StudyData) -> KeyNumber | None:
         if not both["low"] <= 0 <= both["high"]:
             cut, lag = (wording.fold(10 ** rows.at[p, "effect"]) for p in ("truncation", "lag"))
             words = f"{wording.fold(10 ** both['effect'])}: {cut} by truncation, {lag} by lag"
+            if not rows.at["truncation", "effect"]:
+                words = f"{lag}, all of it by lag"
         parts.append(f"{words} ({wording.name(case[1])})")
     return (
         KeyNumber(
@@ -266,22 +268,28 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
         return "" if best is None else f"{abs(100 * best['value']):.0f} points"
 
     sentences = []
+    if verdicts[11] == Grade.SUPPORTED:
+        words = "Do not train at the suggested maximum with a constant learning rate: it loses "
+        sentences.append((f"{words}{size(11)} beside a lower one.", "swaps"))
+    if verdicts[16] == Grade.SUPPORTED:
+        words = f"The middle of the range gains {size(16)} over it."
+        sentences.append((words, "accuracy"))
+    if verdicts[13] == Grade.SUPPORTED:
+        cost = size(13, "cost")
+        slow = f", but slow: it costs up to {cost}" if cost else ""
+        sentences.append((f"The minimum is safe{slow}.", "accuracy"))
     for case in data.home_cases()[:1]:
         spread = spread_of(_lrs(data, "weights", case))
         if spread.n >= MINIMUM_RUNS:
             varies = (
-                f"in {spread.low} of {spread.n} repeats max LR is "
+                f"in {spread.low} of {spread.n} repeats the maximum is "
                 f"{wording.times(spread.centre / spread.low_centre)[1:]} times lower than in the "
                 "others"
                 if spread.low
-                else f"over {spread.n} repeats max LR varies {wording.fold(spread.factor)}"
+                else f"over {spread.n} repeats the maximum varies {wording.fold(spread.factor)}"
             )
-            sentences.append(
-                (
-                    f"One range test is one draw: {varies} ({wording.name(case[1])}).",
-                    "weights_sweep",
-                )
-            )
+            words = f"Run several range tests: {varies} ({wording.name(case[1])})."
+            sentences.append((words, "weights_sweep"))
     if verdicts[5] == Grade.SUPPORTED:
         main = results[5][0]
         share = f"{100 * main['value']:.0f} % of that variance"
@@ -290,15 +298,6 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
         margin = f"{100 * results[8][0]['smallest']:.0f} points of accuracy"
         words = f"Still, training with the finder's own weights gains less than {margin}."
         sentences.append((words, "swaps"))
-    if verdicts[11] == Grade.SUPPORTED:
-        words = f"Training at the suggested maximum loses {size(11)} beside a lower rate."
-        sentences.append((words, "swaps"))
-    if verdicts[16] == Grade.SUPPORTED:
-        sentences.append((f"The middle of the range gains {size(16)} over it.", "accuracy"))
-    if verdicts[13] == Grade.SUPPORTED:
-        cost = size(13, "cost")
-        slow = f", but slow: it costs up to {cost}" if cost else ""
-        sentences.append((f"Min LR is safe{slow}.", "accuracy"))
     return [*sentences, (_judgement_count(claims), "claims")]
 
 

@@ -27,6 +27,10 @@ def descend(lr: float) -> np.ndarray:
     return np.array(START) * factors
 
 
+def source(data: StudyData) -> str:
+    return "Computed: gradient descent on a quadratic, no run of the study."
+
+
 def title(data: StudyData) -> str:
     return "A small learning rate creeps, a good one descends, a large one climbs out"
 

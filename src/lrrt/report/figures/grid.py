@@ -13,7 +13,7 @@ from lrrt.report.wording import number, percent
 ORDER = 12
 SECTION = ANSWER
 COLOUR = style.TRAIN_COLOUR
-SHOWN = ("blog_fastai", "blog_keras", "fastai_valley", "fastai_minimum", "raw_minimum/10")
+SHOWN = ("edge", "blog_fastai", "blog_keras", "fastai_valley")
 
 
 def choice(data: StudyData) -> pd.Series | None:

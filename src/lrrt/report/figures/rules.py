@@ -1,4 +1,4 @@
-"""All rules on the same curves: how far does each scatter, and where?"""
+"""Rules on the same curves: how far does each scatter, and where?"""
 
 from typing import NamedTuple
 
@@ -15,6 +15,18 @@ from lrrt.report.wording import number
 ORDER = 60
 SECTION = RULE
 SWEEP = "weights"
+#: Of each finder what it suggests unless asked otherwise, beside the protocols' own rules; the
+#: table of suggestions has all rules.
+FINDERS = (
+    "edge",
+    "fastai_valley",
+    "fastai_steep",
+    "fastai_slide",
+    "ignite",
+    "keras_lr_finder",
+    "lightning",
+    "torch_lr_finder",
+)
 
 
 class Bar(NamedTuple):
@@ -35,6 +47,7 @@ class Bar(NamedTuple):
 def bars(data: StudyData, case: Case) -> list[Bar]:
     """One for each rule, and quantity where it suggests two; the steadiest first."""
     rows = of_case(data.suggestions[data.suggestions["sweep"] == SWEEP], case)
+    rows = rows[rows["rule"].isin([*FINDERS, data.config.protocols[case[1]].rule])]
     rows = rows[rows["batch_size"] == data.config.sweep.batch_size]
     found = []
     for rule, mine in rows.groupby("rule"):
@@ -57,15 +70,12 @@ def bars(data: StudyData, case: Case) -> list[Bar]:
 def title(data: StudyData) -> str:
     if max(bar.n for case in data.home_cases(SWEEP) for bar in bars(data, case)) < MINIMUM_RUNS:
         return "What every finder's rule suggests on the same curves"
-    found = {case: bars(data, case) for case in data.home_cases(SWEEP)}
-    steadiest = [
-        f"{rows[0].name} ({wording.name(case[0])}, {wording.fold(rows[0].ratio)})"
-        for case, rows in found.items()
-    ]
-    worst = max((rows[-1] for rows in found.values()), key=lambda bar: bar.ratio)
+    worst = [(bars(data, case)[-1], case) for case in data.home_cases(SWEEP) if bars(data, case)]
+    bar, case = max(worst, key=lambda found: found[0].ratio)
+    steadiest = bars(data, case)[0]
     return (
-        f"Steadiest rule: {wording.listed(steadiest)}; {worst.name} scatters "
-        f"{wording.fold(worst.ratio)}"
+        f"On the same curves {steadiest.name} scatters least, {wording.fold(steadiest.ratio)}, "
+        f"and {bar.name} most, {wording.fold(bar.ratio)} ({wording.name(case[1])})"
     )
 
 
