@@ -45,7 +45,8 @@ def metrics(data: StudyData, claims: list[dict]) -> dict:
         higher, lower = data.swap_accuracies[["AA", "BA"]], data.swap_accuracies[["AB", "BB"]]
         found["accuracy_at_higher_max_lr"] = higher.to_numpy().mean()
         found["accuracy_at_lower_max_lr"] = lower.to_numpy().mean()
-    if (known := data.published["inside"].dropna().astype(bool)).size:
+    known = data.published["inside"].dropna().astype(bool)
+    if data.at_the_posts_scale and len(known):
         found["published_medians_confirmed"] = int(known.sum())
     found["claims_decided"] = sum(claim["verdict"] not in UNDECIDED for claim in claims)
     found["claims_undecided"] = len(claims) - found["claims_decided"]

@@ -18,7 +18,10 @@ NAMES = {
     "one_cycle": "one cycle",
     "warm_restarts": "warm restarts",
     "resnet": "ResNet",
+    "cnn": "CNN",
+    "mlp": "MLP",
     "cifar10": "CIFAR-10",
+    "digits8x8": "digits of 8x8 pixels",
 }
 #: Outcomes of a training, best first: for one training, and for several.
 OUTCOMES = {

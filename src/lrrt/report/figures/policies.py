@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from lrrt.claims import margins
 from lrrt.report import style, wording
 from lrrt.report.figures import TRAINED, _trainings
 from lrrt.report.study import StudyData
@@ -38,8 +39,12 @@ def medians(data: StudyData) -> pd.DataFrame:
 def title(data: StudyData) -> str:
     at_higher = medians(data)["A"]
     best, constant = at_higher.drop("constant").idxmax(), at_higher["constant"]
-    if at_higher[best] <= constant:
-        return "No policy does better than a constant learning rate at the higher maximum"
+    if at_higher[best] < constant + margins.ACCURACY:
+        return (
+            f"No policy gains {wording.number(100 * margins.ACCURACY, 1)} points over a constant "
+            f"learning rate at the higher maximum: {wording.percent(at_higher[best])} and "
+            f"{wording.percent(constant)}"
+        )
     return (
         f"{wording.name(best).capitalize()} forgives a maximum that is too high: "
         f"{wording.percent(at_higher[best])} instead of {wording.percent(constant)}"

@@ -79,5 +79,5 @@ def draw(data: StudyData) -> Figure | None:
         ax.set_xticks([0, 1], ["lower\nmaximum", "higher\nmaximum"])
         ax.grid(False, axis="x")
     _trainings.guess(grid[0, 0], data)
-    style.outcome_legend(grid[0, -1], rows["outcome"], loc="upper right")
+    style.outcome_legend(grid[0, -1], rows["outcome"], loc="best")
     return figure
