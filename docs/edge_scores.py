@@ -1,6 +1,8 @@
 """What `edge` is worth where it was not made, what its warnings are worth, and the post's advice:
 blocks for ``docs/generate.py``."""
 
+import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -25,14 +27,16 @@ OTHERS = (*rule_scores.BASELINES, "instability")  # beside the rules of other fi
 
 def default_rule() -> str:
     """Which rule is the default, and by how much."""
-    means = rules.mean_costs()
-    if not means:
+    told = rule_scores.costs()
+    if told is None:
         return rule_scores.NOT_YET
-    first, second = sorted(means, key=means.get)[:2]
-    n = rules.EXPECTED[first, "constant"].settings
+    costs = rules.by_rule(json.loads(told))
+    means, default = rules.mean_costs(costs), rules.cheapest(costs)
+    second = min(means.keys() - {default}, key=means.get)
+    n = costs[default, "constant"].settings
     return (
         f"The default is the rule in use that loses least on average over both schedules "
-        f"(`lrrt.finder.rules.cheapest`): now `{rules.cheapest()}`, with {means[first]:.1f} points "
+        f"(`lrrt.finder.rules.cheapest`): now `{default}`, with {means[default]:.1f} points "
         f"over {n} settings, at the one rate that it names; `{second}` loses {means[second]:.1f}."
     )
 
@@ -139,28 +143,43 @@ def edge_warnings() -> str:
 
 
 def edge_interval() -> str:
-    """How often the 80 % interval of `edge` holds the best rate."""
-    readings = _readings()
-    if readings is None:
+    """How often the 80 % interval of `edge` holds the best rate, over all sets of as many tests."""
+    scores, path = _counted(), rule_scores.ORACLE / "oracle_curves.parquet"
+    if scores is None or not path.exists():
         return rule_scores.NOT_YET
-    readings = readings[(readings["ramp_steps"] == rule_scores.RAMP) & ~readings["abstained"]]
-    errors = np.log10(readings["best_lr"] / readings["suggested_lr"])
-    readings = readings.assign(error=errors)
+    curves = pd.read_parquet(path)
+    curves = curves[curves["ramp_steps"] == rule_scores.RAMP]
+    found = {
+        setting: [
+            (test["lr"].to_numpy(), test["loss"].to_numpy())
+            for _, test in rows.sort_values(["draw", "step"]).groupby("draw")
+        ]
+        for setting, rows in curves.groupby("setting")
+    }
     heads = ["schedule", "range tests", "settings", "interval of the library holds it"]
     heads += ["the other settings' errors give", "which holds it"]
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for (schedule, tests), rows in readings.groupby(["schedule", "tests"]):
-        for words, part in _split(rows):
-            by = [errors.to_numpy() for _, errors in part.groupby("setting")["error"]]
-            below, above = np.log10(edge.INTERVAL[schedule])
-            held = np.mean([((-below <= e) & (e <= above)).mean() for e in by])
-            low, high = interval_factors(by)
+    for schedule, tests in itertools.product(SCHEDULES, (1, POOLED)):
+        of_schedule = scores[scores["schedule"] == schedule]
+        below, above = np.log10(edge.INTERVAL[schedule])
+        for words, rows in _split(of_schedule):
+            best = rows.groupby("setting")["best_lr"].first()
+            errors = [_errors(found[name], lr, schedule, tests) for name, lr in best.items()]
+            errors = [of_setting for of_setting in errors if len(of_setting)]
+            held = np.mean([((-below <= e) & (e <= above)).mean() for e in errors])
+            low, high = interval_factors(errors)
+            coverage = interval_coverage(errors)
             cells = [SCHEDULES[schedule], f"{tests} of {rule_scores.RAMP} steps"]
-            cells += [f"{len(by)} {words}", f"{held:.0%}"]
-            coverage = interval_coverage(by)
+            cells += [f"{len(errors)} {words}", f"{held:.0%}"]
             told = [f"/ {10**-low:.1f} to x {10**high:.1f}", f"{coverage:.0%}"]
-            lines.append(_row(cells + (told if np.isfinite(coverage) else ["too few", "–"])))
+            lines.append(_row(cells + (told if np.isfinite(coverage) else ["–", "–"])))
     return "\n".join(lines)
+
+
+def _errors(tests: list, best: float, schedule: str, count: int) -> np.ndarray:
+    """Decades from what each ``count`` of the tests say, read as one, to the best rate."""
+    read = [edge.pooled(some, schedule).lr for some in itertools.combinations(tests, count)]
+    return np.log10([best / lr for lr in read if lr])
 
 
 def _split(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -39,10 +39,17 @@ class ExpectedCost:
         )
 
 
-def _expected_costs() -> dict[tuple[str, str], ExpectedCost]:
-    file = resources.files(__package__) / "expected_cost.json"
-    rows = json.loads(file.read_text()) if file.is_file() else []
+Costs = dict[tuple[str, str], ExpectedCost]
+
+
+def by_rule(rows: list[dict]) -> Costs:
+    """By rule and schedule what ``expected_cost.json`` lists."""
     return {(row.pop("rule"), row.pop("schedule")): ExpectedCost(**row) for row in rows}
+
+
+def _expected_costs() -> Costs:
+    file = resources.files(__package__) / "expected_cost.json"
+    return by_rule(json.loads(file.read_text())) if file.is_file() else {}
 
 
 #: What training at a rule's suggestion costs, by rule and schedule (``constant``, ``one_cycle``):
@@ -50,30 +57,29 @@ def _expected_costs() -> dict[tuple[str, str], ExpectedCost]:
 EXPECTED = _expected_costs()
 
 
-def mean_costs() -> dict[str, float]:
-    """Points lost over both schedules, by rule that :data:`EXPECTED` has both of."""
-    schedules = {schedule for _, schedule in EXPECTED}
+def mean_costs(costs: Costs) -> dict[str, float]:
+    """Points lost over both schedules, by rule that has a cost with both."""
+    schedules = {schedule for _, schedule in costs}
     of_rule = {
-        rule: [EXPECTED[rule, s].points for s in schedules if (rule, s) in EXPECTED]
-        for rule, _ in EXPECTED
+        rule: [costs[rule, s].points for s in schedules if (rule, s) in costs] for rule, _ in costs
     }
     return {rule: mean(points) for rule, points in of_rule.items() if len(points) == len(schedules)}
 
 
-def cheapest() -> str:
+def cheapest(costs: Costs) -> str:
     """The rule that loses least over both schedules; of equal ones (to a tenth of a point) the one
     that collapses less often, then the first by name."""
-    costs = mean_costs()
+    means = mean_costs(costs)
 
     def place(rule: str) -> tuple[float, float, str]:
-        collapsed = sum(cost.collapsed for (name, _), cost in EXPECTED.items() if name == rule)
-        return round(costs[rule], 1), collapsed, rule
+        collapsed = sum(cost.collapsed for (name, _), cost in costs.items() if name == rule)
+        return round(means[rule], 1), collapsed, rule
 
-    return min(costs, key=place, default="edge")
+    return min(means, key=place, default="edge")
 
 
 #: The rule of `curve.suggest()`, audits and callbacks (docs/which_rule.md).
-DEFAULT_RULE = cheapest()
+DEFAULT_RULE = cheapest(EXPECTED)
 
 
 def names() -> list[str]:
