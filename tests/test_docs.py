@@ -21,6 +21,7 @@ from lrrt.finder import rules
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
+import edge_scores  # noqa: E402
 import generate  # noqa: E402
 import rule_scores  # noqa: E402
 
@@ -111,6 +112,71 @@ def test_scores_are_put_into_words(monkeypatch, tmp_path):
     rows = {(row["rule"], row["schedule"]): row for row in json.loads(rule_scores.costs())}
     assert rows["edge", "one_cycle"]["points"] == 2.0  # an audit's rate is the constant one
     assert rows["fastai_valley", "constant"]["points"] == 3.0
+
+
+def test_warnings_and_unseen_settings_are_put_into_words(monkeypatch, tmp_path):
+    """Four settings, two of them unseen: there `edge` loses 2 points and `fastai_valley` 5, and one
+    reading in six collapses, with a caution; elsewhere one does without."""
+    rows = []
+    for schedule, own in (("constant", "edge"), ("one_cycle", "edge.one_cycle")):
+        for number, setting in enumerate("abcd"):
+            for draw in range(3):
+                base = {"schedule": schedule, "ramp_steps": 100, "setting": setting, "draw": draw}
+                base |= {"suggested_lr": 0.01, "best_lr": 0.02, "abstained": False, "counts": True}
+                bad = draw == 0 and setting in "ac"
+                flags = {"collapsed": bad, "cautioned": bad and setting == "c"}
+                for rule, lost in ((own, 0.02), ("fastai_valley", 0.05), ("edge.pooled", 0.02)):
+                    values = {"regret_accuracy": lost, "regret_share": lost * (1 + number)}
+                    rows.append(base | values | {"rule": rule} | flags)
+    pd.DataFrame(rows).to_parquet(tmp_path / "oracle_scores.parquet")
+    pd.DataFrame({"rule": ["edge.pooled"]}).to_parquet(tmp_path / "oracle_rules.parquet")
+    tiers = pd.DataFrame({"setting": list("abcd"), "tier": [1, 2, 3, 5]})
+    tiers.to_parquet(tmp_path / "oracle_settings.parquet")
+    monkeypatch.setattr(rule_scores, "ORACLE", tmp_path)
+    unseen = edge_scores.edge_unseen().splitlines()
+    assert unseen[2] == "| `edge` itself loses | 2.0 | 2.0 | 2.0 | 7.0 |"
+    assert "n = 2" in unseen[0] and "| `fastai_valley` | +3.0 [+3.0, +3.0], p = 0.5 |" in unseen[-1]
+    found = edge_scores.edge_warnings()
+    assert "| in all | 1 of 100 steps | 24 | 4 | 0 | 2 | 2 | 8% | 2.0 | 2.0 |" in found
+    assert "| unseen | 1 of 100 steps | 12 | 2 | 0 | 2 | 0 | 17% | 2.0 | 2.0 |" in found
+
+
+def test_what_is_beside_the_grids_is_put_into_words(monkeypatch, tmp_path):
+    monkeypatch.setattr(rule_scores, "ORACLE", tmp_path)
+    for block in (edge_scores.precision_at_equal_cost, edge_scores.rate_free):
+        assert block() == rule_scores.NOT_YET
+    rows = [
+        {"setting": setting, "schedule": schedule, "start": 1e-4, "ramp_steps": 33, "tests": 1}
+        | {"draw": draw, "suggested_lr": 10.0**-draw, "abstained": draw == 2}
+        | {"regret_accuracy": 0.01 * draw}
+        for setting in "ab"
+        for schedule in ("constant", "one_cycle")
+        for draw in range(3)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "oracle_precision.parquet")
+    told = edge_scores.precision_at_equal_cost().splitlines()[-1]
+    # Of 1 and 0.1 the standard deviation is 0.71 decades: a factor of 5.09.
+    assert told.startswith("| 1 of 33 steps | 1e-4 | 33 | 5.09 [5.09, 5.09] | 33% | 1.0 [1.0, 1.0]")
+    lrs = [0.001, 0.01, 0.1, 1.0]
+    grids = pd.DataFrame(
+        [
+            {"setting": setting, "schedule": policy, "lr": lr, "accuracy": value}
+            | {"stage": "coarse", "seed": 0}
+            for setting in "ab"
+            for policy, values in (
+                ("constant", [0.5, 0.9, 0.5, 0.1]),
+                ("warm_restarts", [0.5, 0.9, 0.9, 0.1]),
+            )
+            for lr, value in zip(lrs, values, strict=True)
+        ]
+    )
+    is_constant = grids["schedule"] == "constant"
+    grids[is_constant].to_parquet(tmp_path / "oracle_trainings.parquet")
+    grids[~is_constant].to_parquet(tmp_path / "oracle_policies.parquet")
+    # 0.05 is lost an eighth of a decade from 0.01, and a sixteenth above 0.1.
+    lines = edge_scores.policy_tolerance().splitlines()
+    assert "| constant | 0.25 [0.25, 0.25] | – | 90.0% |" in lines
+    assert "| warm restarts | 1.19 [1.19, 1.19] | +0.94 [+0.94, +0.94] | 90.0% |" in lines
 
 
 def test_a_new_rule_is_one_module(monkeypatch, tmp_path):
