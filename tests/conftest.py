@@ -1,8 +1,11 @@
 """How the tests share the cores, and the study made from formulas that reports' tests read."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same bits on any machine; a core a process
+
 import copy
 import json
-import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -15,8 +18,6 @@ from omegaconf import OmegaConf
 
 from lrrt.config import Config
 from lrrt.report import study
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same bits on any machine; a core a process
 
 
 @pytest.hookimpl(optionalhook=True)
