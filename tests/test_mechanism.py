@@ -104,7 +104,7 @@ def test_a_small_networks_largest_eigenvalue_is_that_of_its_full_hessian(decay):
         ]
         tensors = network.tensors | dict(zip((p.name for p in trained), parts, strict=True))
         inputs = torch.tensor(images).permute(0, 3, 1, 2)
-        logits = forward(network.nodes, tensors, protocol, batch_statistics, inputs)
+        logits = forward(network.nodes, tensors, protocol, batch_statistics, inputs, network.masks)
         penalty = sum(s * parts[i].square().sum() for i, s in strengths.items())
         return F.cross_entropy(logits, torch.tensor(labels)) + penalty
 
@@ -138,7 +138,7 @@ def test_the_studys_network_has_this_eigenpair():
         ]
         tensors = {name: t.detach().double() for name, t in network.tensors.items()}
         tensors |= dict(zip(names, parts, strict=True))
-        logits = forward(nodes, tensors, protocol, batch_statistics, inputs)
+        logits = forward(nodes, tensors, protocol, batch_statistics, inputs, network.masks)
         loss = F.cross_entropy(logits, torch.tensor(labels))
         return torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, parts)])
 
