@@ -47,14 +47,11 @@ def say(line: str) -> None:
 
 
 def measure_kills(count: int, seed: int) -> dict:
-    """``count`` kills in all over the stages of two studies, and some of DVC, beside those at each
-    file operation."""
+    """``count`` kills in all over the stages of two studies."""
     found = {"seed": seed}
     options = {"seed": seed, "per_stage": 7, "fork": True, "say": say}
     for backend, share in (("linear", 0.7), ("torch", 0.3)):
         found[backend] = kills.kill_stages(backend, round(share * count), **options)
-    found["operations"] = kills.crash_at_each_operation(fork=True, say=say)
-    found["dvc"] = kills.kill_dvc("linear", max(1, count // 30), seed=seed, say=say)
     return found
 
 
@@ -155,7 +152,11 @@ def main(arguments: list[str] | None = None) -> None:
         "configuration": measure_configuration,
         "memory": measure_memory,
         "tests": measure_tests,
-        "kills": measure_kills,
+        "kills": lambda: measure_kills(options.kills, options.seed),
+        "operations": lambda: kills.crash_at_operations(fork=True, say=say),
+        "dvc": lambda: kills.kill_dvc(
+            "linear", max(1, options.kills // 50), seed=options.seed, say=say
+        ),
     }
     parser = argparse.ArgumentParser(prog="python -m reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(parts)}")
@@ -172,9 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in chosen:
         say(f"{name} ...")
         begun = time.monotonic()
-        found = measure_kills(options.kills, options.seed) if name == "kills" else parts[name]()
         record[name] = {
-            "figures": found,
+            "figures": parts[name](),
             "date": f"{datetime.date.today()}",
             "seconds": round(time.monotonic() - begun),
             "versions": versions(),

@@ -109,14 +109,18 @@ def kill_once(command: list[str], folder: Path, delay: float, fork: bool = False
     return ended is None
 
 
-def crash_at_each_operation(
+EACH = 12  # operations; of more, a kill at every further quarter
+
+
+def crash_at_operations(
     backend: str = "linear",
     fork: bool = False,
     stages: tuple[str, ...] = workplace.ALL_STAGES,
     say: Callable[[str], None] = lambda line: None,
 ) -> Counter[str]:
-    """Kill each stage's tree at its first sync, rename or removal of a file, then at its second,
-    and so on, each time in a study without that stage's outputs and runs; how many operations.
+    """Kill each stage's tree at its first sync, rename or removal of a file (as each process counts
+    its own), then at its second, and so on to the twelfth, and from then on at every further
+    quarter, each time in a study without that stage's outputs and runs; how many kills.
     """
     tally = Counter()
     with tempfile.TemporaryDirectory(prefix="reliability-") as temporary:
@@ -124,11 +128,12 @@ def crash_at_each_operation(
         before = Path(temporary) / "before"
         workplace.make(before, backend)
         for stage, command in workplace.commands().items():
-            survived = stage not in stages
+            survived, at = stage not in stages, 1
             while not survived:
                 folder = Path(temporary) / "study"
                 shutil.copytree(before, folder)
-                process = workplace.start(command, folder, fork, CRASH_AT=str(tally[stage] + 1))
+                process = workplace.start(command, folder, fork, CRASH_AT=str(at))
+                at += 1 if at < EACH else at // 4
                 survived = process.wait() == 0
                 workplace.kill(process)
                 if not survived:
@@ -139,7 +144,7 @@ def crash_at_each_operation(
                 check(folder, left, complete=True)
                 shutil.rmtree(folder)
             workplace.run(command, before, fork)
-            say(f"{stage}: killed at each of {tally[stage]} operations")
+            say(f"{stage}: killed at {tally[stage]} operations")
         check(before, expected, complete=True)
     return tally
 

@@ -11,42 +11,44 @@ def table(head: list[str], rows: list[list]) -> str:
 
 
 def kills(found: dict) -> str:
-    random = [found[name] for name in ("linear", "torch")]
-    total = sum(sum(tally.get(stage, 0) for stage in STAGES) for tally in random)
-    total += found["dvc"]["repro"]
-    operations = sum(found["operations"].values())
+    tallies = [found[name] for name in ("linear", "torch")]
+    total = sum(tally.get(stage, 0) for tally in tallies for stage in STAGES)
     rows = [
-        [name, *(tally.get(stage, 0) for stage in STAGES), tally.get("studies", "")]
-        for name, tally in (
-            ("random moment, NumPy stand-in", found["linear"]),
-            ("random moment, PyTorch", found["torch"]),
-            ("each sync, rename and removal of a file", found["operations"]),
-        )
+        [name, *(tally.get(stage, 0) for stage in STAGES), tally["studies"]]
+        for name, tally in zip(("NumPy stand-in", "PyTorch"), tallies, strict=True)
     ]
-    killed = [s for s in STAGES if any(tally.get(s) for tally in (*random, found["operations"]))]
-    spared = ", ".join(f"`{stage}`" for stage in STAGES if stage not in killed)
-    lacking = (
-        f"**{len(killed)} of {len(STAGES)} stages were killed;** not shown for: {spared}."
-        if spared
-        else "Without PyTorch, `stability` only writes tables without rows."
-    )
+    spared = [stage for stage in STAGES if not any(tally.get(stage) for tally in tallies)]
     return f"""\
-**{total} kills at random moments and {operations} at file operations survived.** SIGKILL to the
-whole process tree of a stage of a tiny study (with validation and an oracle), at a moment drawn
-uniformly over the time that the stage takes (seed {found["seed"]}), or at its first, second, ...
-sync, rename and removal of a file. A stage is resumed and killed several times over. After each
-kill, whatever there was of the outputs was compared bit for bit with an undisturbed run; then the
-same stage did the rest; at the end of each study all outputs had the same bits and nothing else
-lay beside them. The stages were forks of a process that had imported what they need; an
-undisturbed study by the commands themselves had the same bits.
+**{total} kills survived.** SIGKILL to the whole process tree of a stage of a tiny study (with
+validation and an oracle), at a moment drawn uniformly over the time that the stage takes (seed
+{found["seed"]}). A stage is resumed and killed several times over. After each kill, whatever there
+was of the outputs was compared bit for bit with an undisturbed run; then the same stage did the
+rest; at the end of each study all outputs had the same bits and nothing else lay beside them. The
+stages were forks of a process that had imported what they need; an undisturbed study by the
+commands themselves had the same bits.
 
-{table(["killed at", *STAGES, "studies completed"], rows)}
-{lacking}
+{table(["kills of", *STAGES, "studies completed"], rows)}
+{f"**Not killed:** {', '.join(spared)}." if spared else "All stages were killed."} Without PyTorch,
+`stability` only writes tables without rows.
+"""
 
-Of these random kills, {found["dvc"]["repro"]} hit `dvc repro` and all it had started, over
-{found["dvc"]["studies"]} studies. {found["dvc"]["mended"]} of them found DVC writing
-its `dvc.lock` or `.dvc/tmp/rwlock`, which it could not read any more: `make study` moves
-such a file aside. The next `dvc repro` went on every time.
+
+def operations(found: dict) -> str:
+    killed = {stage: found.get(stage, 0) for stage in STAGES}
+    return f"""\
+**{sum(killed.values())} kills survived:** of each stage's process tree at its first, second, ...
+twelfth sync, rename or removal of a file, and from then on at every further quarter of them,
+checked as above.
+
+{table(list(killed), [list(killed.values())])}"""
+
+
+def dvc(found: dict) -> str:
+    return f"""\
+**{found["repro"]} kills survived** of `dvc repro` and all it had started, over {found["studies"]}
+studies. {found["mended"]} of them found DVC writing its `dvc.lock` or `.dvc/tmp/rwlock`, which it
+could not read any more: `make study` moves such a file aside. The next `dvc repro` went on every
+time.
 """
 
 
@@ -132,7 +134,9 @@ is a network.
 
 
 SECTIONS = {
-    "kills": ("Kills", kills),
+    "kills": ("Kills at random moments", kills),
+    "operations": ("Kills at file operations", operations),
+    "dvc": ("Kills of DVC", dvc),
     "configuration": ("Bad configuration", configuration),
     "tests": ("Faults injected, by test", tests),
     "coverage": ("Coverage of the core", coverage),
