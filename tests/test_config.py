@@ -285,3 +285,16 @@ def test_every_composition_of_the_pages_composes():
     assert len(written) > 6
     for line in written:
         compose(*shlex.split(line, comments=True))
+
+
+def test_what_is_listed_as_default_is_what_the_default_study_takes():
+    from lrrt.compose import options
+
+    taken = {}
+    for option in options(Path(__file__).parents[1] / "conf"):
+        assert option.about, option
+        if option.default:
+            taken.setdefault(option.group, set()).add(option.name)
+    assert taken["study"] == {"quick"} and taken["model"] == {"cnn4"}
+    assert taken["data"] == {"digits8x8"}
+    assert taken["protocol"] == {"blog_keras", "blog_fastai", "sgd"}

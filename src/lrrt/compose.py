@@ -111,18 +111,28 @@ class Option(NamedTuple):
 
 
 def options(conf: Path) -> list[Option]:
-    """What each group of ``conf/`` offers."""
-    lines = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml"))["defaults"]
-    chosen = {
-        (key.partition("@")[0], name)
-        for line in lines
-        if isinstance(line, dict)
-        for key, name in line.items()
-    }
+    """What each group of ``conf/`` offers; the study that is taken may override what is taken."""
+    chosen = _defaults(conf / "config.yaml")
+    study = conf / "study" / f"{dict(chosen)['study']}.yaml"
+    overridden = _defaults(study, "override /")
+    chosen = {(group, name) for group, name in chosen if group not in dict(overridden)}
+    chosen |= overridden | _defaults(study, "/")
     return [
         Option(path.parent.name, path.stem, _about(path), (path.parent.name, path.stem) in chosen)
         for path in sorted(conf.glob("*/*.yaml"))
     ]
+
+
+def _defaults(path: Path, prefix: str = "") -> set[tuple[str, str]]:
+    """Group and name of those entries of a file's defaults list that begin so."""
+    entries = OmegaConf.to_container(OmegaConf.load(path)).get("defaults", [])
+    return {
+        (key.removeprefix(prefix).partition("@")[0], name)
+        for entry in entries
+        if isinstance(entry, dict)
+        for key, name in entry.items()
+        if key.startswith(prefix)
+    }
 
 
 def _about(path: Path) -> str:
