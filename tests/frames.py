@@ -12,7 +12,7 @@ from lrrt.analysis.suggestions import (
 from lrrt.claims.study import Study
 from lrrt.config import Config, Sweep
 from lrrt.core.protocol import Protocol, Ramp
-from lrrt.experiments.transfer.tables import CELL
+from lrrt.experiments.transfer.tables import TRAINING_KEYS
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 PROTOCOLS = {
@@ -84,8 +84,8 @@ def suggestion_rows(ranges, case=FASTAI, sweep="weights", batch_sizes=None, fall
 EMPTY = {
     "curves": pd.DataFrame(columns=list(CURVE_TYPES)),
     "suggestions": pd.DataFrame(columns=list(SUGGESTION_TYPES)).astype(SUGGESTION_TYPES),
-    "trainings": pd.DataFrame(columns=[*CELL, "epoch", "val_loss", "val_accuracy"]),
-    "outcomes": pd.DataFrame(columns=[*CELL, "epochs", "outcome", "reason"]),
+    "trainings": pd.DataFrame(columns=[*TRAINING_KEYS, "epoch", "val_loss", "val_accuracy"]),
+    "outcomes": pd.DataFrame(columns=[*TRAINING_KEYS, "epochs", "outcome", "reason"]),
     "pairs": {},
 }
 
@@ -144,7 +144,7 @@ def trained(*cells: dict) -> dict[str, pd.DataFrame]:
         for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1):
             measured = {"epoch": epoch, "val_loss": loss, "val_accuracy": accuracy}
             measured["initial_loss"] = 2.3
-            trainings.append({name: cell[name] for name in CELL} | measured)
+            trainings.append({name: cell[name] for name in TRAINING_KEYS} | measured)
     return {"outcomes": pd.DataFrame(outcomes), "trainings": pd.DataFrame(trainings)}
 
 

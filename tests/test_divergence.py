@@ -24,7 +24,7 @@ from lrrt.experiments.transfer.design import (
 )
 from lrrt.experiments.transfer.section import Pairs, Section
 from lrrt.experiments.transfer.tables import (
-    CELL,
+    TRAINING_KEYS,
     TRAINING_TYPES,
     outcome,
     outcome_table,
@@ -241,7 +241,7 @@ def test_outcome_table():
     assert two["compared_val_accuracy"] == 0.4
     assert pd.isna(found.loc["three", "best_epoch"])
     empty = outcome_table(table[:0], 10)
-    assert list(empty.columns)[: len(CELL)] == list(CELL) and len(empty) == 0
+    assert list(empty.columns)[: len(TRAINING_KEYS)] == list(TRAINING_KEYS) and len(empty) == 0
     assert empty.dtypes.equals(outcome_table(table, 10).dtypes)
 
 

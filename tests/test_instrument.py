@@ -20,11 +20,11 @@ from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
 from lrrt.experiments.sensitivity.design import RESTART_LRS, restarts, variants, weights_sweeps
 from lrrt.experiments.sensitivity.tables import (
-    LAG,
     LAST,
     REPLAYED,
     RESTART_TYPES,
     SENSITIVITY_TYPES,
+    STEEPEST,
     landmarks,
     replay_table,
     restart_effects,
@@ -118,7 +118,7 @@ def test_landmarks_are_read_as_by_the_rule():
     random = np.random.default_rng(1)
     lr = np.geomspace(1e-6, 1.0, 60)
     loss = 2 - 1 / (1 + np.exp(-(np.arange(60) - 30) / 5)) + 0.1 * random.standard_normal(60)
-    found = rules.replay(LAG, lr, loss)
+    found = rules.replay(STEEPEST, lr, loss)
     assert found.stop_step is None
     assert landmarks(lr, ema(loss)) == (found.min_lr, found.max_lr)
     assert landmarks(lr[:16], loss[:16]) == (None, None)

@@ -14,7 +14,7 @@ from lrrt.core.protocol import Protocol
 from lrrt.core.rules import Suggestion, abstain
 from lrrt.errors import InputError
 from lrrt.experiments.sweep.design import sweep_specs
-from lrrt.experiments.variance.design import cells
+from lrrt.experiments.variance.design import design_points
 from lrrt.experiments.variance.tables import (
     COMPONENT_TYPES,
     RUN_TYPES,
@@ -77,7 +77,7 @@ def test_augmentation_is_drawn_from_its_own_seed(kind):
 
 def test_all_combinations_are_planned_and_shared_with_the_sweeps():
     config = synthetic_study.config(*CROSSED)
-    planned = cells(config, DIGEST)
+    planned = design_points(config, DIGEST)
     for protocol in ("blog_keras", "blog_fastai"):
         mine = [cell.spec for cell in planned if cell.protocol == protocol]
         seeds = [(s.weights_seed, s.order_seed, s.augmentation_seed) for s in mine]
@@ -94,7 +94,7 @@ def test_all_combinations_are_planned_and_shared_with_the_sweeps():
 
 
 def test_augmentation_is_a_factor_where_there_is_one():
-    both = cells(synthetic_study.config(*CROSSED[:2], BOTH), DIGEST)
+    both = design_points(synthetic_study.config(*CROSSED[:2], BOTH), DIGEST)
     assert len(both) == 18 and {cell.spec.augmentation_seed for cell in both} == {None}
     plain = synthetic_study.config(
         *CROSSED,
@@ -103,10 +103,10 @@ def test_augmentation_is_a_factor_where_there_is_one():
         "variance.depth=20",
         "variance.protocols=[blog_keras]",
     )
-    planned = cells(plain, DIGEST)
+    planned = design_points(plain, DIGEST)
     assert len(planned) == 9 and {cell.spec.augmentation_seed for cell in planned} == {None}
     assert {cell.spec.model.depth for cell in planned} == {20} and plain.model.depth == 8
-    assert cells(synthetic_study.config("variance.weights=0"), DIGEST) == []
+    assert design_points(synthetic_study.config("variance.weights=0"), DIGEST) == []
 
 
 # --- components
@@ -273,7 +273,7 @@ def test_early_is_the_ramps_first_decade_and_reversed_a_min_above_the_max(monkey
         return Suggestion(start * (9.9 if spec.order_seed else 10), max_lr=start * 9.95)
 
     monkeypatch.setattr("lrrt.experiments.variance.tables.stored_suggestion", found)
-    runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
+    runs = run_table(design_points(synthetic_study.config(*CROSSED), DIGEST), None)
     assert (runs["early"] == runs["order_seed"].ne(0)).all() and runs["early"].nunique() == 2
     assert (runs["reversed"] == runs["order_seed"].eq(0)).all()
 
@@ -283,7 +283,7 @@ def test_a_run_without_a_suggestion_is_neither(monkeypatch):
         "lrrt.experiments.variance.tables.stored_suggestion",
         lambda spec, store: abstain("no descent"),
     )
-    runs = run_table(cells(synthetic_study.config(*CROSSED), DIGEST), None)
+    runs = run_table(design_points(synthetic_study.config(*CROSSED), DIGEST), None)
     assert runs["min_lr"].isna().all() and not runs[["early", "reversed"]].any(axis=None)
 
 
@@ -323,7 +323,7 @@ def test_a_combination_twice_is_refused():
 
 def test_tables_of_planned_runs():
     config = synthetic_study.config(*CROSSED)
-    planned = cells(config, DIGEST)
+    planned = design_points(config, DIGEST)
     runs = run_table(planned, synthetic_study.Formulas([cell.spec for cell in planned]))
     assert list(runs) == list(RUN_TYPES) and len(runs) == 36
     parts, spread = component_table(runs), spread_table(runs)

@@ -22,7 +22,7 @@ FINE = 5  # rates near the best that a seed needs for the optimum to be read off
 #: Evaluations that a training's score is the mean of.
 LATEST = {"constant": 3, "one_cycle": 1, "triangular": 1, "warm_restarts": 1}
 BOUND = 0.9  # of the prediction bound for a new setting
-FACTORS = 10 ** (np.arange(-8, 9) / 4)  # that a rule is multiplied with, of "times a constant"
+MULTIPLES = 10 ** (np.arange(-8, 9) / 4)  # that a rule is multiplied with, of "times a constant"
 CLOSE = 1e-9  # decades: two rates that are one
 
 #: By optimiser: what someone who runs no finder takes. The first is the default.
@@ -280,7 +280,7 @@ def times_constant(
 ) -> pd.DataFrame:
     """Each rule times a constant that is fitted on the other settings.
 
-    Of :data:`FACTORS` the one of least mean regret in accuracy over all settings but the one that
+    Of :data:`MULTIPLES` the one of least mean regret in accuracy over all settings but the one that
     is scored, and those of ``by_log_loss``; where the rule always abstains nothing is learnt.
 
     Returns
@@ -295,12 +295,12 @@ def times_constant(
         for setting, drawn in rows.groupby("setting", sort=False):
             lrs = drawn["lr"].dropna().to_numpy()
             if len(lrs) and (setting, schedule) in of_accuracy and setting not in by_log_loss:
-                regrets = of_accuracy[setting, schedule].regret((FACTORS[:, None] * lrs).ravel())
-                means[setting] = regrets.mean(axis=0).reshape(len(FACTORS), -1).mean(axis=1)
+                regrets = of_accuracy[setting, schedule].regret((MULTIPLES[:, None] * lrs).ravel())
+                means[setting] = regrets.mean(axis=0).reshape(len(MULTIPLES), -1).mean(axis=1)
         for setting, drawn in rows.groupby("setting", sort=False):
             others = [values for name, values in means.items() if name != setting]
             if others and (setting, schedule) in of_accuracy:
-                factor = FACTORS[np.mean(others, axis=0).argmin()]
+                factor = MULTIPLES[np.mean(others, axis=0).argmin()]
                 named = {"rule": f"{rule} x constant", "factor": factor}
                 parts.append(drawn.assign(lr=drawn["lr"] * factor, **named))
     return pd.concat(parts, ignore_index=True) if parts else suggested.iloc[:0].assign(factor=1.0)

@@ -26,6 +26,9 @@ IDENTITY_TYPES = {
     "order_seed": "int64",
     "batch_size": "int64",
 }
+#: The rule whose min LR is the steepest descent, and whose max LR the lowest loss, of the whole
+#: smoothed curve.
+STEEPEST = "blog_fastai"
 MEASURED = tuple(field.name for field in fields(Curve))
 #: Columns of the table of curves, one row per step.
 CURVE_TYPES = (

@@ -73,7 +73,7 @@ def _apart(study: Study, pair: str, policy: str) -> list[float]:
     found = []
     for weights in "AB":
         cells = [
-            study.cells(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=policy)
+            study.outcomes_of(pair=pair, weights=weights, lr_of=lr_of, lr_kind="max", policy=policy)
             for lr_of in "AB"
         ]
         if all(map(len, cells)):

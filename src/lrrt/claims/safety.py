@@ -108,7 +108,7 @@ def _lost_at_max(study: Study) -> list[Result]:
                 missing="trainings over learning rates",
             )
         )
-    if not found and len(swapped := study.cells(lr_kind="max", weights="A")):
+    if not found and len(swapped := study.outcomes_of(lr_kind="max", weights="A")):
         swapped = swapped[swapped["pair"].isin(study.swap_accuracies.index)]
         result = lower_lr_result(study, swapped, "A") if len(swapped) else None
         finding = "at their own suggested max LR weights A {lose} of accuracy beside B's lower one."
@@ -118,7 +118,7 @@ def _lost_at_max(study: Study) -> list[Result]:
 
 def _trained_cases(study: Study) -> list[Case]:
     """By protocol the backend with trainings at most LRs, where they are enough for a curve."""
-    rows = study.cells()
+    rows = study.outcomes_of()
     counts = rows.groupby(["backend", "protocol"])["lr"].nunique()
     best = counts[counts >= ENOUGH_LRS].sort_values().groupby("protocol").tail(1)
     return sorted(best.index)
@@ -253,9 +253,9 @@ def narrower_is_safer(studies: Sequence[Study]) -> Verdict:
     for study in studies:
         gains: dict[int, list[float]] = {}
         counts = {"max": 0, "middle": 0}
-        middles = study.cells(lr_kind="middle")
+        middles = study.outcomes_of(lr_kind="middle")
         for middle in middles[middles["lr_of"] == middles["weights"]].itertuples():
-            maxima = study.cells(
+            maxima = study.outcomes_of(
                 pair=middle.pair, weights=middle.weights, lr_of=middle.lr_of, lr_kind="max"
             )
             for maximum in maxima.itertuples():

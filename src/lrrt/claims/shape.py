@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from lrrt.analysis.suggestions import STEEPEST
 from lrrt.claims import claim, margins
-from lrrt.claims.study import STEEPEST, Study, Trace
+from lrrt.claims.study import Study, Trace
 from lrrt.claims.verdict import (
     Grade,
     Result,

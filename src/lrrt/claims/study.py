@@ -11,7 +11,7 @@ import pandas as pd
 
 from lrrt.analysis.ranges import both_lrs, with_range
 from lrrt.analysis.statistics import running_median
-from lrrt.analysis.suggestions import by_own_rule, runs_of
+from lrrt.analysis.suggestions import STEEPEST, by_own_rule, runs_of
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Sweep
 from lrrt.core.networks import resnet
@@ -22,7 +22,6 @@ from lrrt.experiments.variance.tables import RUN_TYPES
 from lrrt.runs.result_tables import empty_table
 from lrrt.runs.specify import ramp_steps
 
-STEEPEST = "blog_fastai"  # the rule whose min LR is the steepest descent of the whole curve
 POSTS_STEPS = {"blog_keras": 97, "blog_fastai": 100}  # an epoch at batch size 512; fastai's default
 
 Case = tuple[str, str]  # backend, protocol
@@ -141,7 +140,7 @@ class Study:
             t for c in cases or self.home_cases(sweep) for t in self._traces.get((sweep, c), [])
         ]
 
-    def cells(self, **wanted: str) -> pd.DataFrame:
+    def outcomes_of(self, **wanted: str) -> pd.DataFrame:
         """The outcomes with the given labels; native weights at the constant policy by default."""
         wanted = {"policy": "constant", "weights_from": ""} | wanted
         rows = self.outcomes
@@ -189,7 +188,7 @@ class Study:
         ``lower``, at B's maximum LR, and, ``own``, at the one of the same run.
         """
         found = {}
-        for pair, rows in self.cells(lr_kind="max").groupby("pair"):
+        for pair, rows in self.outcomes_of(lr_kind="max").groupby("pair"):
             if len(rows) == 4:
                 at = rows["weights"] + rows["lr_of"]
                 found[pair] = dict(zip(at, self.accuracies(list(rows["training"])), strict=True))

@@ -61,7 +61,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
     {SHARE:.0%}, contradicted if below."""
     losses, diverged, overfitted, native = [], [], [], []
     for study in studies:
-        cells = study.cells(weights="B", lr_kind="max")
+        cells = study.outcomes_of(weights="B", lr_kind="max")
         both = cells.groupby("pair").filter(lambda rows: {"A", "B"} <= set(rows["lr_of"]))
         if not len(both):
             continue
@@ -95,7 +95,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
 
 
 def _swapped_cells(study: Study) -> pd.DataFrame:
-    rows = study.cells(lr_kind="max", weights="A")
+    rows = study.outcomes_of(lr_kind="max", weights="A")
     return rows[rows["pair"].isin(study.swap_accuracies.index)]
 
 

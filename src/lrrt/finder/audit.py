@@ -30,7 +30,14 @@ from lrrt.finder.frameworks import (
     with_trace,
 )
 from lrrt.finder.range_test import check_options, check_validated, parameters, range_test, trial
-from lrrt.finder.verdict import FACTORS, LEAST_TRAIN_STEPS, SCHEDULES, VARIED, Trial, clearly_lower
+from lrrt.finder.verdict import (
+    LEAST_TRAIN_STEPS,
+    LR_FACTORS,
+    SCHEDULES,
+    VARIED,
+    Trial,
+    clearly_lower,
+)
 from lrrt.finder.workers import Early, Helpers, Unsent, one_thread, processes
 from lrrt.runs.policies import one_cycle
 
@@ -131,7 +138,7 @@ def audit(
         options,
     )
     shown = sys.stderr.isatty() if progress is None else progress
-    total = runs * (1 + len(FACTORS) * len(plan.schedules) * bool(train_steps))
+    total = runs * (1 + len(LR_FACTORS) * len(plan.schedules) * bool(train_steps))
     bar = tqdm(total=total, bar_format=BAR, disable=not shown, leave=False)
     found = None
     with bar, contextlib.ExitStack() as stack:
@@ -177,7 +184,7 @@ class _Plan:
         curves, trials = (0, 0) if found is None else (len(found.curves), len(found.trials))
         words = f"range tests {curves}/{len(self.seeds)}"
         if self.train_steps:
-            total = len(self.seeds) * len(self.schedules) * len(FACTORS)
+            total = len(self.seeds) * len(self.schedules) * len(LR_FACTORS)
             words += f", trainings {trials}/{total}"
         return words
 
@@ -213,7 +220,7 @@ class _Plan:
     @property
     def runs_of_trials(self) -> int:
         """Short trainings as so many range tests."""
-        steps = self.train_steps * len(FACTORS) * len(self.schedules) * len(self.seeds)
+        steps = self.train_steps * len(LR_FACTORS) * len(self.schedules) * len(self.seeds)
         default = parameters()["steps"].default
         return round(steps / self.options.get("steps", default))
 
@@ -287,7 +294,7 @@ class _Plan:
         """The short trainings of a run, around the suggestion."""
         found = []
         for schedule in self.schedules:
-            for factor in FACTORS:
+            for factor in LR_FACTORS:
                 lr = suggested * factor
                 lrs = np.full(self.train_steps, lr)
                 if schedule == "one_cycle":

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lrrt.finder.verdict import (
-    FACTORS,
+    LR_FACTORS,
     SCHEDULES,
     VARIED,
     Summary,
@@ -164,14 +164,14 @@ def trials_figure(audit: Any, schedule: str):
     figure, axes = style.axes(size=(style.WIDTH, 3.2))
     ax = axes[0, 0]
     trials = [trial for trial in audit.trials if trial.schedule == schedule]
-    losses = np.array([trial.loss for trial in trials]).reshape(-1, len(FACTORS))
+    losses = np.array([trial.loss for trial in trials]).reshape(-1, len(LR_FACTORS))
     finite = losses[np.isfinite(losses)]
     top = float(finite.max() + 0.1 * (np.ptp(finite) or abs(finite.max()))) if len(finite) else 1.0
-    tips, runs = _tips(audit), [trial.run for trial in trials[:: len(FACTORS)]]
+    tips, runs = _tips(audit), [trial.run for trial in trials[:: len(LR_FACTORS)]]
     for values, run in zip(losses, runs, strict=True):
         listed = ", ".join(number(value) for value in values)
         ax.plot(
-            range(len(FACTORS)),
+            range(len(LR_FACTORS)),
             np.where(np.isfinite(values), values, top),
             marker="o",
             markersize=5,
@@ -182,10 +182,10 @@ def trials_figure(audit: Any, schedule: str):
         )
     labels = [
         f"{trial.factor:g}\N{MULTIPLICATION SIGN}\n{number(trial.lr)}"
-        for trial in trials[: len(FACTORS)]
+        for trial in trials[: len(LR_FACTORS)]
     ]
-    ax.set_xticks(range(len(FACTORS)), labels)
-    ax.set_xlim(-0.3, len(FACTORS) - 0.7)
+    ax.set_xticks(range(len(LR_FACTORS)), labels)
+    ax.set_xlim(-0.3, len(LR_FACTORS) - 0.7)
     ax.set_xlabel("of the suggestion; learning rate")
     ax.set_ylabel("loss afterwards")
     return figure

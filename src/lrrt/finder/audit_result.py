@@ -15,7 +15,7 @@ from lrrt.files import write_whole
 from lrrt.finder.curve import Curve, Suggestion, flaw_of
 from lrrt.finder.rules import DEFAULT_RULE
 from lrrt.finder.verdict import (
-    FACTORS,
+    LR_FACTORS,
     SCHEDULES,
     VARIED,
     Recommendation,
@@ -238,11 +238,11 @@ def _check_trials(audit: Audit) -> None:
     """Raise :class:`InputError` unless each run that was tried was so at each factor, in order."""
     for schedule in {trial.schedule for trial in audit.trials}:
         factors = [trial.factor for trial in audit.trials if trial.schedule == schedule]
-        tried = len(factors) // len(FACTORS)  # runs; all of them once the audit has ended
-        whole = factors == [*FACTORS] * tried and tried <= len(audit.curves)
+        tried = len(factors) // len(LR_FACTORS)  # runs; all of them once the audit has ended
+        whole = factors == [*LR_FACTORS] * tried and tried <= len(audit.curves)
         if not (whole and schedule in SCHEDULES and "train_steps" in audit.about):
             raise InputError(
                 "audit.trials",
                 f"{len(factors)} trials",
-                f"{len(FACTORS)} of each run by {' or '.join(SCHEDULES)}, and about.train_steps",
+                f"{len(LR_FACTORS)} of each run by {' or '.join(SCHEDULES)}, and about.train_steps",
             )

@@ -17,7 +17,7 @@ VARIED = {
     "weights": "new weights in each run, always the same order of the data",
     "order": "the same weights in each run, a new order of the data",
 }
-FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
+LR_FACTORS = (0.1, 1.0, 10.0)  # of the suggestion, for the short trainings
 #: Schedules of the short trainings, and how a sentence names them.
 SCHEDULES = {"constant": "a constant rate", "one_cycle": "one cycle"}
 
@@ -164,7 +164,7 @@ def recommend(
     at, n = losses[1.0], len(losses[1.0])
     if summary.median is None or not n or not any(t.lowered for t in trials):
         return Recommendation(schedule, summary.median)
-    better = {factor: clearly_better(losses, factor) for factor in FACTORS if factor != 1}
+    better = {factor: clearly_better(losses, factor) for factor in LR_FACTORS if factor != 1}
     best = max(better, key=lambda factor: (better[factor].sum(), -np.median(losses[factor])))
     chosen, count = best, int(better[best].sum())
     if count <= n / 2:
@@ -189,7 +189,7 @@ def recommend(
 def losses_by_factor(trials: Sequence[Trial], schedule: str) -> dict[float, np.ndarray]:
     """Losses of each run's short training, (runs,), by factor."""
     tried = [trial for trial in trials if trial.schedule == schedule]
-    return {f: np.array([t.loss for t in tried if t.factor == f]) for f in FACTORS}
+    return {f: np.array([t.loss for t in tried if t.factor == f]) for f in LR_FACTORS}
 
 
 def clearly_better(losses: Mapping[float, np.ndarray], factor: float) -> np.ndarray:

@@ -145,7 +145,7 @@ def _rounding(study: StudyData) -> dict[str, Any]:
 
 def _swaps(study: StudyData) -> dict[str, Any]:
     swapped = study.swap_accuracies
-    rows = study.cells(lr_kind="max")
+    rows = study.outcomes_of(lr_kind="max")
     rows = rows[rows["pair"].isin(swapped.index)]
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())
     cells = {}

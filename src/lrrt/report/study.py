@@ -14,8 +14,14 @@ import pandas as pd
 
 from lrrt import plugins
 from lrrt.analysis.published import published
-from lrrt.analysis.suggestions import CURVE_TYPES, SUGGESTION_TYPES, curves_file, read_table
-from lrrt.claims.study import STEEPEST, Case, Study
+from lrrt.analysis.suggestions import (
+    CURVE_TYPES,
+    STEEPEST,
+    SUGGESTION_TYPES,
+    curves_file,
+    read_table,
+)
+from lrrt.claims.study import Case, Study
 from lrrt.claims.verdict import Scale
 from lrrt.config import Config, Scaled
 from lrrt.config.schema import SECTIONS

@@ -115,7 +115,7 @@ def _higher(data: StudyData) -> KeyNumber | None:
     if not len(lower):
         return None
     clusters = swaps_by_cluster(data)["lower"]
-    rows = data.cells(lr_kind="max")
+    rows = data.outcomes_of(lr_kind="max")
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())[lower.index]
     return KeyNumber(
         "What does the lower of two suggested maxima gain?",
@@ -175,7 +175,7 @@ def _lags(data: StudyData) -> KeyNumber | None:
 
 def limits(data: StudyData) -> str:
     """What the answer does not reach, in a line."""
-    rows = data.cells(lr_kind="max")
+    rows = data.outcomes_of(lr_kind="max")
     parts = ["One data set, one network"]
     if len(rows):
         apart = max((pair["pairs"] for pair in data.pairs.values()), default=0)
@@ -231,7 +231,7 @@ def _pair(pair: dict) -> dict:
 def _outcomes(data: StudyData) -> dict:
     """By case: outcomes of all trainings, and after equally many epochs of weights A and B at both
     max LRs (where trained)."""
-    crossed = data.cells(lr_kind="max")
+    crossed = data.outcomes_of(lr_kind="max")
     found = {}
     for case in dict.fromkeys(
         zip(data.outcomes["backend"], data.outcomes["protocol"], strict=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lrrt.claims.study import STEEPEST
+from lrrt.analysis.suggestions import STEEPEST
 from lrrt.experiments.sweep.dispersion import batch_size_slopes, range_summary
 from lrrt.report import verdicts, wording
 from lrrt.report.study import StudyData

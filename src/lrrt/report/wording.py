@@ -138,12 +138,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if math.isfinite(share) else NONE
 
 
-FACTORS = {"gradient_clip": "gradient clipping", "recorded": "recorded loss"}
+FACTOR_NAMES = {"gradient_clip": "gradient clipping", "recorded": "recorded loss"}
 
 
 def factor(name: str) -> str:
     """A factor between two protocols as people write it: ``"gradient clipping"``."""
-    return FACTORS.get(name, name.replace("_", " "))
+    return FACTOR_NAMES.get(name, name.replace("_", " "))
 
 
 def scale(at: Scale) -> str:

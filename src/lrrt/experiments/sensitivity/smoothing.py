@@ -18,7 +18,7 @@ from lrrt.core import rules
 from lrrt.core.protocol import Protocol
 from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
-from lrrt.experiments.sensitivity.tables import LAG, MEAN_BETA, landmarks, two_sided
+from lrrt.experiments.sensitivity.tables import MEAN_BETA, STEEPEST, landmarks, two_sided
 
 RESAMPLES = 400  # of runs
 COLUMNS = ("protocol", "backend", "part", "n", "effect", "low", "high")
@@ -62,7 +62,7 @@ def smoothing_shift(
 def _minima(run: Run) -> tuple[float, float, float]:
     """A tenth of the LR at the lowest loss: by the rule; by its EMA, and without lag, of the curve
     cut before the explosion. NaN for none."""
-    usual = rules.replay(LAG, *run).max_lr
+    usual = rules.replay(STEEPEST, *run).max_lr
     lr, loss = before_explosion(*run)
     if len(lr) < SHORTEST:
         return usual or np.nan, np.nan, np.nan
@@ -71,7 +71,7 @@ def _minima(run: Run) -> tuple[float, float, float]:
 
 def _mean_curve(runs: list[Run], resamples: int) -> tuple[float, float, float]:
     grid, losses = runs[0][0], np.stack([loss for _, loss in runs])
-    usual = np.log10([rules.replay(LAG, *run).max_lr or np.nan for run in runs])
+    usual = np.log10([rules.replay(STEEPEST, *run).max_lr or np.nan for run in runs])
 
     def shift(drawn: np.ndarray) -> float:
         with np.errstate(invalid="ignore", over="ignore"):

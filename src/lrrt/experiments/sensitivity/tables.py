@@ -15,7 +15,7 @@ from lrrt.analysis.loss_minimum import SHORTEST, before_explosion, spline
 from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import paired_effect
 from lrrt.analysis.stored_curves import stored_recording
-from lrrt.analysis.suggestions import runs_of
+from lrrt.analysis.suggestions import STEEPEST, runs_of
 from lrrt.core import rules
 from lrrt.core.protocol import Protocol
 from lrrt.core.recording import recording
@@ -32,7 +32,6 @@ REPLAYED = (
     *(("stop factor", f"{factor:g}", {"stop_factor": factor}) for factor in (2.0, 8.0)),
     ("stop factor", "none", {"stop_factor": np.inf}),
 )
-LAG = "blog_fastai"  # reads the steepest descent and the lowest loss; the lag of its EMA is shown
 MEAN_BETA = 0.9  # what is left of the noise of a mean over runs needs less smoothing
 LAST = 5  # steps whose mean is a restart's loss
 
@@ -103,8 +102,8 @@ def two_sided(loss: np.ndarray, beta: float = 0.98) -> np.ndarray:
 
 
 def landmarks(lr: np.ndarray, smoothed: np.ndarray) -> Pair:
-    """What the rule ``LAG`` makes of a smoothed curve: the LR at its steepest descent, trimmed as
-    there, and a tenth of that at its lowest point; None for too short a curve."""
+    """What the rule :data:`.STEEPEST` makes of a smoothed curve: the LR at its steepest descent,
+    trimmed as there, and a tenth of that at its lowest point; None for too short a curve."""
     part = slice(blog_fastai.SKIP_START, len(lr) - blog_fastai.SKIP_END)
     if len(lr[part]) < 2:
         return None, None
@@ -160,7 +159,7 @@ def replay_table(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.
 
         ``beta``, ``trim`` and ``stop factor`` (:data:`REPLAYED`) are those of the own rule.
         ``smoothing``: the steepest descent and a tenth of the LR at the lowest loss, by the rule
-        :data:`LAG`, with its EMA and of the curve smoothed ``two-sided``, by a ``spline``, or
+        :data:`STEEPEST`, with its EMA and of the curve smoothed ``two-sided``, by a ``spline``, or
         averaged over all runs (``mean of runs``, and lightly smoothed). An effect is the EMA's lag
         turned round, as far as it does not come from where the curve ends: the EMA's at the rule's
         own stop, the others, which see the explosion early, before it. (All runs share that mean:
@@ -180,20 +179,22 @@ def replay_table(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.
             if changes.keys() <= known.keys():
                 other = [_pair(suggest(*run, **changes)) for run in runs]
                 rows += _row((*case, rule, setting, value), default, other)
-        lagging = [_pair(rules.replay(LAG, *run)) for run in runs]
+        lagging = [_pair(rules.replay(STEEPEST, *run)) for run in runs]
         for name, smooth in SMOOTHERS.items():
             cut = [before_explosion(*run) for run in runs]
             other = [
                 landmarks(lr, smooth(loss)) if len(lr) >= SHORTEST else (None, None)
                 for lr, loss in cut
             ]
-            rows += _row((*case, LAG, "smoothing", name), lagging, other)
+            rows += _row((*case, STEEPEST, "smoothing", name), lagging, other)
         if len(runs) > 1:
             with np.errstate(invalid="ignore", over="ignore"):
                 mean = np.mean([loss for _, loss in runs], axis=0)
             lr, loss = before_explosion(runs[0][0], mean)
             common = landmarks(lr, two_sided(loss, MEAN_BETA))
-            rows += _row((*case, LAG, "smoothing", "mean of runs"), lagging, [common] * len(runs))
+            rows += _row(
+                (*case, STEEPEST, "smoothing", "mean of runs"), lagging, [common] * len(runs)
+            )
     return _table(rows)
 
 

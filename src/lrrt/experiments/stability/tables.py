@@ -10,7 +10,7 @@ from lrrt.experiments.stability.design import Design, Probe
 from lrrt.runs.result_tables import empty_table
 from lrrt.runs.store import Store, load_result
 
-CASE = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
+RUN = ["protocol", "clipped", "weights_seed", "order_seed", "run"]
 MECHANISM_TYPES = {
     "protocol": "str",
     "clipped": "bool",
@@ -70,7 +70,7 @@ def mechanism(probes: Iterable[Probe], store: Store) -> pd.DataFrame:
         positive = np.where(found["eigenvalue"] > 0, found["eigenvalue"], np.nan)
         labels = (protocol, clipped, spec.weights_seed, spec.order_seed, spec.key[:12])
         part = pd.DataFrame(
-            dict(zip(CASE, labels, strict=True))
+            dict(zip(RUN, labels, strict=True))
             | {"step": np.arange(spec.steps), "effective_lr": found["lr"] * scale}
             | {"bound": 2 / positive, "momentum_bound": 2 * (1 + spec.protocol.momentum) / positive}
             | found
@@ -110,7 +110,7 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
         that ``at_turn``, at the measured step whose LR is nearest.
     """
     rows = []
-    for case, run in table.groupby(CASE, sort=False):
+    for case, run in table.groupby(RUN, sort=False):
         run = run.sort_values("step")
         measured = run[run["eigenvalue"].notna()]
         first, start, at_turn = run.iloc[0], np.nan, np.nan
@@ -121,5 +121,5 @@ def turns(table: pd.DataFrame) -> pd.DataFrame:
             at_turn = np.nan if np.isnan(turned) else measured["eigenvalue"].iloc[distance.argmin()]
         clipped_share = 1 - first["effective_lr"] / first["lr"]
         rows.append((*case, turned, crossing(run), clipped_share, start, at_turn))
-    columns = [*CASE, "turn", "crossing", "clipped_share", "eigenvalue", "at_turn"]
+    columns = [*RUN, "turn", "crossing", "clipped_share", "eigenvalue", "at_turn"]
     return pd.DataFrame(rows, columns=columns)

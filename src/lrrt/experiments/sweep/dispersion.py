@@ -26,7 +26,7 @@ from lrrt.core.protocol import Protocol
 from lrrt.core.recording import recording
 from lrrt.core.smoothing import ema
 
-CASE = ["backend", "protocol", "sweep", "batch_size"]
+GROUP = ["backend", "protocol", "sweep", "batch_size"]
 
 
 def loss_bands(
@@ -46,8 +46,8 @@ def loss_bands(
     cases: dict[tuple, list[tuple[np.ndarray, np.ndarray]]] = {}
     for identity, curve in runs_of(curves):
         lr, loss = recording(curve, protocols[identity["protocol"]])
-        cases.setdefault(tuple(identity[name] for name in CASE), []).append((lr, ema(loss)))
-    columns = [*CASE, "step", "lr", "low", "median", "high", "n"]
+        cases.setdefault(tuple(identity[name] for name in GROUP), []).append((lr, ema(loss)))
+    columns = [*GROUP, "step", "lr", "low", "median", "high", "n"]
     parts = []
     for case, runs in cases.items():
         low, median, high = column_quantiles(
@@ -55,7 +55,7 @@ def loss_bands(
         )
         parts.append(
             pd.DataFrame(
-                dict(zip(CASE, case, strict=True))
+                dict(zip(GROUP, case, strict=True))
                 | {"step": np.arange(len(median)), "lr": runs[0][0]}
                 | {"low": low, "median": median, "high": high, "n": len(runs)}
             )[columns]
@@ -75,7 +75,7 @@ def range_summary(suggestions: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
         (:func:`median_interval`).
     """
     rows = []
-    for case, group in suggestions.groupby([*CASE, "rule"], sort=True, observed=True):
+    for case, group in suggestions.groupby([*GROUP, "rule"], sort=True, observed=True):
         for quantity in QUANTITIES:
             values = usable(group[quantity])
             q10, median, q90 = log_quantiles(values, (0.1, 0.5, 0.9))
@@ -93,7 +93,7 @@ def range_summary(suggestions: pd.DataFrame, resamples: int = RESAMPLES) -> pd.D
                 )
             )
     columns = [
-        *CASE,
+        *GROUP,
         "rule",
         "quantity",
         "n",

@@ -11,8 +11,8 @@ REPEATED = {
     "weights": "rounding",
     "order": "rounding_order",
 }  # a sweep, and where its runs are again
-CASE = ["sweep", "backend", "protocol", "batch_size"]
-SEEDS = [*CASE, "weights_seed", "order_seed"]
+GROUP = ["sweep", "backend", "protocol", "batch_size"]
+SEEDS = [*GROUP, "weights_seed", "order_seed"]
 MEASURES = ["effect", "low", "high", "rounding", "seeds", "share", "share_low", "share_high"]
 
 
@@ -57,12 +57,12 @@ def spreads(paired: pd.DataFrame) -> pd.DataFrame:
         ``share_low``, ``share_high``; NaN where all LRs are equal).
     """
     rows = []
-    for case, mine in paired.groupby(CASE, sort=True):
+    for case, mine in paired.groupby(GROUP, sort=True):
         for quantity in QUANTITIES:
             values = np.stack([decades(mine[quantity]), decades(mine[f"{quantity}_rounded"])])
             values = values[:, np.isfinite(values).all(axis=0)]
-            rows.append(dict(zip(CASE, case, strict=True), quantity=quantity) | _spread(values))
-    return pd.DataFrame(rows, columns=[*CASE, "quantity", "n", *MEASURES])
+            rows.append(dict(zip(GROUP, case, strict=True), quantity=quantity) | _spread(values))
+    return pd.DataFrame(rows, columns=[*GROUP, "quantity", "n", *MEASURES])
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

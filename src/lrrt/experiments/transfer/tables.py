@@ -12,7 +12,7 @@ from lrrt.runs.result_tables import empty_table, provenance
 from lrrt.runs.store import Store, load_result
 
 #: What tells one training of a study from another; both tables begin with it.
-CELL_TYPES = {
+TRAINING_KEY_TYPES = {
     "training": "str",
     "pair": "str",
     "backend": "str",
@@ -28,9 +28,9 @@ CELL_TYPES = {
     "lr": "float64",
     "run": "str",
 }
-CELL = tuple(CELL_TYPES)
+TRAINING_KEYS = tuple(TRAINING_KEY_TYPES)
 TRAINING_TYPES = (
-    CELL_TYPES
+    TRAINING_KEY_TYPES
     | {"epoch": "int64", "step_lr": "float64"}
     | dict.fromkeys(EPOCH_MEASURES, "float64")
     | {"initial_loss": "float64", "peak_loss": "float64", "stopped_at_step": "Int64"}
@@ -65,7 +65,7 @@ OUTCOMES = {
     "trains": "Anything else.",
 }
 HARMED = ("diverged", "overfits")
-OUTCOME_TYPES = CELL_TYPES | {
+OUTCOME_TYPES = TRAINING_KEY_TYPES | {
     "epochs": "int64",
     "outcome": "str",
     "reason": "str",
@@ -199,16 +199,16 @@ def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per training, columns and types of :data:`OUTCOME_TYPES`: :data:`CELL`, ``epochs``,
-        ``outcome`` (one of :data:`OUTCOMES`) and ``reason`` (:func:`outcome`), ``stopped_at_step``
-        (from 0; null: it did not stop), ``initial_loss`` and ``peak_loss`` (of steps), the last
-        epoch's ``final_train_loss``, ``final_train_eval_loss``, ``final_train_accuracy``,
-        ``final_val_loss`` and ``final_val_accuracy`` (NaN where it stopped), and of all finished
-        epochs the lowest ``best_val_loss``, the epoch it is of, ``best_epoch``, and the highest
-        ``best_val_accuracy``. For comparisons, since more epochs give more chances to go wrong:
-        ``compared_epochs``, those that every training has, ``compared_outcome`` after them (but
-        for the peak loss, which is of all steps), and ``compared_val_accuracy``, the highest in
-        them.
+        One row per training, columns and types of :data:`OUTCOME_TYPES`: :data:`TRAINING_KEYS`,
+        ``epochs``, ``outcome`` (one of :data:`OUTCOMES`) and ``reason`` (:func:`outcome`),
+        ``stopped_at_step`` (from 0; null: it did not stop), ``initial_loss`` and ``peak_loss`` (of
+        steps), the last epoch's ``final_train_loss``, ``final_train_eval_loss``,
+        ``final_train_accuracy``, ``final_val_loss`` and ``final_val_accuracy`` (NaN where it
+        stopped), and of all finished epochs the lowest ``best_val_loss``, the epoch it is of,
+        ``best_epoch``, and the highest ``best_val_accuracy``. For comparisons, since more epochs
+        give more chances to go wrong: ``compared_epochs``, those that every training has,
+        ``compared_outcome`` after them (but for the peak loss, which is of all steps), and
+        ``compared_val_accuracy``, the highest in them.
     """
     common = trainings.groupby("training")["epoch"].max().min()
     rows = []
@@ -219,7 +219,7 @@ def outcome_table(trainings: pd.DataFrame, classes: int) -> pd.DataFrame:
         finite = epochs[np.isfinite(epochs["val_loss"])]
         best = finite.loc[finite["val_loss"].idxmin()] if len(finite) else None
         rows.append(
-            {name: last[name] for name in CELL}
+            {name: last[name] for name in TRAINING_KEYS}
             | {"epochs": len(epochs), "outcome": found, "reason": reason}
             | {name: last[name] for name in ("stopped_at_step", "initial_loss", "peak_loss")}
             | {f"final_{name}": last[name] for name in EPOCH_MEASURES}

@@ -10,7 +10,7 @@ from lrrt.experiments._design import like_weights_sweep
 from lrrt.runs.spec import RunSpec
 
 
-class Cell(NamedTuple):
+class DesignPoint(NamedTuple):
     """One combination; ``protocol`` is its name."""
 
     protocol: str
@@ -18,19 +18,19 @@ class Cell(NamedTuple):
 
 
 class Design(NamedTuple):
-    cells: list[Cell]
+    points: list[DesignPoint]
 
     @property
     def specs(self) -> list[RunSpec]:
-        return [cell.spec for cell in self.cells]
+        return [point.spec for point in self.points]
 
 
 def design(config: Config, dataset: Dataset) -> Design:
-    """:func:`cells`."""
-    return Design(cells(config, dataset.digest))
+    """:func:`design_points`."""
+    return Design(design_points(config, dataset.digest))
 
 
-def cells(config: Config, dataset_digest: str) -> list[Cell]:
+def design_points(config: Config, dataset_digest: str) -> list[DesignPoint]:
     """What ``config.variance`` asks for, by protocol; nothing where it has no weights.
 
     Seeds count from ``sweep.seed``. Where the augmentation is not a factor of its own (one level,
@@ -54,7 +54,7 @@ def cells(config: Config, dataset_digest: str) -> list[Cell]:
             seeds[2] = [None]
         names = ("weights_seed", "order_seed", "augmentation_seed")
         found += [
-            Cell(name, dataclasses.replace(spec, **dict(zip(names, seed, strict=True))))
+            DesignPoint(name, dataclasses.replace(spec, **dict(zip(names, seed, strict=True))))
             for seed in itertools.product(*seeds)
         ]
     return found

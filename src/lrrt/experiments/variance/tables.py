@@ -28,10 +28,10 @@ from lrrt.analysis.ranges import QUANTITIES
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, decades
 from lrrt.analysis.stored_curves import stored_suggestion
 from lrrt.errors import InputError
-from lrrt.experiments.variance.design import Cell, Design
+from lrrt.experiments.variance.design import Design, DesignPoint
 from lrrt.runs.store import Store
 
-FACTORS = ("weights", "order", "augmentation")
+SOURCES = ("weights", "order", "augmentation")
 TOTAL = "total"
 DRAWS = 10_000
 EARLY = 10  # times the ramp's first LR: its first decade, where the loss can only be noise
@@ -52,7 +52,7 @@ RUN_TYPES = {
     "reversed": "bool",
     "reason": "str",
 }
-CASE = {"backend": "str", "protocol": "str", "depth": "int64", "quantity": "str"}
+GROUP = {"backend": "str", "protocol": "str", "depth": "int64", "quantity": "str"}
 COUNTS = {
     "n": "int64",
     "dropped": "int64",
@@ -63,7 +63,7 @@ COUNTS = {
     "reason": "str",
 }
 COMPONENT_TYPES = (
-    CASE
+    GROUP
     | {"component": "str", "freedom": "int64"}
     | dict.fromkeys(
         ("variance", "variance_low", "variance_high", "share", "low", "high"), "float64"
@@ -71,7 +71,7 @@ COMPONENT_TYPES = (
     | COUNTS
 )
 SPREAD_TYPES = (
-    CASE
+    GROUP
     | {"fixed": "str"}
     | dict.fromkeys(("all", "left", "ratio", "low", "high", "least", "most"), "float64")
     | dict.fromkeys(("sound", "sound_low", "sound_high"), "float64")
@@ -95,7 +95,7 @@ def tables(design: Design, store: Store) -> dict[str, pd.DataFrame]:
     """``variance_runs.parquet``: one row per combination; ``variance.parquet``: the components of
     the variance; ``variance_spread.parquet``: what is left of the spread with some factors fixed.
     No rows where ``variance.weights`` is 0."""
-    runs = run_table(design.cells, store)
+    runs = run_table(design.points, store)
     return {
         "variance_runs.parquet": runs,
         "variance.parquet": component_table(runs),
@@ -114,7 +114,7 @@ def terms(factors: int) -> list[Term]:
 
 def name_of(term: Term) -> str:
     """``weights:order`` and the like."""
-    return ":".join(FACTORS[axis] for axis in term)
+    return ":".join(SOURCES[axis] for axis in term)
 
 
 def mean_squares(values: np.ndarray) -> dict[Term, tuple[float, int]]:
@@ -212,7 +212,7 @@ def complete(values: np.ndarray) -> list[np.ndarray] | None:
 # --- tables
 
 
-def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
+def run_table(points: Iterable[DesignPoint], store: Store) -> pd.DataFrame:
     """One row per cell, columns and types of :data:`RUN_TYPES`; LRs NaN where the rule abstains.
 
     ``augmentation_seed`` is null where the augmentation goes with the order. ``early``: min LR lies
@@ -224,7 +224,7 @@ def run_table(cells: Iterable[Cell], store: Store) -> pd.DataFrame:
         For a run that the store lacks.
     """
     rows = []
-    for protocol, spec in cells:
+    for protocol, spec in points:
         found = stored_suggestion(spec, store)
         rows.append(
             (
@@ -257,7 +257,7 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
     InputError
         For a combination that is there twice.
     """
-    seeds = [f"{factor}_seed" for factor in FACTORS]
+    seeds = [f"{factor}_seed" for factor in SOURCES]
     if runs["augmentation_seed"].nunique() < 2:
         seeds = seeds[:2]
     if runs.duplicated(seeds).any():
@@ -273,7 +273,7 @@ def design(runs: pd.DataFrame, quantity: str) -> np.ndarray:
 
 
 class _Found(NamedTuple):
-    """Of one case: the columns :data:`CASE`, factors, :data:`COUNTS`; the values that were used,
+    """Of one case: the columns :data:`GROUP`, factors, :data:`COUNTS`; the values that were used,
     log10 LR, and their decomposition, or None; and, where min LRs are odd (early, or above max
     LR), what of the design is complete without them. (A max LR below min LR is as good a reading as
     any: to leave it out would be to choose by the outcome.)"""
@@ -292,7 +292,7 @@ def _complete_part(values: np.ndarray) -> np.ndarray | None:
 
 
 def _cases(runs: pd.DataFrame) -> Iterator[_Found]:
-    for identity, group in runs.groupby(list(CASE)[:-1], sort=False):
+    for identity, group in runs.groupby(list(GROUP)[:-1], sort=False):
         for quantity in QUANTITIES:
             values = design(group, quantity)
             used = _complete_part(values)

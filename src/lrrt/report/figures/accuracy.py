@@ -31,7 +31,7 @@ class Hero(NamedTuple):
 
 
 def choice(data: StudyData) -> Hero | None:
-    rows = data.cells()
+    rows = data.outcomes_of()
     counts = {
         case: mine["lr"].nunique()
         for case in _trainings.cases(data, rows)
@@ -45,7 +45,7 @@ def choice(data: StudyData) -> Hero | None:
 def of_case(data: StudyData, case: Case) -> Hero:
     resamples = data.config.report.bootstrap_resamples
     found = accuracy_over_rate(data.outcomes, data.suggestions, *case, resamples)
-    return Hero(case, rows_of(data.cells(), case), found)
+    return Hero(case, rows_of(data.outcomes_of(), case), found)
 
 
 def suggestions(data: StudyData, hero: Hero) -> pd.DataFrame:

@@ -18,7 +18,7 @@ ASIDE = {"A": -0.05, "B": 0.05}  # of weights, so that their marks do not cover 
 def _rows(data: StudyData) -> pd.DataFrame:
     """The outcomes of the pairs with a swap, with ``accuracy`` after as many epochs as all had."""
     swapped = data.swap_accuracies
-    rows = data.cells(lr_kind="max")
+    rows = data.outcomes_of(lr_kind="max")
     rows = rows[rows["pair"].isin(swapped.index)]
     found = [swapped.at[row.pair, row.weights + row.lr_of] for row in rows.itertuples()]
     return rows.assign(accuracy=found, place=rows["lr_of"].map(PLACES))
