@@ -2,7 +2,6 @@
 blocks for ``docs/generate.py``."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,11 +26,8 @@ OTHERS = (*rule_scores.BASELINES, "instability")  # beside the rules of other fi
 
 def default_rule() -> str:
     """Which rule is the default, and by how much."""
-    told = rule_scores.costs()
-    if told is None:
-        return rule_scores.NOT_YET
-    costs = rules.by_rule(json.loads(told))
-    means, default = rules.mean_costs(costs), rules.cheapest(costs)
+    default, costs = rule_scores.default_and_costs()
+    means = rules.mean_costs(costs)
     second = min(means.keys() - {default}, key=means.get)
     n = costs[default, "constant"].settings
     return (

@@ -276,6 +276,7 @@ def pages() -> list[Path]:
 
 
 def main() -> None:
+    rule_scores.write_costs()  # first: what the pages print comes from it
     for path in pages():
         before = path.read_text()
         after = filled(before)
@@ -285,7 +286,6 @@ def main() -> None:
             if path.name == "README.md" and _shown(after) != _shown(before):
                 draw_audit(ROOT / "docs" / "images" / "audit.png")
     results.draw(ROOT / "docs")
-    rule_scores.write_costs()
 
 
 if __name__ == "__main__":

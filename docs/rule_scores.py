@@ -173,6 +173,13 @@ def costs() -> str | None:
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
 
+def default_and_costs() -> tuple[str, rules.Costs]:
+    """The default rule and all costs by the tables; those of the library where there are none."""
+    text = costs()
+    found = rules.EXPECTED if text is None else rules.by_rule(json.loads(text))
+    return rules.cheapest(found), found
+
+
 def write_costs() -> None:
     text = costs()
     if text is not None:
