@@ -101,11 +101,12 @@ def _over_settings() -> str:
     found = found[(found["ramp_steps"] == 100) & (found["schedule"] == "constant")]
     found = found.set_index("rule")
     lost = (100 * found["regret"]).map("{:.0f}".format)
-    own = found.loc[rules.DEFAULT_RULE]
+    default, _ = rule_scores.default_and_costs()
+    own = found.loc[default]
     low, high = (f"{100 * own[name]:.1f}" for name in ("regret_low", "regret_high"))
     return (
         f"Over {int(own['settings'])} small settings of which the best rate is known, a constant "
-        f"rate at what `{rules.DEFAULT_RULE}` suggests, the default here, cost "
+        f"rate at what `{default}` suggests, the default here, cost "
         f"{100 * own['regret']:.1f} points of accuracy [{low}, {high}]; fastai's `valley` "
         f"{lost['fastai_valley']}, no finder at all {lost['fixed.default']}, "
         f"the post's maximum {lost['blog_fastai.max']} and its minimum "

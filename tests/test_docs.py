@@ -65,7 +65,7 @@ def test_the_default_rule_is_the_one_that_loses_least():
     """By the rule that the page states: over both schedules, then collapses, then the name."""
     assert rules.cheapest(rules.EXPECTED) == rules.DEFAULT_RULE
     assert f"now `{rules.DEFAULT_RULE}`" in (ROOT / "docs" / "which_rule.md").read_text()
-    assert f"the default rule, `{rules.DEFAULT_RULE}`" in (ROOT / "README.md").read_text()
+    assert f"`{rules.DEFAULT_RULE}` suggests, the default here" in (ROOT / "README.md").read_text()
 
     def cost(points, collapsed=0.0):
         return rules.ExpectedCost(points, points - 1, points + 1, 12, collapsed)
