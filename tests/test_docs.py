@@ -179,6 +179,31 @@ def test_what_is_beside_the_grids_is_put_into_words(monkeypatch, tmp_path):
     assert "| warm restarts | 1.19 [1.19, 1.19] | +0.94 [+0.94, +0.94] | 90.0% |" in lines
 
 
+def test_what_the_pages_say_in_words_is_in_the_tables():
+    """Sentences of ``which_rule.md`` and ``ground_truth.md`` that no block writes."""
+    oracle = ROOT / "data" / "oracle"
+    precision = pd.read_parquet(oracle / "oracle_precision.parquet")
+    keys = ["start", "ramp_steps", "tests"]
+    lost = precision.groupby(keys)["regret_accuracy"].mean()
+    named = precision[(precision["schedule"] == "constant") & ~precision["abstained"]]
+    decades = np.log10(named["suggested_lr"]).groupby([named[key] for key in (*keys, "setting")])
+    spread = decades.std().groupby(level=keys).mean()
+    usual, late = (1e-7, 100, 1), (1e-4, 33, 1)
+    assert spread[late] <= 1.1 * spread[usual] and lost[late] <= lost[usual]
+    assert spread[(1e-4, 33, 3)] < 0.9 * spread[usual] and lost[(1e-4, 33, 3)] <= lost[usual]
+    assert lost[(1e-4, 11, 3)] > 0.2
+    free = pd.read_parquet(oracle / "oracle_rate_free.parquet").groupby("optimizer")
+    assert free["regret_accuracy"].mean()["prodigy"] < 0.001
+    advice = edge_scores.advice_in_contrast().splitlines()[2:]
+    gains = [re.findall(r"\[([-+][\d.]+), ([-+][\d.]+)\]", line) for line in advice]
+    assert all(float(low) <= 0 <= float(high) for low, high in sum(gains[2:5], []))
+    assert float(gains[1][0][0]) > 0 and all(float(low) > 0 for ((low, _),) in gains[5:])
+    more = re.findall(
+        r"\| [-+][\d.]+ \[([-+][\d.]+), ([-+][\d.]+)\]", edge_scores.policy_tolerance()
+    )
+    assert len(more) == 3 and all(float(low) < 0 for low, _ in more)
+
+
 def test_a_new_rule_is_one_module(monkeypatch, tmp_path):
     """Listed, documented and counted without another file's being edited."""
     (tmp_path / "half_of_the_end.py").write_text(
