@@ -48,6 +48,8 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = f"lrrt {version}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["dark.css"]
 html_show_sphinx = False
 
 
