@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from lrrt.config import Config
 from lrrt.report import study
+from lrrt.runs.processes import die_with_parent
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,8 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def run():
     """``run(backend, function, *arguments)``: the result of it in that framework's process."""
-    context = get_context("spawn")
-    pools = {name: ProcessPoolExecutor(1, context) for name in ("torch", "keras")}
+    options = {"mp_context": get_context("spawn"), "initializer": die_with_parent}
+    pools = {name: ProcessPoolExecutor(1, **options) for name in ("torch", "keras")}
     yield (
         lambda backend, function, *arguments: (
             pools[backend].submit(function, backend, *arguments).result()
