@@ -2,6 +2,7 @@
 are not what they look like, data and states of other kinds."""
 
 import copy
+import functools
 import math
 import random
 import warnings
@@ -458,6 +459,51 @@ def test_what_a_module_fills_is_put_back_in_place():
     assert math.isfinite(model.seen[0])
 
 
+class Growing(nn.Linear):
+    """Its buffer is made larger by the first batch, as those of quantisation."""
+
+    def __init__(self):
+        super().__init__(6, 3)
+        self.register_buffer("scale", torch.ones(1))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.scale.resize_(3).fill_(2)
+        return super().forward(x)
+
+
+def test_a_buffer_that_grows_is_put_back():
+    model = Growing()
+    lrrt.range_test(model, LOSS, loader(), sgd(model))
+    assert model.scale.tolist() == [1]
+
+
+def test_what_a_loss_works_with_is_put_back():
+    generator, discriminator = nn.Linear(2, 6), nn.Linear(6, 1)
+    ours, theirs = torch.optim.Adam(generator.parameters()), sgd(discriminator, momentum=0.9)
+    noise, judge = torch.Generator().manual_seed(0), nn.functional.softplus
+
+    def rival(images, fakes):
+        theirs.zero_grad()
+        (judge(-discriminator(images)) + judge(discriminator(fakes.detach()))).mean().backward()
+        theirs.step()
+        discriminator.zero_grad()
+
+    def batch_loss(generator, batch):
+        fakes = generator(torch.randn(len(batch[0]), 2, generator=noise))
+        rival(batch[0], fakes)
+        return judge(-discriminator(fakes)).mean()
+
+    def states():
+        return [*discriminator.state_dict().values(), noise.get_state()]
+
+    before = copy.deepcopy(states())
+    for bound in (batch_loss, functools.partial(batch_loss)):
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            lrrt.range_test(generator, data=loader(), optimizer=ours, batch_loss=bound, steps=20)
+    assert all(map(torch.equal, before, states())) and not theirs.state
+
+
 class Box:
     """Of a class of one's own, ``depth`` of them in it."""
 
@@ -509,11 +555,11 @@ def test_a_fingerprint_differs_with_whatever_a_test_must_put_back(whole):
     plain_losses(model, optimizer, [0.01] * 3)
 
     def names():
-        after = torch_state.fingerprint(model, LOSS, optimizer, (), whole)
+        after = torch_state.fingerprint(model, LOSS, optimizer, {}, (), whole)
         found, before[0] = changed(before[0], after), after
         return found
 
-    before = [torch_state.fingerprint(model, LOSS, optimizer, (), whole)]
+    before = [torch_state.fingerprint(model, LOSS, optimizer, {}, (), whole)]
     assert names() == []
     model[0].total += 1
     assert names() == ["model.0.total"]

@@ -138,8 +138,8 @@ def range_test(
     keep : generators and objects, optional
         More to put back: random generators (Python's, NumPy's, PyTorch's) that the data use, Keras
         layers that augment them, anything with ``state_dict`` and ``load_state_dict``. A
-        ``torch.nn.Module`` is put back as the model is; needed for one that ``loss`` hides: in a
-        lambda, a ``functools.partial``, a bound method, an object of your own.
+        ``torch.nn.Module`` is put back as the model is. Modules, optimisers and generators that
+        ``loss`` or ``batch_loss`` works with are found: in closures, globals, partials, methods.
     batch_loss : callable, optional
         PyTorch, instead of ``loss``: ``batch_loss(model, batch)``, a scalar tensor.
     autocast : torch.dtype, optional

@@ -195,9 +195,11 @@ class TorchSession:
 
     @contextlib.contextmanager
     def preserve_model(self) -> Iterator[None]:
-        modules = [m for m in (self.model, self.loss) if isinstance(m, nn.Module)]
         others, without = self.kept_besides()
-        kept = torch_state.preserve_model(modules, self.optimizer, *others, without=without)
+        others += self._held_by_losses().values()
+        kept = torch_state.preserve_model(
+            [self.model], self.loss, self.optimizer, *others, without=without
+        )
         with kept as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
@@ -208,6 +210,15 @@ class TorchSession:
             self.steering.begin()
             self.steering.note_estimate()
             yield
+
+    def _held_by_losses(self) -> dict[str, Any]:
+        losses = {"loss": self.loss, "batch_loss": self.batch_loss}
+        return {
+            f"{name}'s {key}": thing
+            for name, function in losses.items()
+            if not isinstance(function, nn.Module)
+            for key, thing in torch_state.held_by(function).items()
+        }
 
     def kept_besides(self) -> tuple[list[Any], list[Any]]:
         """What of a trainer is to be put back, and what that refers to and is to be left alone."""
@@ -389,8 +400,9 @@ class TorchSession:
 
     def fingerprint(self, whole: bool) -> dict[str, Any]:
         """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
-        without = self.kept_besides()[1]
-        return torch_state.fingerprint(self.model, self.loss, self.optimizer, without, whole)
+        of_losses, (_, without) = self._held_by_losses(), self.kept_besides()
+        parts = self.model, self.loss, self.optimizer
+        return torch_state.fingerprint(*parts, of_losses, without, whole)
 
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}

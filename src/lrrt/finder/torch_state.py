@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import itertools
+import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,9 +143,12 @@ class _Copies:
     @torch.no_grad()
     def put_back(self) -> None:
         for tensor, copied in self.kept.values():
+            if tensor.shape != copied.shape:  # resized meanwhile
+                tensor.data = copied.to(tensor.device)
+                continue
             try:
                 tensor.detach().copy_(copied)
-            except RuntimeError:  # resized meanwhile, or an expanded view of less memory
+            except RuntimeError:  # an expanded view of less memory
                 if not torch.equal(tensor.detach().cpu(), copied):
                     tensor.data = copied.to(tensor.device)
 
@@ -366,14 +372,54 @@ def _bits(tensor: Tensor) -> Tensor:
     return held.sum()
 
 
+def held_by(function: Any, depth: int = WITHIN) -> dict[str, Any]:
+    """By name, the modules, optimisers and random generators that ``function`` works with: in its
+    closure, among the globals that it names and the arguments of a partial, in what a method is
+    bound to, and the same of functions there, ``depth`` deep."""
+    if isinstance(function, functools.partial):
+        values = dict(enumerate(function.args)) | function.keywords | {"func": function.func}
+    elif inspect.ismethod(function):
+        bound = function.__self__
+        values = {"self": bound} | (vars(bound) if holds_state(bound) else {})
+    elif inspect.isfunction(function):
+        code, cells = function.__code__, function.__closure__ or ()
+        named = {name: function.__globals__.get(name) for name in code.co_names}
+        enclosed = zip(code.co_freevars, cells, strict=True)
+        values = named | {name: cell.cell_contents for name, cell in enclosed if _is_filled(cell)}
+    else:
+        values = vars(function) if holds_state(function) else {}
+    found = {k: v for k, v in values.items() if isinstance(v, HELD) or is_optimizer(v)}
+    for value in values.values() if depth else ():
+        if inspect.isroutine(value) or isinstance(value, functools.partial):
+            found = held_by(value, depth - 1) | found
+    return found
+
+
+#: What a loss may work with and change.
+HELD = (nn.Module, torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
 def fingerprint(
-    model: nn.Module, loss: Any, optimizer: Any, without: Iterable[Any], whole: bool
+    model: nn.Module,
+    loss: Any,
+    optimizer: Any,
+    others: Mapping[str, Any],
+    without: Iterable[Any],
+    whole: bool,
 ) -> dict[str, Any]:
     """Of all that a test must put back: parameters, buffers, gradients, modes and attributes of
-    each module, the optimiser with what it holds, random states."""
+    each module, the optimiser with what it holds, random states; and of ``others``, by name."""
     found = TorchFingerprint(whole, without)
     found.add_random_states()
     found.found["PyTorch's random state"] = torch.get_rng_state().numpy().tobytes()
-    for name, thing in (("model", model), ("loss", loss), ("optimizer", optimizer)):
+    known = {"model": model, "loss": loss, "optimizer": optimizer}
+    for name, thing in (known | others).items():
         found.add(name, thing)
     return found.values()
