@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -46,6 +47,50 @@ for _ in range(2):
     times.append(time.perf_counter())
 print([times[0] - started, times[1] - times[0], times[2] - times[1]])
 """
+
+#: A user's module that says how long after importing PyTorch its model is first called.
+MODULE = """
+import time
+import torch
+imported = time.perf_counter()
+
+class Model(torch.nn.Linear):
+    called = False
+
+    def forward(self, inputs):
+        if not Model.called:
+            Model.called = True
+            print([time.perf_counter() - imported], flush=True)
+        return super().forward(inputs)
+
+def make_model():
+    model = Model(8, 2)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1), torch.nn.CrossEntropyLoss()
+
+def make_data():
+    return {"data": (torch.randn(64, 8), torch.randint(0, 2, (64,))), "batch_size": 8}
+"""
+BY_HAND = "import user; model, _, _ = user.make_model(); model(user.make_data()['data'][0])"
+
+
+def first_step() -> dict[str, float]:
+    """Seconds between importing PyTorch and the first step of an audit; of the same by hand, which
+    begins with what PyTorch imports when an optimiser is made."""
+    found: dict[str, list[float]] = {"lrrt audit": [], "by hand": []}
+    lrrt = [str(Path(sys.executable).parent / "lrrt"), "audit", "user:make_model", "--runs", "1"]
+    commands = {"lrrt audit": lrrt, "by hand": [sys.executable, "-c", BY_HAND]}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "user.py").write_text(MODULE)
+        for _ in range(REPEATS):
+            for name, command in commands.items():
+                done = subprocess.run(
+                    command, cwd=folder, capture_output=True, text=True, check=True
+                )
+                found[name].append(json.loads(done.stdout.splitlines()[0])[0])
+    return {
+        f"PyTorch imported, to the first step: {name}": statistics.median(seconds)
+        for name, seconds in found.items()
+    }
 
 
 def median_seconds(command: list[str], folder: Path) -> float:
@@ -115,6 +160,7 @@ def main() -> None:
         ("report stage", [python, "-m", "lrrt.stages.report"]),
     ):
         seconds[title] = median_seconds(command, study)
+    seconds |= first_step()
     for backend in ("torch", "keras"):
         seconds |= cold_start(backend, study, name)
     for title, value in seconds.items():
