@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
@@ -78,6 +78,7 @@ class Early:
 
     def __init__(self, workers: int | None, runs: int):
         self.workers, self.runs, self.executor = workers, runs, None
+        self.tasks: list[Any] = []  # that the workers begin with
         self.timer = threading.Timer(0.0, self._start)
 
     def begin(self) -> None:
@@ -90,7 +91,7 @@ class Early:
 
     def _start(self) -> None:
         with contextlib.suppress(ImportError):  # Helpers says what is missing
-            self.executor = _executor(most(self.workers, self.runs) - 1)
+            self.executor, self.tasks = _executor(most(self.workers, self.runs) - 1)
 
     def end(self) -> Any:
         """The executor with the workers, None where there are none; none start any more."""
@@ -102,11 +103,11 @@ class Early:
 
     def stop(self) -> None:
         if (executor := self.end()) is not None:
-            executor.shutdown(wait=True, kill_workers=True)
+            _kill(executor, self.tasks)
 
 
-def _executor(count: int) -> Any:
-    """Of so many workers, that import what this process has imported."""
+def _executor(count: int) -> tuple[Any, list[Any]]:
+    """So many workers, and their first tasks: to import what this process has imported."""
     from joblib.externals import loky
 
     # Not joblib's reusable ones: they would know modules and paths of before.
@@ -116,9 +117,18 @@ def _executor(count: int) -> Any:
         initializer=_enter,
         initargs=(os.getcwd(), sys.path),
     )
-    for _ in range(count):
-        executor.submit(_apply, _settings())
-    return executor
+    return executor, [executor.submit(_apply, _settings()) for _ in range(count)]
+
+
+def _kill(executor: Any, tasks: Iterable[Any]) -> None:
+    """End its workers amid their work."""
+    # loky 3.5 fails with a KeyError if it is to end while it takes a task from its queue.
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        if all(future.running() or future.done() for future in tasks):
+            break
+        time.sleep(0.001)
+    executor.shutdown(wait=True, kill_workers=True)
 
 
 class Helpers:
@@ -155,7 +165,7 @@ class Helpers:
         if len(self.sent) > MOST_SENT:
             raise Unsent(f"they hold {len(self.sent) / 2**20:.0f} MiB")
         self.settings = _settings()
-        self.executor = early.end() or _executor(count)
+        self.executor = early.end() or _executor(count)[0]
         self.function, self.count, self.wait = function, count, loky.wait
         self.running: dict[Any, int] = {}  # number of the task by its future
         self.check, self.expected = self._submit(*check[0]), check[1]
@@ -193,13 +203,10 @@ class Helpers:
 
     def stop(self, amid_work: bool = False) -> None:
         """End the workers."""
-        # loky 3.5 fails with a KeyError if it is to end while it takes a task from its queue.
-        deadline = time.monotonic() + 1
-        while amid_work and time.monotonic() < deadline:
-            if all(future.running() or future.done() for future in self.running):
-                break
-            time.sleep(0.001)
-        self.executor.shutdown(wait=True, kill_workers=amid_work)
+        if amid_work:
+            _kill(self.executor, self.running)
+        else:
+            self.executor.shutdown(wait=True)
 
 
 def _enter(folder: str, path: list[str]) -> None:
