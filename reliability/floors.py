@@ -6,7 +6,8 @@ oldest promised Python; the library's tests must pass there. ``--extras`` narrow
 is pip's own configuration.
 
 Passed on 2026-11-30: torch 2.5.0 with NumPy 2.0.0, SciPy 1.15.0, tqdm 4.66, joblib 1.4 and
-cloudpickle 3.0 (two processes, too).
+cloudpickle 3.0 (two processes, too); trainings after a test on Keras 3.13.0 with TensorFlow 2.18.0,
+which on Keras 3.10.0 were other ones. Newest tested: ``constraints.txt``.
 """
 
 import argparse
