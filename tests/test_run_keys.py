@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from test_runs import RESULT, make_spec
+from test_runs import RESULT, fake_log, fakes, make_spec  # noqa: F401 (fixtures: the backends)
 
 from lrrt.config import Config, Sweep
 from lrrt.core.protocol import Protocol, WeightDecay
