@@ -89,10 +89,10 @@ def test_a_model_with_its_own_loss(torch):
 
 
 def test_lightning():
-    pytest.importorskip("lightning", reason="needs Lightning")
-    import lightning
     import small_torch
-    import test_finder_lightning
+    import test_finder_lightning  # which skips where there is no Lightning
+
+    lightning = test_finder_lightning.lightning
 
     quiet = "enable_progress_bar=False, enable_checkpointing=False, logger=False, max_epochs=1, "
     names = run("Lightning", {"lightning": lightning}, ("callbacks=", f"{quiet}callbacks="))
