@@ -34,8 +34,8 @@ lint: install
 docs: install ## build/docs/index.html, offline; a warning is an error
 	sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
-floors: ## the library's tests with the lowest versions that pyproject.toml declares
-	$(PYTHON) -m reliability.floors
+floors: ## the library's tests with the lowest versions that pyproject.toml declares; OPTIONS=--newest
+	$(PYTHON) -m reliability.floors $(OPTIONS)
 
 lock: install ## rewrite constraints.txt from .venv
 	@pinned=$$($(BIN)/pip freeze --exclude-editable) && \
