@@ -175,6 +175,22 @@ def test_curve_is_the_plain_loop_with_the_penalty_apart():
     assert np.isnan(curve.val_loss[:-1]).all() and np.isnan(curve.grad_norm).all()
 
 
+def test_momentum_along_a_ramp_is_smaller_than_pytorchs():
+    """docs/moving_over.md: Keras's velocity holds rates, PyTorch's gradients; here both of 1."""
+    weight, optimizer = keras.Variable([0.0]), keras.optimizers.SGD(0.1, momentum=0.9)
+    torchs, velocity = 0.0, 0.0
+    ramp = np.geomspace(1e-7, 10, 100)
+    for rate in ramp:
+        before = weight.numpy()[0]
+        optimizer.learning_rate = rate
+        optimizer.apply([tf.ones(1)], [weight])
+        velocity = 0.9 * velocity + 1
+        torchs = rate * velocity
+    moved = float(before - weight.numpy()[0])
+    assert moved / rate == pytest.approx(3.96, abs=0.01)
+    assert torchs / rate == pytest.approx(10, abs=0.01)
+
+
 def test_which_accuracy_was_taken_is_noted():
     inputs = keras.Input((FEATURES,))
     model = keras.Model(inputs, [layers.Dense(CLASSES, name=name)(inputs) for name in "pq"])

@@ -6,6 +6,8 @@ import functools
 import math
 import random
 import warnings
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,6 +175,25 @@ def test_layer_decay_that_only_a_schedule_applies_is_noted():
     assert "lr_scale from 0.5 to 1" in lrrt.range_test(model, LOSS, loader(), optimizer).notes[0]
     optimizer.param_groups[0]["lr"] = 0.05  # as timm's schedulers set it
     assert lrrt.range_test(model, LOSS, loader(), optimizer).notes == ()
+
+
+@pytest.mark.parametrize("name", ["Muon", "AdamW", "Adam"])
+def test_weight_decay_that_takes_all_of_a_weight_is_noted(name):
+    model = network()
+    if name == "Muon":  # takes matrices only
+        model[0].bias = model[-1].bias = None
+    make = getattr(torch.optim, name, None)
+    if make is None:
+        pytest.skip("needs a PyTorch with Muon")
+    optimizer = make(model.parameters(), weight_decay=0.1)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, stop=None)
+    if name == "Adam":  # its decay is part of the gradient, of which only the direction counts
+        assert curve.notes == ()
+    else:
+        assert (
+            "From a learning rate of 10 on" in curve.notes[0] and "decay of 0.1" in curve.notes[0]
+        )
+    assert lrrt.range_test(model, LOSS, loader(), optimizer, end=1, stop=None).notes == ()
 
 
 # ---- optimisers that hold others, and modes ------------------------------------------------------
@@ -470,6 +491,15 @@ class Growing(nn.Linear):
         with torch.no_grad():
             self.scale.resize_(3).fill_(2)
         return super().forward(x)
+
+
+def test_a_weak_reference_to_a_module_is_followed():
+    """As in a Lightning module that was trained: its trainer's parts refer to it."""
+    model = network()
+    model.trainer = SimpleNamespace(model=weakref.proxy(model))
+    before = copy.deepcopy(model.state_dict())
+    lrrt.range_test(model, LOSS, loader(), sgd(model))
+    assert all(map(torch.equal, before.values(), model.state_dict().values()))
 
 
 def test_a_buffer_that_grows_is_put_back():

@@ -30,7 +30,7 @@ def rows(section: str) -> list[str]:
 def names():
     """What the tables take for granted: a model, its loss and optimiser, loaders."""
     torch = pytest.importorskip("torch")
-    import matplotlib
+    import matplotlib.pyplot
 
     matplotlib.use("agg")
     torch.set_num_threads(1)
@@ -114,6 +114,70 @@ def test_a_flat_loss_stays_flat(names):
     assert torch.tensor(flat.loss).eq(1).all() and flat.flaw
 
 
+def test_averages_of_the_users_own_training_see_no_test(names):
+    torch, model = names["torch"], names["model"]
+    pytest.importorskip("ignite")
+    from ignite.engine import create_supervised_trainer
+    from ignite.handlers import EMAHandler, FastaiLRFinder
+
+    trainer = create_supervised_trainer(model, names["optimizer"], names["criterion"])
+    average = EMAHandler(model, momentum=0.1)
+    average.attach(trainer)
+    before = [value.clone() for value in average.ema_model.state_dict().values()]
+
+    def unmoved():
+        return all(map(torch.equal, before, average.ema_model.state_dict().values()))
+
+    curve = lrrt.range_test(model, names["criterion"], names["trainloader"], names["optimizer"])
+    assert unmoved() and len(curve) > 50
+    parts = {"model": model, "optimizer": names["optimizer"]}
+    with FastaiLRFinder().attach(trainer, parts, num_iter=100) as finding:
+        finding.run(names["trainloader"])
+    assert not unmoved()
+
+
+def test_a_range_test_writes_no_file(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lrrt.range_test(
+        names["model"], names["criterion"], names["trainloader"], names["optimizer"]
+    ).suggest()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow(5)
+def test_a_suggestion_for_a_network_without_batch_norm_trains(names):
+    torch, nn = names["torch"], names["torch"].nn
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    x, y = torch.tensor(x / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(y)
+    data = torch.utils.data.TensorDataset(x, y)
+    loader = torch.utils.data.DataLoader(data, 64, shuffle=True, generator=torch.Generator())
+
+    def made():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(128, 10)),
+        )
+        return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def accuracy(rate):
+        model, optimizer = made()
+        optimizer.param_groups[0]["lr"] = rate
+        for _ in range(5):
+            for images, labels in loader:
+                optimizer.zero_grad()
+                names["criterion"](model(images), labels).backward()
+                optimizer.step()
+        return (model(x).argmax(1) == y).float().mean().item()
+
+    model, optimizer = made()
+    curve = lrrt.range_test(model, names["criterion"], loader, optimizer)
+    assert accuracy(curve.suggest().lr) > 0.8
+    assert accuracy(curve.suggest("torch_lr_finder").lr) < 0.2
+
+
 def test_other_trainers_on_plain_pytorch(names):
     """The rows that need no package beside; those with one run in test_finder_peers.py."""
     lines = dict(zip(*_table("Other trainers"), strict=True))
@@ -155,7 +219,8 @@ def test_torch_lr_finder_sees_the_same_losses(names):
     assert np.allclose(finder.history["loss"][: len(ours)], ours.loss, rtol=1e-5)
 
 
-def test_fastai_sees_the_same_losses(names):
+def test_fastai_sees_the_same_losses(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     learner = pytest.importorskip("fastai.learner")
     pytest.importorskip("fastai.callback.schedule")  # adds lr_find
     from fastai.data.core import DataLoaders
@@ -178,6 +243,7 @@ def test_fastai_sees_the_same_losses(names):
         found = made.lr_find(show_plot=False, stop_div=False)
     assert np.asarray(made.recorder.lrs) == pytest.approx(ours.lr, rel=1e-5)
     assert np.allclose(np.asarray(made.recorder.losses), ema(ours.loss), rtol=1e-4)
+    assert not list((tmp_path / "models").iterdir())  # an empty folder is left
     assert found.valley == pytest.approx(ours.suggest("fastai_valley").lr, rel=1e-5)
 
 

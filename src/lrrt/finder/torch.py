@@ -281,6 +281,7 @@ class TorchSession:
         if not self.steps_taken:
             return None
         self.steering.note_estimate()
+        self.notes += self.steering.decay_notes(lr)
         rounded_away = lr < LEAST_MOVING or not self.with_gradient
         if not rounded_away and not self.states.copies.have_moved(self.trained):
             raise InputError(

@@ -28,6 +28,11 @@ LR_SCALE = (
     "The parameter groups have an lr_scale from {:.2g} to {:.2g} (layer decay), which only timm's "
     "schedulers apply: the test used the groups' own rates."
 )
+DECAY = (
+    "From a learning rate of {:.3g} on, one step's weight decay of {:.3g} takes away all of a "
+    "weight: a loss that does not explode there says nothing. End the test below it."
+)
+DECOUPLED = frozenset({"Adafactor", "AdamW", "Lion", "Muon", "SGD"})  # a weight times 1 - lr decay
 PROBE_SIZE = 4096  # values at most in the parameter that is watched, where there is one so small
 
 
@@ -183,6 +188,19 @@ class Steering:
         group = self.optimizer.param_groups[0]
         if "d0" in group and isinstance(group.get("d"), float | int | Tensor):
             self.estimates.append(float(group["d"]))
+
+    def decay_notes(self, lr: float) -> list[str]:
+        """What weight decay does by itself at ``lr``, the last rate of a test."""
+        groups = self.optimizer.param_groups
+        whole = type(self.optimizer).__name__ in DECOUPLED
+        decays = [
+            _number(group, "weight_decay") * (whole or group.get("decoupled_weight_decay") is True)
+            for group in groups
+        ]
+        share, decay = max(
+            (ratio * decay, decay) for ratio, decay in zip(self.ratios, decays, strict=True)
+        )
+        return [DECAY.format(1 / share, decay)] if lr * share >= 1 - 1e-9 else []
 
     def departure(self, lr: float, steps_alone: bool = True) -> Departure | None:
         """How the optimiser departs from the rate, None if it follows.

@@ -237,7 +237,7 @@ class States:
             if name not in OF_EVERY_MODULE and not isinstance(value, (*SIMPLE, nn.Module)):
                 self.keep(value, WITHIN)
                 in_place[name] = value
-        has_extra = type(module).get_extra_state is not nn.Module.get_extra_state
+        has_extra = module.__class__.get_extra_state is not nn.Module.get_extra_state
         extra = copy.deepcopy(module.get_extra_state()) if has_extra else None
 
         def put_back() -> None:
