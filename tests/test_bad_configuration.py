@@ -588,7 +588,10 @@ def test_data_that_cannot_be(config, part, tmp_path, monkeypatch, capsys):
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize("arguments", [["compose", "model.depth=9"], ["list", "nope"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["compose", "model.depth=9"], ["compose", "~model"], ["compose", "study=f"], ["list", "nope"]],
+)
 def test_commands_write_nothing(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     os.symlink(ROOT / "conf", "conf")

@@ -524,6 +524,8 @@ def test_a_suggestion_follows_the_unit_of_the_lr(rule):
 def test_an_unknown_rule_is_named_with_those_that_exist():
     with pytest.raises(InputError, match="rule: expected one of: .*blog_fastai.*, got 'steepest'"):
         replay("steepest", np.ones(1), np.ones(1))
+    with pytest.raises(InputError, match="got 'egde'; did you mean edge"):
+        replay("egde", np.ones(1), np.ones(1))
 
 
 # ---------------------------------------------------------------------------------------------

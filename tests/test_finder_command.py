@@ -1,5 +1,6 @@
 """Audits of a user's module, and the commands."""
 
+import errno
 import io
 import itertools
 import json
@@ -247,7 +248,12 @@ def test_errors_of_audit_are_one_line(user, capsys):
     )
     assert "a function" in fails(capsys, "audit", "user_module:np")
     assert re.search(r"data: .*got 'no\ batch'", fails(capsys, "audit", model, "user_module:empty"))
-    for name in ("./user_module:make_model", ".user_module:make_model", "a..b:c"):
+    for name in (
+        "./user_module:make_model",
+        ".user_module:make_model",
+        "a..b:c",
+        "user_module.py:f",
+    ):
         assert "package.module:function" in fails(capsys, "audit", name)
     for function, words in (
         ("needs", r"make_model: .*missing a required argument: 'width'.*got 'of \(width\)'"),
@@ -260,10 +266,13 @@ def test_errors_of_audit_are_one_line(user, capsys):
     )
     assert re.search(r"rule: .*got 'best'", fails(capsys, "audit", model, "--rule", "best"))
     assert re.search(r"runs: .*got 0", fails(capsys, "audit", model, "--runs", "0"))
+    for given in (["0"], ["0", "--train-steps", "20"]):
+        assert re.search(r"steps: .*got 0", fails(capsys, "audit", model, "--steps", *given))
     assert re.search(r"vary: .*got 'data'", fails(capsys, "audit", model, "--vary", "data"))
     assert "--report" in fails(capsys, "audit", model, "--report", "a.pdf")
     (user / "d.html").mkdir()
-    for path in ("d.html", "user_module.py/a.html", "user_module.py/b/a.html"):
+    (user / "dangling").symlink_to("nowhere")
+    for path in ("d.html", "dangling/a.html", "user_module.py/a.html", "user_module.py/b/a.html"):
         assert "can be written" in fails(capsys, "audit", model, "--report", path)
     for path in ("user_module.py/a.json", "a.csv"):
         assert "save: " in fails(capsys, "audit", model, "--save", path)
@@ -280,6 +289,7 @@ def test_errors_of_audit_are_one_line(user, capsys):
             "speed: 3",
             "speed",
         ),
+        ("1: 2", "option: expected text as a name, got 1"),
         (
             "model: {_target_: user_module.make_model}\ndata: {_target_: user_module.make_data}\n"
             "run: 3",
@@ -371,6 +381,35 @@ def test_runs_that_are_finished_outlive_one_that_fails(user, error):
         lrrt.audit(failing(2), make_data, runs=5, steps=30)
     told = caught.value.__notes__[-1]
     assert told.startswith("finished: range tests 1/5; lost") and "--save audit.json" in told
+
+
+def test_what_could_not_be_saved_is_not_said_to_be_kept(user, monkeypatch):
+    sys.path.insert(0, "")
+    from user_module import make_data, make_model
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(Audit, "save", full)
+    with pytest.raises(OSError) as caught:
+        lrrt.audit(make_model, make_data, runs=2, save="a.json", steps=30)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_a_mapping_without_data_and_labels_of_text_are_refused(user):
+    sys.path.insert(0, "")
+    from user_module import make_model
+
+    with pytest.raises(lrrt.InputError, match="make_data: .*key data, got 'a mapping with dta'"):
+        lrrt.audit(make_model, lambda: {"dta": 3})
+    text = (np.ones((8, 4)), np.array(["a"] * 8))
+    with pytest.raises(lrrt.InputError, match="data: expected arrays of numbers, got 'dtype <U1'"):
+        lrrt.audit(make_model, lambda: {"data": text, "batch_size": 4})
+
+
+def test_what_an_error_quotes_is_not_taken_apart():
+    error = lrrt.InputError("key", 1, "a module (none of that name; no package); write it")
+    assert str(error) == "key: expected a module (none of that name; no package), got 1; write it"
 
 
 def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):

@@ -11,7 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lrrt import plugins
 from lrrt.config import Config, from_mapping
+from lrrt.config.reading import hints
 from lrrt.errors import InputError
 
 
@@ -53,8 +55,12 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
             "provider=",
         )
         kept = [line for line in dict.fromkeys(lines) if not line.lower().startswith(noise)]
-        raise InputError("overrides", " ".join(overrides), " ".join(kept)) from None
+        words = f"what Hydra can compose; {' '.join(kept)}"
+        raise InputError("overrides", " ".join(overrides), words) from None
     from_mapping(config)
+    for section in hints(Config):
+        if not config.get(section):  # removed; DVC would look for it
+            raise InputError("overrides", " ".join(overrides), f"one that leaves {section}")
     return OmegaConf.to_yaml(config)
 
 
@@ -68,10 +74,8 @@ def _check_key(conf: Path, override: str) -> None:
     for option in options(conf):
         names[option.group].append(option.name)
     if key in names:
-        close = difflib.get_close_matches(value, names[key], 1)
-        if value not in names[key] and close:
-            words = f"one of: {', '.join(names[key])}; did you mean {close[0]}?"
-            raise InputError(key, value, words)
+        if value not in [*names[key], "null"]:
+            raise InputError(key, value, plugins.one_of(names[key], value))
         return
     known = {*changes("", composed_yaml(conf, [])), *names}
     sections = {key[:end] for key in known for end in range(len(key)) if key[end] == "."}

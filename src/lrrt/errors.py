@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 LONGEST_VALUE = 200  # characters of it that a message shows
 # What the machine refuses, through no fault of the program.
 REFUSED = {
+    errno.ENOENT,  # of a file to read, each reader says more
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -31,7 +33,8 @@ REFUSED = {
 class InputError(ValueError):
     """Bad input, in one line: ``key: expected EXPECTED, got VALUE``.
 
-    What follows ``"; "`` in ``expected`` (why, or what would help) is said after the value.
+    What follows ``"; "`` in ``expected`` (why, or what would help) is said after the value; not so
+    within parentheses, which may quote another error.
     """
 
     def __init__(self, key: str, value: object, expected: str):
@@ -39,8 +42,8 @@ class InputError(ValueError):
         shown = repr(value)
         if len(shown) > LONGEST_VALUE:
             shown = f"{shown[: LONGEST_VALUE - 3]}..."
-        wanted, separator, explanation = expected.partition("; ")
-        line = f"{key}: expected {wanted}, got {shown}{separator}{explanation}"
+        wanted, *explanation = re.split(r"; (?![^()]*\))", expected, maxsplit=1)
+        line = "; ".join([f"{key}: expected {wanted}, got {shown}", *explanation])
         # Nor may a name from a file move the cursor of a terminal, or fail to be printed.
         super().__init__("".join(c if c.isprintable() else " " for c in line))
 

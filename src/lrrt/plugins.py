@@ -1,5 +1,6 @@
 """Find an implementation by name: one module per name in a package, nothing registered by hand."""
 
+import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -14,11 +15,18 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
 
 
+def one_of(existing: list[str], name: object) -> str:
+    """What an :class:`InputError` expects in the place of the unknown ``name``."""
+    close = difflib.get_close_matches(str(name), existing, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"one of: {', '.join(existing)}{hint}"
+
+
 def check(package: str, name: object, key: str) -> None:
     """Raise :class:`InputError` for ``key`` unless ``package`` has a module called ``name``."""
     existing = names(package)
     if name not in existing:
-        raise InputError(key, name, f"one of: {', '.join(existing)}")
+        raise InputError(key, name, one_of(existing, name))
 
 
 def find(package: str, name: str, key: str) -> ModuleType:

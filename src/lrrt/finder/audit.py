@@ -29,7 +29,14 @@ from lrrt.finder.frameworks import (
     seed_all,
     with_trace,
 )
-from lrrt.finder.range_test import check_options, check_validated, parameters, range_test, trial
+from lrrt.finder.range_test import (
+    check_options,
+    check_ramp_of,
+    check_validated,
+    parameters,
+    range_test,
+    trial,
+)
 from lrrt.finder.verdict import (
     LEAST_TRAIN_STEPS,
     LR_FACTORS,
@@ -126,6 +133,8 @@ def audit(
         raise InputError("schedule", schedule, f"one of: {', '.join(SCHEDULES)}, both")
     if workers is not None:
         check_count("workers", workers)
+    check_options(options, inspect.signature(audit).parameters)
+    check_ramp_of(options)
     plan = _Plan(
         make_model,
         make_data,
@@ -140,7 +149,7 @@ def audit(
     shown = sys.stderr.isatty() if progress is None else progress
     total = runs * (1 + len(LR_FACTORS) * len(plan.schedules) * bool(train_steps))
     bar = tqdm(total=total, bar_format=BAR, disable=not shown, leave=False)
-    found = None
+    found = saved = None
     with bar, contextlib.ExitStack() as stack:
         keep_all_random(stack.callback)
         stack.callback(forget_traces)
@@ -149,14 +158,16 @@ def audit(
             for found in plan.carry_out(workers):
                 if save is not None:
                     found.save(save)
+                    saved = found
                 bar.set_description_str(plan.progress(found), refresh=False)
                 bar.update(len(found.curves) + len(found.trials) - bar.n)
         except BaseException as error:
-            if found is not None:
+            finished = found if save is None else saved
+            if finished is not None:
                 where = "lost; with save='audit.json' (--save audit.json) they are kept as they end"
                 if save is not None:
                     where = f"kept in {save}"
-                error.add_note(f"finished: {plan.progress(found)}; {where}")
+                error.add_note(f"finished: {plan.progress(finished)}; {where}")
             raise
     return found
 
@@ -341,6 +352,9 @@ def _make(
         arguments = {"model": made}
     framework_of(arguments.get("model"))
     data = _call("make_data", make_data, order_seed)
+    if isinstance(data, dict) and "data" not in data:
+        words = "batches, or a mapping with the key data"
+        raise InputError("make_data", f"a mapping with {', '.join(map(str, data))}", words)
     arguments |= data if isinstance(data, Mapping) and "data" in data else {"data": data}
     arguments |= dict(options) | {"progress": False}
     if is_arrays(arguments.get("data")):

@@ -30,6 +30,6 @@ def check_target(key: str, path: str | Path, suffix: str) -> None:
     target = Path(path).absolute()
     if target.suffix.lower() != suffix:
         raise InputError(key, str(path), f"a file name that ends in {suffix}")
-    folder = next(parent for parent in target.parents if parent.exists())
+    folder = next(parent for parent in target.parents if os.path.lexists(parent))
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(key, str(path), "a file that can be written")

@@ -334,8 +334,9 @@ def _find(key: str, name: str, model: str = "module:make_model") -> Any:
     import importlib
 
     module_name, colon, function = name.partition(":")
-    if not colon or not function or "/" in module_name or not all(module_name.split(".")):
-        raise InputError(key, name, "package.module:function")
+    parts = module_name.split(".")
+    if not colon or not function or "/" in module_name or not all(parts) or parts[-1] == "py":
+        raise InputError(key, name, "package.module:function, without .py")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -346,7 +347,7 @@ def _find(key: str, name: str, model: str = "module:make_model") -> Any:
     value = module
     for part in function.split("."):
         if not hasattr(value, part):
-            called = f"lrrt audit {model if key == 'make_data' else ''} other_module:{key}"
+            called = f"lrrt audit {f'{model} ' * (key == 'make_data')}other_module:{key}"
             raise InputError(
                 key,
                 name,
@@ -379,6 +380,9 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         raise InputError("--config", str(path), f"YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(plain, dict):
         raise InputError("--config", str(path), "a mapping with model and data")
+    for name in plain:
+        if not isinstance(name, str):
+            raise InputError("option", name, "text as a name")
     arguments = {}
     for key in ("model", "data"):
         target = plain.pop(key, None)

@@ -234,8 +234,7 @@ def check_callback(epochs: Iterable[int], rule: str, options: Mapping[str, Any])
     rules.check(rule)
     check_options(options)
     check_validated(rule, options.get("validation"))
-    known, ramp = parameters(), ("start", "end", "steps", "shape")
-    _ramp(*(options.get(name, known[name].default) for name in ramp))
+    check_ramp_of(options)
     given = list(epochs) if isinstance(epochs, Iterable) else []
     if not given or not all(isinstance(e, int | np.integer) and e >= 0 for e in given):
         raise InputError("epochs", epochs, "a sequence of epochs, counted from 0: (0,), say")
@@ -268,6 +267,12 @@ def trial(arguments: Mapping[str, Any], lrs: np.ndarray) -> tuple[np.ndarray, fl
     """:func:`train` with the arguments of :func:`range_test`."""
     given = {name: value for name, value in arguments.items() if name not in OF_THE_TEST}
     return train(open_session(**(TORCH_DEFAULTS | given)), lrs)
+
+
+def check_ramp_of(options: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` unless ``options`` of :func:`range_test` make a ramp."""
+    names = ("start", "end", "steps", "shape")
+    _ramp(*(options.get(name, parameters()[name].default) for name in names))
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> Ramp:

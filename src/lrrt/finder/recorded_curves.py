@@ -319,7 +319,8 @@ def _column(path: Path, table: Mapping, key: str, given: str | None, usual: tupl
     raise InputError(
         f"{key} column",
         given or several or "none found",
-        f"named by --{key} COLUMN ({key}= in Python), one of: {', '.join(map(str, table))}",
+        f"a header that names it, or --{key} COLUMN ({key}= in Python) with one of: "
+        f"{', '.join(map(str, table))}",
     )
 
 

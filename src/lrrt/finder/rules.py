@@ -95,7 +95,7 @@ def reads_accuracy(rule: str) -> bool:
 def check(rule: object) -> None:
     """Raise :class:`lrrt.InputError` unless there is a rule called ``rule``."""
     if rule not in names():
-        raise InputError("rule", rule, f"one of: {', '.join(names())}")
+        raise InputError("rule", rule, plugins.one_of(names(), rule))
 
 
 def find(rule: str) -> ModuleType:

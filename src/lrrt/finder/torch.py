@@ -390,6 +390,8 @@ class TorchSession:
     def _place(self, array: Any) -> Any:
         """As a tensor on the model's device; NumPy's default types become PyTorch's."""
         if isinstance(array, np.ndarray | np.generic):
+            if array.dtype.kind not in "biufc":
+                raise InputError("data", f"dtype {array.dtype}", "arrays of numbers")
             array = torch.as_tensor(array)
             if array.is_floating_point() and self.dtype is not None:
                 array = array.to(self.dtype)

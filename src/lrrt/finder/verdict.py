@@ -79,13 +79,13 @@ class Summary:
 
     def __str__(self) -> str:
         if self.median is None:
-            return f"{self.rule} suggests nothing in {self.runs} range tests."
+            return f"{self.rule} suggests nothing in {self.runs} range test{'s' * (self.runs > 1)}."
         interval = ""
         if not math.isnan(self.low):
             interval = f" (95 % bootstrap interval {self.low:.2g} to {self.high:.2g})"
         return (
             f"{self.rule} suggests {self.median:.2g}, the median of {len(self.values)} of "
-            f"{self.runs} range tests{interval}."
+            f"{self.runs} range test{'s' * (self.runs > 1)}{interval}."
         )
 
 
@@ -230,7 +230,8 @@ def doubts(summary: Summary, flaw: str = "", unvaried: Sequence[str] = ()) -> li
     n, valid = summary.runs, len(summary.values)
     reason = "".join(f": {most}" for most, _ in Counter(summary.reasons).most_common(1))
     if not valid:
-        return [f"Do not trust it: the rule found nothing in any of {n} runs{reason}."]
+        where = f"any of {n} runs" if n > 1 else "the one run"
+        return [f"Do not trust it: the rule found nothing in {where}{reason}."]
     clauses = [*[flaw] * _is_flawed(summary, flaw), *unvaried]
     if n >= ENOUGH_RUNS and not clauses and summary.abstained > ABSTAINS_TOO_OFTEN * n:
         clauses = [f"the rule found nothing in {summary.abstained} of {n} runs{reason}"]
