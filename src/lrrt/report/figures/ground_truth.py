@@ -141,7 +141,7 @@ def draw(data: StudyData) -> Figure | None:
         right.set_yticks([])
         left.set_title(SCHEDULES[schedule].capitalize(), loc="left")
     grid[-1, 0].set(xlabel="decades from the best rate", xlim=(-WIDEST - 0.2, WIDEST + 0.2))
-    grid[-1, 1].set(xlabel="points of accuracy lost; collapsed (abstained)", xlim=(-1, 100))
+    grid[-1, 1].set(xlabel="points of accuracy lost;\ncollapsed (abstained)", xlim=(-1, 100))
     return figure
 
 
