@@ -30,8 +30,10 @@ def accuracies(data: StudyData) -> AccuracyOverRate:
 
 def suggestions(shown: AccuracyOverRate) -> pd.DataFrame:
     """The rules that are drawn, the lowest rate first; ``name``."""
+    kinds = {"one": "", "pooled": ", tests pooled"} | {kind: f", {KINDS[kind]}" for kind in KINDS}
     rows = shown.suggested[shown.suggested["rule"].isin(SHOWN)].dropna(subset=["median_lr"])
-    kinds = rows["kind"].map(lambda kind: f", {KINDS[kind]}" if kind in KINDS else "")
+    rows = rows[rows["kind"].isin(kinds)]  # not the rates for one cycle
+    kinds = rows["kind"].map(kinds)
     return rows.assign(name=rows["rule"] + kinds).sort_values("median_lr")
 
 
