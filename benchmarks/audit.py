@@ -147,7 +147,7 @@ def main() -> None:
         case, runs, workers = options.measure
         print(json.dumps(measure(case, int(runs), workers)))
         return
-    from run import interval
+    from run import interval, print_ratios
 
     before, results = describe(), {}
     contestants = {"one process": (HERE.parent, str(RUNS), "1")}
@@ -178,13 +178,7 @@ def main() -> None:
             results[case]["peak memory of a process, of one run's"] = max(peaks)
             record = {"results": results, "before": before, "after": describe()}
             RESULTS.write_text(json.dumps(record, indent=1) + "\n")
-    for case, row in results.items():
-        for what, value in row.items():
-            if isinstance(value, float):
-                print(f"| {case} | {what} | {value:.2f} |")
-            elif what != "rounds":
-                middle, low, high = value
-                print(f"| {case} | {what} | {middle:.2f} ({low:.2f}–{high:.2f}) |")
+    print_ratios(results, "rounds")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from machine import describe  # noqa: E402
-from run import interval  # noqa: E402
+from run import interval, print_ratios  # noqa: E402
 
 START, END, STEPS, BATCH = 1e-6, 1e-1, 100, 64
 RATES = np.geomspace(START, END, STEPS).tolist()
@@ -247,13 +247,7 @@ def main() -> None:
             "fit against ours, first": interval(seconds["fit, first"] / seconds["ours, first"]),
             "fit against ours, second": interval(seconds["fit, second"] / seconds["ours, second"]),
         }
-    for name, row in results.items():
-        for what, value in row.items():
-            if isinstance(value, float):
-                print(f"| {name} | {what} | {value:.2f} |")
-            elif what != "seconds":
-                middle, low, high = value
-                print(f"| {name} | {what} | {middle:.2f} ({low:.2f}–{high:.2f}) |")
+    print_ratios(results, "seconds")
     record = {"results": results, "rounds": options.rounds, "before": before, "after": describe()}
     OUTPUT.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -107,11 +107,12 @@ def tables(found: Found, trainings: pd.DataFrame, score) -> dict[str, pd.DataFra
 
     ``score``: of a run's result, its accuracy and log-loss.
     """
+    of_accuracy, of_loss = (regret.grids(trainings, name) for name in ("accuracy", "log_loss"))
     made = {
-        "oracle_rate_free.parquet": _rate_free(found, trainings, score),
+        "oracle_rate_free.parquet": _rate_free(found, of_accuracy, of_loss, score),
         "oracle_policies.parquet": _policies(found, score),
-        "oracle_precision.parquet": _precision(found, regret.grids(trainings, "accuracy")),
-        "oracle_same_weights.parquet": _same_weights(found, regret.grids(trainings, "accuracy")),
+        "oracle_precision.parquet": _precision(found, of_accuracy),
+        "oracle_same_weights.parquet": _same_weights(found, of_accuracy),
     }
     return {
         name: pd.DataFrame(rows, columns=list(SCHEMAS[name])).astype(SCHEMAS[name])
@@ -119,8 +120,7 @@ def tables(found: Found, trainings: pd.DataFrame, score) -> dict[str, pd.DataFra
     }
 
 
-def _rate_free(found: Found, trainings: pd.DataFrame, score) -> list[dict]:
-    of_accuracy, of_loss = (regret.grids(trainings, name) for name in ("accuracy", "log_loss"))
+def _rate_free(found: Found, of_accuracy: Grids, of_loss: Grids, score) -> list[dict]:
     rows = []
     for run, result in found:
         key = run.setting, run.schedule
