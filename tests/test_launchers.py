@@ -26,7 +26,7 @@ from lrrt.core.protocol import Protocol, Ramp
 from lrrt.datasets import Dataset, open_dataset, save
 from lrrt.errors import InputError
 from lrrt.runs.execute import execute
-from lrrt.runs.launchers import _common, local
+from lrrt.runs.launchers import _common, _idle, local
 from lrrt.runs.launchers import ray as ray_launcher
 from lrrt.runs.launchers import submitit as submitit_launcher
 from lrrt.runs.spec import RunSpec
@@ -323,6 +323,128 @@ def test_stopped_sweep_ends_its_runs_and_keeps_results(
         assert 1 <= int(re.search(r"(\d) of 6 runs are kept", error)[1]) <= kept
 
 
+# --- workers that wait for the next stage
+
+# What DVC is to stages, of which each runs a range test on either backend.
+COMMAND = """
+import os, subprocess, sys
+for number in range(3):
+    stage = {**os.environ, "DVC_STAGE": f"stage{number}"}
+    process = subprocess.Popen([sys.executable, *sys.argv[1:], str(number)], env=stage)
+    print(process.pid, flush=True)
+    if process.wait():
+        break
+print(f"ended: {process.returncode}", flush=True)
+sys.stdin.read()
+"""
+
+STAGE = """
+import sys
+from lrrt.config import LauncherSection
+from lrrt.core.networks import resnet
+from lrrt.core.protocol import Protocol, Ramp
+from lrrt.runs.launchers import _idle, local
+from lrrt.runs.spec import RunSpec
+from lrrt.runs.store import Store
+
+dataset, store, digest, change, number = sys.argv[1:]
+if change == "large workers":  # in the workers, too
+    _idle.LARGEST = 0
+if change == "code" and number == "2":
+    sys.path.append("elsewhere")
+if __name__ == "__main__":
+    protocol = Protocol(ramp=Ramp(start=1e-4, end=10.0, steps=12))
+    specs = [RunSpec("range_test", backend, protocol, resnet.Model(depth=8, width=8), digest,
+                     int(number), int(number), 16, 12) for backend in ("fake", "other")]
+    local.run(specs, dataset, Store(store), LauncherSection(workers=1))
+"""
+
+
+@pytest.fixture
+def command(dataset, dataset_path, tmp_path):
+    """``command(change)``: the process of :data:`COMMAND`, its stages begun."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    arguments = [tmp_path / "stage.py", dataset_path, tmp_path / "store", dataset.digest]
+    started = []
+
+    def start(change=""):
+        line = [sys.executable, "-c", COMMAND, *map(str, arguments), change]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        started.append(subprocess.Popen(line, **pipes, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def end_within(seconds: float, processes: set[int]) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, processes))
+
+
+waiting = pytest.mark.skipif(
+    not (hasattr(os, "pidfd_open") and Path("/proc/net/unix").exists()),
+    reason="needs processes that can be watched",
+)
+
+
+@waiting
+@pytest.mark.parametrize("killed", [False, True])
+def test_stages_of_a_command_share_workers_that_end_with_it(
+    command, dataset, tmp_path, folder, killed
+):
+    process = command()
+    assert [process.stdout.readline() for _ in range(4)][-1] == "ended: 0\n"
+    workers = {
+        worker: [int(line[0]) for line in logged(folder) if line[3] == worker]
+        for worker in ("fake-cpu", "other-cpu")
+    }
+    assert all(len(ids) == 3 and len(set(ids)) == 1 for ids in workers.values())
+    pair = {ids[0] for ids in workers.values()}
+    assert len(pair) == 2 and all(map(alive, pair))
+    specs = [*specs_of(dataset, 3), *specs_of(dataset, 3, backend="other")]
+    assert same_bits(Store(tmp_path / "store"), specs, dataset)
+    if killed:
+        process.kill()
+    assert process.communicate(timeout=10) == ("", "")
+    assert end_within(3, pair)
+
+
+@waiting
+@pytest.mark.parametrize(("change", "count"), [("code", 4), ("large workers", 6)])
+def test_worker_of_other_code_and_a_large_one_do_not_wait(command, folder, change, count):
+    process = command(change)
+    assert [process.stdout.readline() for _ in range(4)][-1] == "ended: 0\n"
+    ids = [int(line[0]) for line in logged(folder)]
+    assert len(ids) == 6 and len(set(ids)) == count
+    assert end_within(3, set(ids) - set(ids[4:] if change == "code" else ()))
+
+
+@waiting
+def test_interrupted_stage_leaves_no_worker(command, folder):
+    process = command()
+    while len(logged(folder)) < 2:
+        time.sleep(0.02)
+    process.stdout.readline()
+    (folder / "sleep").write_text("1")
+    while len(logged(folder)) < 3:
+        time.sleep(0.02)
+    ids = {int(line[0]) for line in logged(folder)}
+    assert len(ids) == 2 and all(map(alive, ids))
+    os.kill(int(process.stdout.readline()), signal.SIGINT)
+    assert process.stdout.readline() == "ended: 130\n"
+    assert end_within(3, ids)
+
+
+def test_outside_a_command_no_worker_waits(monkeypatch):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert _idle.enclosing_command() is None
+
+
 # --- without a cluster
 
 
@@ -380,7 +502,7 @@ def test_gpus_are_shared_out(monkeypatch, dataset, dataset_path, tmp_path):
         assert local.visible_gpus() == visible
     started = []
 
-    def no_start(purpose, path, store, gpu):
+    def no_start(purpose, gpu, command):
         started.append(gpu)
         raise KeyboardInterrupt
 
@@ -398,11 +520,11 @@ def test_more_workers_than_gpus_take_turns(monkeypatch, dataset, dataset_path, t
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     started = []
 
-    def started_on(purpose, path, store, gpu):
+    def started_on(purpose, gpu, command):
         started.append(gpu)
         if len(started) == 4:
             raise KeyboardInterrupt
-        return local._Worker(Mock(), Mock(), purpose, gpu)
+        return local._Worker(Mock(), 0, Mock(), purpose, gpu)
 
     monkeypatch.setattr(local, "_start", started_on)
     launcher = LauncherSection(device="cuda", workers=4)
@@ -417,11 +539,11 @@ def test_workers_of_the_cpu_work_beside_those_of_a_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     started = []
 
-    def started_on(purpose, path, store, gpu):
+    def started_on(purpose, gpu, command):
         started.append((purpose[1], gpu))
         if len(started) == 3:
             raise KeyboardInterrupt
-        return local._Worker(Mock(), Mock(), purpose, gpu)
+        return local._Worker(Mock(), 0, Mock(), purpose, gpu)
 
     monkeypatch.setattr(local, "_start", started_on)
     monkeypatch.setattr(local, "usable_cores", lambda: 2)

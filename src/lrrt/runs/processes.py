@@ -1,4 +1,4 @@
-"""How many processes there is room for, and a child that never outlives its parent."""
+"""How many processes there is room for, and one that never outlives another."""
 
 import multiprocessing
 import os
@@ -15,10 +15,15 @@ def usable_cores() -> int:
 
 def die_with_parent() -> None:
     """End this process, started by multiprocessing, as soon as its parent ends, even by SIGKILL."""
-    parent = multiprocessing.parent_process()
+    die_with(multiprocessing.parent_process().sentinel)
+
+
+def die_with(sentinel: int, released: threading.Event | None = None) -> None:
+    """End this process as soon as the one of ``sentinel`` ends, unless it is ``released`` then."""
 
     def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
+        wait([sentinel])
+        if released is None or not released.is_set():
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lrrt.config import LauncherSection
 from lrrt.errors import InputError
+from lrrt.runs.launchers import _idle
 from lrrt.runs.launchers._common import (
     ATTEMPTS,
     POLL_SECONDS,
@@ -24,7 +26,7 @@ from lrrt.runs.launchers._common import (
     in_one_line,
     worker_variables,
 )
-from lrrt.runs.processes import die_with_parent, usable_cores
+from lrrt.runs.processes import die_with, usable_cores
 from lrrt.runs.spec import RunSpec
 from lrrt.runs.stacked import stacks
 from lrrt.runs.store import Store
@@ -56,7 +58,8 @@ def run(
     are as many workers as GPUs, each with its own, unless ``launcher.workers`` says otherwise, and
     those for runs on the CPU work beside them. A
     run whose worker is killed is repeated, at most three times in all; a run that raises is
-    reported in one line, and the others go on.
+    reported in one line, and the others go on. In a stage of DVC, workers for the CPU that have
+    nothing left to do wait for the next stage (:mod:`lrrt.runs.launchers._idle`).
 
     Raises
     ------
@@ -66,11 +69,16 @@ def run(
         With one line and status 1 if a run failed; with status 130 (Ctrl-C) or 143 (SIGTERM),
         after one line that says how many runs are kept.
     """
-    carry_out(Workload(specs, store), dataset_path, launcher)
+    carry_out(Workload(specs, store), dataset_path, launcher, _idle.enclosing_command())
 
 
-def carry_out(workload: Workload, dataset_path: str | Path, launcher: LauncherSection) -> None:
-    """What :func:`run` does, with the runs that wait in ``workload``."""
+def carry_out(
+    workload: Workload,
+    dataset_path: str | Path,
+    launcher: LauncherSection,
+    command: _idle.Command | None = None,
+) -> None:
+    """What :func:`run` does, with the runs that wait in ``workload``, in a stage of ``command``."""
     if not workload.waiting:
         return
     gpus = visible_gpus()
@@ -82,15 +90,16 @@ def carry_out(workload: Workload, dataset_path: str | Path, launcher: LauncherSe
     if any(spec.device == "cuda" for spec in workload.waiting):  # workers then speaks of the GPUs
         counts["cpu"] = min(counts["cpu"], natural["cpu"])
     with workload:
-        _run_all(workload, Path(dataset_path), counts, gpus)
+        _run_all(workload, Path(dataset_path), counts, gpus, command)
 
 
 @dataclass
 class _Worker:
-    process: BaseProcess
+    process: BaseProcess | None  # None: it waited, and was a child of the stage before
+    id: int  # of its process
     connection: Connection
     group: tuple[str, str, int]
-    gpu: str | None
+    gpu: str | None = None
     job: tuple[RunSpec, ...] = ()  # what it works on
 
     @property
@@ -99,23 +108,31 @@ class _Worker:
 
 
 def _run_all(
-    workload: Workload, dataset_path: Path, counts: dict[str, int], gpus: list[str]
+    workload: Workload,
+    dataset_path: Path,
+    counts: dict[str, int],
+    gpus: list[str],
+    command: _idle.Command | None,
 ) -> None:
     """Do all that waits, on so many workers of each device."""
     waiting = stacks(workload.waiting)
+    idle = [_Worker(None, *found) for found in _idle.workers(command)] if command else []
     workers: list[_Worker] = []
     deaths: Counter[str] = Counter()
     try:
         while not workload.received:
             for worker in [w for w in workers if not w.job]:
                 worker.job = next((job for job in waiting if group(job[0]) == worker.group), ())
-                if not worker.job:
-                    _end(worker)  # nothing left for its framework: make room for another
-                    workers.remove(worker)
-                else:
+                if worker.job:
                     waiting.remove(worker.job)
                     with contextlib.suppress(OSError):  # if it has died: seen below
-                        worker.connection.send(worker.job)
+                        worker.connection.send((worker.job, dataset_path, workload.store.path))
+                    continue
+                workers.remove(worker)  # nothing left for its framework: make room for another
+                if command is not None and worker.device == "cpu":
+                    idle.append(worker)
+                else:
+                    _end(worker)
             busy = Counter(worker.device for worker in workers)
             wanted = dict.fromkeys(
                 group(first) for first, *_ in waiting if busy[first.device] < counts[first.device]
@@ -126,7 +143,12 @@ def _run_all(
                 purpose = min(wanted, key=ours.__getitem__)
                 on_gpu = purpose[1] == "cuda"
                 gpu = min(gpus, key=[w.gpu for w in workers].count) if on_gpu else None
-                workers.append(_start(purpose, dataset_path, workload.store, gpu))
+                worker = next((w for w in idle if w.group == purpose), None)
+                if worker is None:
+                    worker = _start(purpose, gpu, command)
+                else:
+                    idle.remove(worker)
+                workers.append(worker)
                 continue
             if not workers:
                 break
@@ -143,20 +165,23 @@ def _run_all(
                     if deaths[key] < ATTEMPTS:
                         waiting.insert(0, worker.job)
                         continue
-                    code = worker.process.exitcode
-                    problem = f"its worker died {ATTEMPTS} times, the last with exit code {code}"
+                    problem = f"its worker died {ATTEMPTS} times"
+                    if worker.process is not None:
+                        problem += f", the last with exit code {worker.process.exitcode}"
                 if isinstance(problem, OSError):
                     raise problem
                 for spec in worker.job:
                     workload.record_end(spec.key, problem)
                 worker.job = ()
+        if not workload.received:
+            idle = [worker for worker in idle if not _release(worker)]
     finally:
-        for worker in workers:
+        for worker in (*workers, *idle):
             _end(worker)
 
 
 def _start(
-    purpose: tuple[str, str, int], dataset_path: Path, store: Store, gpu: str | None
+    purpose: tuple[str, str, int], gpu: str | None, command: _idle.Command | None
 ) -> _Worker:
     backend, device, threads = purpose
     variables = worker_variables(backend, device, threads)
@@ -164,9 +189,7 @@ def _start(
         variables["CUDA_VISIBLE_DEVICES"] = gpu
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_work, args=(theirs, dataset_path, store.path), name=f"lrrt-{backend}"
-    )
+    process = context.Process(target=_work, args=(theirs, purpose, command), name=f"lrrt-{backend}")
     # Both are inherited: the variables must be there before the process starts, and Ctrl-C, which
     # a terminal sends to all, is for the parent to answer. (Starting the tracker, which start()
     # would do, unblocks signals.)
@@ -178,38 +201,70 @@ def _start(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-    return _Worker(process, ours, purpose, gpu)
+    return _Worker(process, process.pid, ours, purpose, gpu)
 
 
 def _end(worker: _Worker) -> None:
     """End the process at once, by force: what it has stored is whole, and the rest is not kept."""
-    worker.process.kill()
-    worker.process.join()
+    if worker.process is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.id, signal.SIGKILL)
+    else:
+        worker.process.kill()
+        worker.process.join()
     worker.connection.close()
 
 
-def _work(connection: Connection, dataset_path: Path, store_path: Path) -> None:
-    """In a worker: carry out the jobs that arrive, each a run or a stack of runs; answer None, or
-    what went wrong in a line, or the OSError of a store that cannot be written."""
-    die_with_parent()
+def _release(worker: _Worker) -> bool:
+    """Whether it waits for the next stage."""
+    released = _idle.release(worker.connection)
+    if released:
+        worker.connection.close()
+        # At its exit this process would wait until the worker ends.
+        multiprocessing.process._children.discard(worker.process)
+    return released
+
+
+def _work(
+    connection: Connection, group: tuple[str, str, int], command: _idle.Command | None
+) -> None:
+    """In a worker: serve the stage that started it, and those of ``command`` that follow."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stage = multiprocessing.parent_process().sentinel
+    while True:
+        released = threading.Event()
+        die_with(stage, released)
+        if not _serve(connection):
+            return
+        found = _idle.next_stage(connection, command, group, released)
+        if found is None:
+            return
+        connection, stage = found
+
+
+def _serve(connection: Connection) -> bool:
+    """Carry out the jobs that arrive, each a run or a stack of runs; answer None, or what went
+    wrong in a line, or the OSError of a store that cannot be written. Whether it was released."""
     from lrrt.datasets import open_dataset
     from lrrt.runs.execute import execute
     from lrrt.runs.stacked import execute_stack
 
-    store, dataset = Store(store_path), None
+    opened = None
     while True:
         try:
-            job = connection.recv()
+            message = connection.recv()
         except EOFError:
-            return
-        problem = None
+            return False
+        if message is None:
+            return True
+        job, dataset_path, store_path = message
+        store, problem = Store(store_path), None
         try:
-            if dataset is None:
-                dataset = open_dataset(dataset_path)
-                digest = dataset.digest
-            if digest != job[0].data_digest:
-                raise InputError("dataset", digest, f"the run's is {job[0].data_digest}")
+            if opened != dataset_path:
+                dataset, opened = open_dataset(dataset_path), dataset_path
+            if dataset.digest != job[0].data_digest:
+                words = f"the run's is {job[0].data_digest}"
+                raise InputError("dataset", dataset.digest, words)
             if len(job) > 1:
                 results = execute_stack(job, dataset)
             else:
