@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -101,17 +102,27 @@ def exported_weights(spec: RunSpec, shape: tuple[int, ...], classes: int) -> dic
     return _build(spec, spec.weights_from, nodes, drawn).export()
 
 
+@lru_cache(maxsize=1)
+def exporter(backend: str) -> ProcessPoolExecutor:
+    """A process that exports weights from ``backend``; runs that follow one another share it. (Two
+    frameworks in one process share threads and allocators, and have crashed each other.)"""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent)
+
+
 def _network(spec: RunSpec, dataset: Dataset) -> Network:
     shape, classes = dataset.train_images.shape[1:], len(dataset.classes)
     nodes = _nodes(spec, spec.backend, shape, classes)
     if spec.weights_from is None:
+        exporter.cache_clear()
         protocol = spec.protocol
         initial = weights.draw(nodes, protocol.weights, protocol.dense_bias, spec.weights_seed)
     else:
-        # In a process of its own: two frameworks in one process share threads and allocators,
-        # and have crashed each other.
-        with ProcessPoolExecutor(1, get_context("spawn"), initializer=die_with_parent) as pool:
+        try:
+            pool = exporter(spec.weights_from)
             initial = pool.submit(exported_weights, spec, shape, classes).result()
+        except BrokenProcessPool:
+            exporter.cache_clear()
+            raise
     return _build(spec, spec.backend, nodes, initial)
 
 

@@ -246,7 +246,7 @@ def _serve(connection: Connection) -> bool:
     """Carry out the jobs that arrive, each a run or a stack of runs; answer None, or what went
     wrong in a line, or the OSError of a store that cannot be written. Whether it was released."""
     from lrrt.datasets import open_dataset
-    from lrrt.runs.execute import execute
+    from lrrt.runs.execute import execute, exporter
     from lrrt.runs.stacked import execute_stack
 
     opened = None
@@ -256,6 +256,7 @@ def _serve(connection: Connection) -> bool:
         except EOFError:
             return False
         if message is None:
+            exporter.cache_clear()
             return True
         job, dataset_path, store_path = message
         store, problem = Store(store_path), None
