@@ -45,7 +45,7 @@ from lrrt.finder.verdict import (
     Trial,
     clearly_lower,
 )
-from lrrt.finder.workers import Early, Helpers, Unsent, one_thread, processes
+from lrrt.finder.workers import Early, Helpers, Unsent, one_thread, processes, quick_collections
 from lrrt.runs.policies import one_cycle
 
 
@@ -151,6 +151,7 @@ def audit(
     bar = tqdm(total=total, bar_format=BAR, disable=not shown, leave=False)
     found = saved = None
     with bar, contextlib.ExitStack() as stack:
+        stack.enter_context(quick_collections())
         keep_all_random(stack.callback)
         stack.callback(forget_traces)
         bar.set_description_str(plan.progress(found))
@@ -205,9 +206,8 @@ class _Plan:
         early = Early(workers, len(rest) + self.runs_of_trials)
         with contextlib.ExitStack() as stack:
             stack.callback(early.stop)
-            started = time.perf_counter()
             curves = {0: self.range_test(0, early.begin)}
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - early.begun
             yield self.audit(curves)
             helpers = self.helpers(early, seconds, curves[0])
             if helpers is not None:
