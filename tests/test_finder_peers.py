@@ -215,13 +215,34 @@ def test_schedule_free_with_its_warm_up_and_its_modes():
         assert curve.val_loss[-1] == pytest.approx(LOSS(twin(tensors()[0]), tensors()[1]).item())
 
 
-def test_prodigys_own_estimate_is_told():
-    prodigyopt = pytest.importorskip("prodigyopt")
-    model = network()
-    optimizer = prodigyopt.Prodigy(model.parameters(), lr=1.0)
+@pytest.mark.parametrize(
+    ("package", "name"), [("prodigyopt", "Prodigy"), ("pytorch_optimizer", "DAdaptAdam")]
+)
+def test_an_estimate_of_the_optimisers_own_is_told(package, name):
+    model, make = network(), getattr(pytest.importorskip(package), name)
+    optimizer = make(model.parameters(), lr=1.0)
+    before = optimizer.param_groups[0]["d"]
     curve = lrrt.range_test(model, LOSS, loader(), optimizer)
     assert "estimate d" in curve.flaw and "leave at 1" in curve.suggest().cautions[0]
-    assert optimizer.param_groups[0]["d"] == optimizer.param_groups[0]["d0"]
+    assert optimizer.param_groups[0]["d"] == before
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("schedulefree", "AdamWScheduleFree"),
+        ("schedulefree", "SGDScheduleFree"),
+        ("timm.optim", "RMSpropTF"),
+        ("timm.optim", "MADGRAD"),
+        ("pytorch_optimizer", "FTRL"),
+    ],
+)
+def test_rates_that_count_by_and_by_are_used(package, name):
+    make, model = getattr(pytest.importorskip(package), name), network()
+    options = {"momentum": 0.9} if name == "RMSpropTF" else {}
+    optimizer = make(model.parameters(), lr=0.1, **options)
+    curve = lrrt.range_test(model, LOSS, loader(), optimizer, stop=None)
+    assert "rate_departure" not in curve.about
 
 
 def test_timms_layer_decay_is_noted():

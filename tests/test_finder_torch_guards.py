@@ -134,7 +134,21 @@ def test_rates_that_are_not_used_are_told(make, words, highest):
         assert "range ends too soon" not in curve.flaw
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.NAdam])
+class InVelocity(torch.optim.SGD):
+    """Its velocity holds rates, as those of TensorFlow and of timm's RMSpropTF."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                velocity = self.state[parameter].setdefault("v", torch.zeros_like(parameter))
+                velocity.mul_(0.9).add_(parameter.grad, alpha=group["lr"])
+                parameter.sub_(velocity)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.NAdam, torch.optim.ASGD, InVelocity]
+)
 def test_rates_that_are_used_are_not(kind):
     model = network()
     optimizer = kind(model.parameters(), lr=0.1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from lrrt.errors import InputError
 from lrrt.finder import departure
 from lrrt.finder.live_model import Departure
-from lrrt.finder.torch_state import is_optimizer
+from lrrt.finder.torch_state import is_optimizer, preserve_model
 
 GROUPS_ALIKE = (
     "All parameter groups have a learning rate of 0, so that there are no ratios to keep: the test "
@@ -184,10 +184,10 @@ class Steering:
                 )
 
     def note_estimate(self) -> None:
-        """Remember the scale that Prodigy and its kind put to the rate (``d``)."""
-        group = self.optimizer.param_groups[0]
-        if "d0" in group and isinstance(group.get("d"), float | int | Tensor):
-            self.estimates.append(float(group["d"]))
+        """Remember the scale that Prodigy and D-Adaptation put to the rate (``d``)."""
+        scale = self.optimizer.param_groups[0].get("d")
+        if isinstance(scale, float | int) or isinstance(scale, Tensor) and scale.numel() == 1:
+            self.estimates.append(float(scale))
 
     def decay_notes(self, lr: float) -> list[str]:
         """What weight decay does by itself at ``lr``, the last rate of a test."""
@@ -208,8 +208,8 @@ class Steering:
         Asked after the last step at ``lr``, while its gradients are still there; takes steps, which
         an optimiser whose step is given a closure (not ``steps_alone``) cannot.
         """
-        if self.estimates:
-            low, high = min(self.estimates), max(self.estimates)
+        low, high = min(self.estimates, default=0), max(self.estimates, default=0)
+        if low < high or self.estimates and "d0" in self.optimizer.param_groups[0]:
             clause = (
                 f"{type(self.optimizer).__name__} multiplies the rate by its own estimate d, "
                 f"which was {low:.2g} to {high:.2g} in the test and grows for longer than that: "
@@ -219,10 +219,13 @@ class Steering:
         probe = self._probe() if steps_alone else None
         if probe is None:
             return None
-        gradient = probe.grad.clone()
-        return departure.measure(
-            type(self.optimizer).__name__, lr, lambda rate: self._move(probe, gradient, rate)
-        )
+        name, gradient = type(self.optimizer).__name__, probe.grad.clone()
+        found = departure.measure(name, lr, lambda rate: self._move(probe, gradient, rate))
+        if found is None:
+            return None
+        # What seems not to follow may only lag: rates in a velocity (timm's RMSpropTF), or one used
+        # a step later (ASGD). That takes a copy of the state, so it comes second.
+        return departure.measure(name, lr, lambda rate: self._effect(probe, gradient, lr, rate))
 
     def _probe(self) -> Tensor | None:
         """A parameter with a gradient, small if there is one."""
@@ -235,11 +238,27 @@ class Steering:
 
     def _move(self, probe: Tensor, gradient: Tensor, rate: float) -> float:
         """How far a step at ``rate``, of all parameters, moves it."""
+        return self._moved(probe, gradient, rate).norm().item()
+
+    def _moved(self, probe: Tensor, gradient: Tensor, rate: float, steps: int = 1) -> Tensor:
         before = probe.detach().clone()
-        probe.grad = gradient.clone()
-        self.set(rate)
-        self.optimizer.step()
-        return (probe.detach() - before).double().norm().item()
+        for _ in range(steps):
+            probe.grad = gradient.clone()
+            self.set(rate)
+            self.optimizer.step()
+        return (probe.detach() - before).to(torch.complex128 if probe.is_complex() else torch.double)
+
+    def _effect(self, probe: Tensor, gradient: Tensor, lr: float, rate: float) -> float:
+        """How much farther than at next to no rate two steps at ``rate`` move it, from one state;
+        at least a thousandth of the way, so that what has no effect is alike at all rates."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        gradients, ways = [p.grad for p in trained], []
+        for each in (rate, lr * 1e-9):
+            with preserve_model([], self.optimizer):
+                for parameter, held in zip(trained, gradients, strict=True):
+                    parameter.grad = held
+                ways.append(self._moved(probe, gradient, each, steps=2))
+        return max((ways[0] - ways[1]).norm().item(), 1e-3 * ways[1].norm().item())
 
 
 class Closures:
