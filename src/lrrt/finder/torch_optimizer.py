@@ -246,7 +246,9 @@ class Steering:
             probe.grad = gradient.clone()
             self.set(rate)
             self.optimizer.step()
-        return (probe.detach() - before).to(torch.complex128 if probe.is_complex() else torch.double)
+        return (probe.detach() - before).to(
+            torch.complex128 if probe.is_complex() else torch.double
+        )
 
     def _effect(self, probe: Tensor, gradient: Tensor, lr: float, rate: float) -> float:
         """How much farther than at next to no rate two steps at ``rate`` move it, from one state;
