@@ -167,7 +167,7 @@ def edge_interval() -> str:
             coverage = interval_coverage(errors)
             cells = [SCHEDULES[schedule], f"{tests} of {rule_scores.RAMP} steps"]
             cells += [f"{len(errors)} {words}", f"{held:.0%}"]
-            told = [f"/ {10**-low:.1f} to x {10**high:.1f}", f"{coverage:.0%}"]
+            told = [f"÷{10**-low:.1f} to ×{10**high:.1f}", f"{coverage:.0%}"]
             lines.append(_row(cells + (told if np.isfinite(coverage) else ["–", "–"])))
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import yaml
 
 ROOT = Path(__file__).parents[1]
 ORACLE, EXTERNAL = ROOT / "data" / "oracle", ROOT / "ground_truth" / "results"
@@ -32,6 +33,12 @@ def main_rules() -> pd.DataFrame:
     return rules[rules["ramp_steps"] == 100]
 
 
+def planned() -> int:
+    """How many settings the study of the ground truth has; those that repeat one are not counted."""
+    study = yaml.safe_load((ROOT / "conf" / "study" / "oracle.yaml").read_text())
+    return sum("repeats" not in setting for setting in study["oracle"]["settings"].values())
+
+
 def oracle_counts() -> str:
     """How much of the protocol has been run."""
     settings = table("settings")
@@ -45,7 +52,7 @@ def oracle_counts() -> str:
     tests = len(curves[["setting", "ramp_steps", "draw"]].drop_duplicates())
     hours = sum(seconds().values()) / 3600
     return (
-        f"Of 26 settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, and "
+        f"Of {planned()} settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, and "
         f"{' and '.join(words)} count{of_text}; {repeats} repeats. {len(trainings):,} trainings of "
         f"grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
         f"{hours:.1f} hours of wall-clock time on one shared core."

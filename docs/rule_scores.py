@@ -27,6 +27,13 @@ ADVICE = (
     ("stay within the range: its geometric middle, fastai", "blog_fastai.middle"),
     ("the same, Keras", "blog_keras.middle"),
 )
+#: What the README compares at a constant rate: the default rule, then these.
+SHORT = (
+    ("fastai_valley", "fastai's `valley` suggests"),
+    ("fixed.default", "is usual, with no finder: 0.1 for SGD, 0.001 for Adam"),
+    ("blog_fastai.max", "the post calls the maximum: a tenth of the rate with the lowest loss"),
+    ("blog_fastai.min", "the post calls the minimum: where the loss falls fastest"),
+)
 NOT_YET = "No scores are committed yet (`data/oracle`)."
 #: Decades from the best rate, on average: below and above it a rule is safe, or near the maximum.
 SAFE, MAXIMUM = -0.5, 0.3
@@ -144,6 +151,40 @@ def advice_of_the_post() -> str:
     return "\n".join(lines)
 
 
+def short_answer() -> str:
+    """The README's table: what training at a constant rate costs, of the suggestions in use."""
+    scored = _scored()
+    if scored is None:
+        return NOT_YET
+    of_rule = scored[scored["schedule"] == "constant"].set_index("rule")
+    default, _ = default_and_costs()
+    lines = [
+        "| a constant rate that | points of accuracy lost | failed trainings |",
+        "| --- | --- | --- |",
+    ]
+    for rule, words in ((default, f"`{default}` suggests, the default here"), *SHORT):
+        points, failed = _cell(of_rule.loc[rule]).rsplit(", ", 1)
+        lines.append(f"| {words} | {points} | {failed} |")
+    return "\n".join(lines)
+
+
+def usual_rate() -> str:
+    """How the rates that are usual without a finder compare with what the rules suggest."""
+    scored = _scored()
+    if scored is None:
+        return NOT_YET
+    constant = scored[scored["schedule"] == "constant"].set_index("rule")
+    usual, settings = 100 * constant.at["fixed.default", "regret"], constant["settings"].max()
+    lost = {row["rule"]: row["points"] for row in _costs(scored) if row["schedule"] == "constant"}
+    less = sorted((rule for rule in lost if lost[rule] < usual), key=lost.get)
+    return (
+        f"Over {int(settings)} settings a constant rate of 0.1 (SGD) or 0.001 (Adam) lost "
+        f"{usual:.1f} points of accuracy. Of {len(lost)} rules {len(less)} lost less: "
+        f"{', '.join(f'`{rule}` ({lost[rule]:.1f})' for rule in less)}. The other rules lost more "
+        "than no finder at all ([all rules](which_rule.md))."
+    )
+
+
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over settings."""
     random = np.random.default_rng(BOOTSTRAP_SEED)
@@ -160,6 +201,7 @@ BLOCKS = {
         edge_readings,
         edge_against_the_best,
         advice_of_the_post,
+        usual_rate,
     )
 }
 

@@ -174,7 +174,7 @@ plt.show()
 #
 # A rule gets what a finder would have recorded, raw. It smooths and stops by itself, gives a
 # minimum and a maximum or one of them, or abstains with a reason; it never raises. This one takes
-# the learning rate from which on, until its lowest, the smoothed loss has fallen by more than half.
+# the learning rate at which the smoothed loss has fallen half of the way to its lowest point.
 
 # %%
 add(
@@ -217,6 +217,6 @@ print("\n".join(audit.verdict))
 
 # %% [markdown]
 # For a study, give the data set and the network a file each in `conf/data/` and `conf/model/`
-# (`name: bars`, ...), then `lrrt compose data=bars model=plain` and `dvc repro`. The tests hold
-# every rule to some rules of its own: it neither warns, nor raises, nor changes its arguments, on
-# any curve (`tests/test_core_rules.py`).
+# (`name: bars`, ...), then `lrrt compose data=bars model=plain` and `dvc repro`. The tests check of
+# every rule that it neither warns, nor raises, nor changes its arguments, on any curve
+# (`tests/test_core_rules.py`).

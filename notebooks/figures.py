@@ -53,10 +53,11 @@ data.suggestions[columns].dropna().sample(5, random_state=0)
 # %% [markdown]
 # ## A figure of your own
 #
-# What every finder's default says on the same curves. Change `rules`, or `sweep` to `"order"`.
+# What the finders' defaults say on the same curves; `edge` is the default here. Change `rules`, or
+# `sweep` to `"order"`.
 
 # %% tags=["picture"]
-rules = ["fastai_valley", "fastai_steep", "lightning", "torch_lr_finder", "blog_fastai"]
+rules = ["edge", "fastai_valley", "fastai_steep", "lightning", "torch_lr_finder", "blog_fastai"]
 sweep = "weights"
 
 rows = data.suggestions[data.suggestions["sweep"].eq(sweep) & data.suggestions["rule"].isin(rules)]

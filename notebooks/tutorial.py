@@ -13,10 +13,10 @@
 # %% [markdown]
 # # From a model to a chosen learning rate
 #
-# A small convolutional network, scikit-learn's handwritten digits, one minute on a CPU: one range
-# test, what the rules make of it, an **audit** that repeats it and tries what it suggests, and
-# trainings that check the answer. Then a case in which the finder should not be trusted, and how
-# the audit says so.
+# This tutorial takes one minute on a CPU, with a small convolutional network and scikit-learn's
+# handwritten digits. It runs one range test, shows what the rules make of it, then an **audit** that
+# repeats the test and tries what it suggests, and trainings that check the answer. At the end comes a
+# case in which the finder should not be trusted, and how the audit says so.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,7 +37,7 @@ print(f"{len(images)} images of 8x8 pixels, 10 classes; {len(labels[test])} kept
 # %% [markdown]
 # ## 1. Say how your model and your data are made
 #
-# Two functions: each is called anew for each run, with all random states seeded.
+# These are two functions. Each is called anew for each run, with all random states seeded.
 
 
 # %%
@@ -68,8 +68,8 @@ curve.plot()
 plt.show()
 
 # %% [markdown]
-# The curve is raw; a rule reads a number off it. They disagree, since they mean different things:
-# a safe minimum, a middle, a maximum.
+# The curve is raw; a rule reads a learning rate off it. Rules disagree, since they mean different
+# things: a safe minimum, a middle, a maximum. `edge` is the default.
 
 # %%
 for suggestion in curve.compare().values():
@@ -107,7 +107,7 @@ draw(audit)
 #
 # ## 4. Check it: train at several rates
 #
-# Three epochs at a constant rate, on weights that no range test has seen.
+# The network trains for three epochs at a constant rate, from weights that no range test has seen.
 
 
 # %%
@@ -146,8 +146,8 @@ plt.show()
 # %% [markdown]
 # ## 5. When not to trust it
 #
-# The same network, batches of two images, 25 steps: the loss of a batch jumps more than the
-# training can make it fall. One range test would still have given a number.
+# Now the same network has batches of two images and 25 steps: the loss jumps more from batch to batch
+# than the training can make it fall. A single range test might still have given a number.
 
 # %%
 noisy = lrrt.audit(
@@ -157,10 +157,10 @@ print(noisy)
 draw(noisy)
 
 # %% [markdown]
-# What to do then: more steps or larger batches. [How-tos](../docs/how_to.md) has a line for every
-# reason that an audit gives.
+# More steps or larger batches would help. [Your own model](../docs/your_model.md) says for every verdict
+# of an audit what to do.
 #
-# ## And with
+# ## The same with other tools
 #
 # - **Keras**: `make_model` returns a compiled model, the rest is the same.
 # - **your training loop**: `lrrt.range_test(model, loss, loader, optimizer)` also in the middle of

@@ -2,8 +2,6 @@
 
 import copy
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -275,16 +273,6 @@ def test_ctrl_c_during_the_imports_is_one_line():
     done = command("-c", INTERRUPTED)
     assert done.returncode == 130
     assert done.stderr.startswith("stopped by SIGINT") and done.stderr.count("\n") == 1
-
-
-@pytest.mark.slow(4)
-def test_every_composition_of_the_pages_composes():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
-    written = re.findall(r"^lrrt compose (.*)$", text, re.MULTILINE)
-    assert len(written) > 6
-    for line in written:
-        compose(*shlex.split(line, comments=True))
 
 
 def test_what_is_listed_as_default_is_what_the_default_study_takes():

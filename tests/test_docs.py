@@ -84,6 +84,7 @@ def test_scores_are_put_into_words(monkeypatch, tmp_path):
     random = np.random.default_rng(0)
     given = {"edge": 0.01, "edge.one_cycle": 0.002, "edge.pooled": 0.01, "fastai_valley": 0.03}
     given |= {"edge.pooled.one_cycle": 0.001, "raw_minimum/10": 0.02, "blog_fastai.max": 0.05}
+    given |= {"blog_fastai.min": 0.09, "fixed.default": 0.04}
     scores = pd.DataFrame(
         [
             (schedule, rule, 100, setting, draw, 10 ** random.normal(-2, 0.1), lost + worse, True)
@@ -106,6 +107,12 @@ def test_scores_are_put_into_words(monkeypatch, tmp_path):
     assert " 1.1 [0.1, 2.1], 0 % |" in first
     assert "2 settings with a constant rate and 2 settings" in rule_scores.rule_evidence().lower()
     assert "`blog_fastai.max` | 5.0 [4.0, 6.0], 0 % | 6.0 [" in rule_scores.advice_of_the_post()
+    answer = rule_scores.short_answer().splitlines()
+    assert answer[2] == "| `edge` suggests, the default here | 1.0 [0.0, 2.0] | 0 % |"
+    assert len(answer) == 7 and "falls fastest | 9.0 [8.0, 10.0] | 0 % |" in answer[-1]
+    usual = rule_scores.usual_rate()
+    assert "lost 4.0 points" in usual
+    assert "Of 3 rules 2 lost less: `edge` (1.0), `fastai_valley` (3.0)." in usual
     said = rule_scores.edge_against_the_best()
     assert "Over both schedules `edge` loses 1.1 points" in said and "`fastai_valley`, 3.5" in said
     assert "a difference of 2.4 [2.4, 2.4]" in said and "n = 2." in said

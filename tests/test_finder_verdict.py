@@ -84,12 +84,12 @@ def test_verdict_by_the_written_rules(values, tried, words):
         (
             [0.1] * 5,
             GOOD,
-            "^Train at 0.1 with a constant rate: what r.* not clearly better.*5 of 5",
+            "^Train at 0.1 with a constant rate: what r.*5 of 5 runs neither a tenth",
         ),
         (
             [0.1] * 5,
             trials(0.2, 0.5, 0.9),
-            "^Train at 0.01 .*a tenth of what r .*0.2 instead of 0.5",
+            "^Train at 0.01 .*a tenth of what r .*0.2 instead of 0.5 in the median",
         ),
         ([0.1] * 5, trials(1.0, 0.5, 0.3), r"^Train at 1 .*ten times.*\(95 % .* 48 to 100 %\)"),
         ([0.1] * 5, trials(0.2, 0.5, 0.3), "^Train at 0.01 "),  # both better: the lower loss

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def _run(arguments: list[str] | None) -> None:
     from lrrt.finder import command as finder
 
     parser = argparse.ArgumentParser(
-        prog="lrrt", description="Study and library of the learning rate range test."
+        prog="lrrt",
+        description="Find what to train your model at, and study learning-rate finders.",
     )
     parser.add_argument("--version", action="version", version=f"lrrt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -72,6 +74,11 @@ def _say_changes(found: dict) -> None:
     print(f"params.yaml: {keys} changed. Next: dvc repro")
 
 
+def _indents(first: str) -> dict[str, str]:
+    """Options of :func:`textwrap.fill`: further lines begin below the end of ``first``."""
+    return {"initial_indent": first, "subsequent_indent": " " * len(first)}
+
+
 def _list(group: str | None) -> None:
     conf = Path("conf")
     groups = sorted(path.name for path in conf.glob("*") if path.is_dir())
@@ -81,10 +88,11 @@ def _list(group: str | None) -> None:
         raise InputError("group", group, f"one of: {', '.join(groups)}")
     from lrrt.compose import options
 
-    print("* is the default; `lrrt compose GROUP=NAME` takes another.")
+    width = min(100, shutil.get_terminal_size().columns)
+    print("* marks what the default study takes; `lrrt compose GROUP=NAME` takes another.")
     for name in groups if group is None else [group]:
         print(f"\n{name}")
         for option in options(conf):
             if option.group == name:
-                about = textwrap.shorten(option.about, 78, placeholder=" …")
-                print(f"{'*' if option.default else ' '} {option.name:17} {about}")
+                first = f"{'*' if option.default else ' '} {option.name:17} "
+                print(textwrap.fill(option.about, width, **_indents(first)))

@@ -55,7 +55,7 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
             "provider=",
         )
         kept = [line for line in dict.fromkeys(lines) if not line.lower().startswith(noise)]
-        words = f"what Hydra can compose; {' '.join(kept)}"
+        words = f"overrides that Hydra accepts; {' '.join(kept)}"
         raise InputError("overrides", " ".join(overrides), words) from None
     from_mapping(config)
     for section in hints(Config):

@@ -66,7 +66,7 @@ def one_line_errors() -> Iterator[None]:
         _tell(f"error: {error}", error)
         raise SystemExit(2) from None
     except KeyboardInterrupt as error:
-        _tell("stopped by SIGINT: files are written whole or not at all", error)
+        _tell("stopped by SIGINT (Ctrl-C); no file is half-written", error)
         raise SystemExit(130) from None
     except BrokenPipeError:
         if not _stdout_is_broken():

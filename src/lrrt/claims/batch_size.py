@@ -77,7 +77,7 @@ def larger_batch(studies: Sequence[Study]) -> Verdict:
     return Verdict(
         together.grade,
         (together, *alone),
-        "Ten times the batch raises max LR by {effect}: " + _scalings(together.effect) + ".",
+        "Ten times the batch multiplies max LR by {fold}: " + _scalings(together.effect) + ".",
         missing=together.missing,
     )
 
@@ -87,7 +87,7 @@ def _larger(part: str, scales: list, units: dict, runs: int) -> Result:
     return judge(
         part,
         scales,
-        "ten times the batch changes max LR by {effect} ({runs} runs, {units} sets of weights).",
+        "ten times the batch multiplies max LR by {fold} ({runs} runs, {units} sets of weights).",
         {key: (key[0], groups) for key, groups in units.items()},
         lambda found: with_grade(_pooled_slope(quantity, found)),
         runs=runs,

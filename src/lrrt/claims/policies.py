@@ -60,7 +60,7 @@ def policies_help(studies: Sequence[Study]) -> Verdict:
     return Verdict(
         grade,
         verdict.results,
-        "The gap in accuracy between A's and B's max LR is smaller by {effect} with {part}"
+        "With {part} the gap in accuracy between A's and B's max LR is smaller by {effect}"
         + "".join(f"; {{{r.part}}}: {r.grade}" for r in results[1:])
         + ".",
         "; ".join(f"{{{r.part}}}: {r.grade}" for r in results) if grade is Grade.MIXED else "",

@@ -111,7 +111,7 @@ def _lost_at_max(study: Study) -> list[Result]:
     if not found and len(swapped := study.outcomes_of(lr_kind="max", weights="A")):
         swapped = swapped[swapped["pair"].isin(study.swap_accuracies.index)]
         result = lower_lr_result(study, swapped, "A") if len(swapped) else None
-        finding = "at their own suggested max LR weights A {lose} of accuracy beside B's lower one."
+        finding = "at their own max LR weights A {lose} of accuracy against B's lower one."
         found += [replace(result, part="trainings", finding=finding)] if result else []
     return found
 

@@ -107,9 +107,9 @@ def published_medians(studies: Sequence[Study]) -> Verdict:
     return combine(
         results,
         "All medians with new weights lie within a factor of 3 of the published ones; the least "
-        "sure, {part}, is {effect} times it."
+        "certain one ({part}) is {effect} times the published one."
         if all(r.grade is Grade.SUPPORTED for r in results)
-        else "Of the medians with new weights the least sure, {part}, is {effect} times the "
+        else "Of the medians with new weights the least certain one ({part}) is {effect} times the "
         "published one.",
     )
 

@@ -87,7 +87,7 @@ def transfer_harms(studies: Sequence[Study]) -> Verdict:
     )
     return combine(
         parts,
-        "At A's max LR weights B {lose} of accuracy beside their own ({scale}); "
+        "At A's max LR weights B {lose} of accuracy against their own max LR ({scale}); "
         f"{shares}; {sum(r.numbers['hits'] for r in overfitted)} of "
         f"{sum(r.runs for r in overfitted)} trainings overfit.",
         about="; ".join(f"{part}: {grade}" for part, grade in grades.items()),

@@ -42,8 +42,9 @@ def weights_change_suggestion(studies: Sequence[Study]) -> Verdict:
                 judge(
                     protocol,
                     [Scale(study.config.model.name, int(depth), int(size))],
-                    "the weights make {effect} of the variance of max LR (F = {f}, permutation "
-                    "{p}), {spread} decades between sets of weights ({units} by {orders} runs).",
+                    "the weights account for {effect} of the variance of max LR (F = {f}, "
+                    "permutation {p}); between sets of weights the SD is {spread} decades ({units} "
+                    "by {orders} runs).",
                     rows,
                     _share_of_weights,
                     runs=table.size,
@@ -58,8 +59,8 @@ def weights_change_suggestion(studies: Sequence[Study]) -> Verdict:
     results.sort(key=lambda r: (r.effect.p, r.part))
     return combine(
         results,
-        "The weights make {effect} of the variance of max LR with the {part} ({p}), "
-        f"{100 * results[-1].effect.value:.0f} % where they make least.",
+        "The initial weights account for {effect} of the variance of max LR with the {part} ({p}), "
+        f"and for {100 * results[-1].effect.value:.0f} % in the case where they account for least.",
         about=f"weaker with the {{{results[-1].part}}}",
     )
 
@@ -116,10 +117,10 @@ def disjoint_ranges(studies: Sequence[Study]) -> Verdict:
     )
     verdict = combine(
         results,
-        "{disjoint} of {pairs} pairs are disjoint where most are, all by the rule's silent "
-        "fallback: with the steepest descent in its place, {real}."
+        "In the case with the most, {disjoint} of {pairs} pairs of ranges do not overlap, all of "
+        "them because of the rule's silent fallback: with the steepest descent in its place, {real}."
         if artefact
-        else "{disjoint} of {pairs} pairs of runs are disjoint where most are.",
+        else "In the case with the most, {disjoint} of {pairs} pairs of ranges do not overlap.",
     )
     if artefact:  # with one protocol; that no two are with the other does not deny "can"
         return Verdict(Grade.PARTLY, verdict.results, verdict.sentence, "only by the fallback")

@@ -165,7 +165,7 @@ def audit(
         except BaseException as error:
             finished = found if save is None else saved
             if finished is not None:
-                where = "lost; with save='audit.json' (--save audit.json) they are kept as they end"
+                where = "lost: --save audit.json (save='audit.json') would have kept it"
                 if save is not None:
                     where = f"kept in {save}"
                 error.add_note(f"finished: {plan.progress(finished)}; {where}")
@@ -250,8 +250,8 @@ class _Plan:
 
     def differ(self) -> None:
         self.alone(
-            "in a worker the first loss is another one; what this process has set beside the two "
-            "functions counts, it seems"
+            "the first loss differs in a worker process: something that was set outside make_model "
+            "and make_data seems to matter"
         )
 
     @staticmethod
@@ -320,7 +320,7 @@ class _Plan:
         with one_thread():
             made = _make(self.make_model, self.make_data, *self.seeds[run], self.options)
         if self.vary != "order" and self.last and self.last[0]() is made["model"]:
-            raise InputError("make_model", "the same model again", "a new one from each call")
+            raise InputError("make_model", "the same model again", "a new model from each call")
         self.last[:] = [weakref.ref(made["model"])]
         made["model"] = with_trace(made["model"])
         return made

@@ -19,8 +19,8 @@ from typing import Any
 from lrrt.errors import InputError
 
 AUDIT_DESCRIPTION = """\
-Repeat the range test on a model of yours over weights and orders of the data: what to train at, and
-how far to trust it.
+Repeat the range test on your model with new weights and orders of the data, and say what to train
+at and how far to trust that.
 
   lrrt audit my_package.my_module:make_model my_package.my_module:make_data
   lrrt audit --config audit.yaml
@@ -278,9 +278,8 @@ def _audit(options: argparse.Namespace) -> None:
         check_target("--save", options.save, ".json")
     for package in ("jinja2", "matplotlib") if options.report is not None else ():
         if find_spec(package) is None:
-            raise InputError(
-                "--report", options.report, "it left out; `pip install 'lrrt[report]'`"
-            )
+            wanted = f"an environment with {package}; `pip install 'lrrt[report]'`"
+            raise InputError("--report", options.report, wanted)
     from lrrt.finder.audit import audit
 
     found = audit(**arguments)

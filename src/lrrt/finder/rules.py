@@ -26,16 +26,16 @@ class ExpectedCost:
     worst: float | None = None
 
     def sentence(self, rule: str, schedule: str) -> str:
+        new = (
+            ""
+            if self.worst is None
+            else f"; nine of ten new settings should cost less than {self.worst:.1f}"
+        )
         return (
-            f"In {self.settings} settings with known best rates, training at what {rule} suggests "
-            f"with {schedule} cost {self.points:.1f} points of accuracy on average (95 % interval "
-            f"{self.low:.1f} to {self.high:.1f}"
-            + (
-                ""
-                if self.worst is None
-                else f"; below {self.worst:.1f} in nine of ten new settings"
-            )
-            + f"); {100 * self.collapsed:.0f} % of such trainings collapsed."
+            f"In {self.settings} settings whose best rate is known, training with {schedule} at "
+            f"what {rule} suggests cost {self.points:.1f} points of accuracy on average (95 % "
+            f"interval {self.low:.1f} to {self.high:.1f}), and {100 * self.collapsed:.0f} % of the "
+            f"trainings lost more than half of what they could gain{new}."
         )
 
 

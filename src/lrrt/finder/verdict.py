@@ -142,16 +142,18 @@ class Recommendation:
         where = f"Short trainings with {SCHEDULES[self.schedule]}"
         if self.lr is None:
             return f"{where} failed at every rate that was tried in most of {self.runs} runs."
-        share = (
-            f"in {self.better} of {self.runs} runs (95 % interval of the share: "
-            f"{100 * self.low:.0f} to {100 * self.high:.0f} %)"
-        )
+        runs = f"in {self.better} of {self.runs} runs"
+        share = f"(95 % interval of this share: {100 * self.low:.0f} to {100 * self.high:.0f} %)"
         if self.factor == 1:
-            return f"{where} were not clearly better at a tenth of it or at ten times it {share}."
+            return (
+                f"{where}: {runs} neither a tenth of that rate nor ten times it ended at a clearly "
+                f"lower loss {share}."
+            )
         further = "higher" if self.factor > 1 else "lower"
         return (
-            f"{where} ended clearly lower there than at the suggestion {share}: median loss "
-            f"{self.loss:.2g} instead of {self.suggested:.2g}. No {further} rate was tried."
+            f"{where}: {runs} that rate ended at a clearly lower loss than the suggestion {share}, "
+            f"{self.loss:.2g} instead of {self.suggested:.2g} in the median. No {further} rate was "
+            "tried."
         )
 
 
@@ -264,8 +266,9 @@ def verdict(
     if not summary.values:
         return [*found, *cautions]
     reasons = [
-        f"{100 * USUAL_SHARE:.0f} % of the runs lie within a factor of {summary.factor:.2g} of the "
-        f"median, {summary.median:.2g}; the highest is {10**summary.spread:.2g} times the lowest."
+        f"{100 * USUAL_SHARE:.0f} % of the suggestions lie within a factor of "
+        f"{summary.factor:.2g} of their median, {summary.median:.2g}; the highest is "
+        f"{10**summary.spread:.2g} times the lowest."
     ]
     against, tried = tried_out(summary, trials)
     reasons += tried + cautions
@@ -282,8 +285,8 @@ def verdict(
         found = "Do not trust it: trained at it, most runs fail."
     elif against:
         found = (
-            f"Trust the short trainings, not the rule: it repeats to within a factor of "
-            f"{factor:.2g}, but they speak against it."
+            f"Trust the short trainings, not the rule: its suggestions repeat to within a factor of "
+            f"{factor:.2g}, but another rate trained better."
         )
     else:
         found = f"Trust it to within a factor of {factor:.2g}"
@@ -308,12 +311,14 @@ def tried_out(summary: Summary, trials: Sequence[Trial]) -> tuple[bool, list[str
         failed = int((~np.isfinite(at)).sum())
         if failed:
             sentences.append(
-                f"Trained at the suggestion with {words}, the loss ended up not finite in {failed} "
-                f"of {len(at)} runs."
+                f"Trained at the suggestion with {words}, at the end the loss was not finite in "
+                f"{failed} of {len(at)} runs."
             )
         against |= recommend(summary, trials, schedule).factor != 1 or failed > len(at) / 2
     if trials and not any(trial.lowered for trial in trials):
-        sentences.append("No short training lowered the loss clearly: they say nothing about it.")
+        sentences.append(
+            "No short training lowered the loss clearly, so they say nothing about the rate."
+        )
     return against, sentences
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
     )
 
 
+def _multiple(row: Mapping[str, float]) -> str:
+    return wording.multiple(row["effect"], row["low"], row["high"])
+
+
+def _sd(decades: float) -> str:
+    """A standard deviation of log10 LR, as a factor."""
+    return f"a factor of {number(10**decades)}"
+
+
 def _record(records: list[dict], number_: int) -> dict:
     return next(record for record in records if record["number"] == number_)
 
@@ -85,12 +94,12 @@ def _spreads(study: StudyData) -> Iterator[dict]:
     for case in study.home_cases():
         rows = study.own_suggestions("weights", case)
         found = spread_of(rows["max_lr"])
-        words = f"around {number(found.centre)}, SD {found.sd:.2f} decades ({found.n} runs)"
+        words = f"around {number(found.centre)}, SD {_sd(found.sd)} ({found.n} runs)"
         if found.low:
             low, high = (100 * end for end in found.share)
             words = (
-                f"{wording.spread(found)} (the low ones' share [{low:.0f}, {high:.0f}] %; the "
-                f"others' SD {found.sd:.2f} decades)"
+                f"{wording.spread(found)} (share of the low ones [{low:.0f}, {high:.0f}] %; SD of "
+                f"the others {_sd(found.sd)})"
             )
         yield {
             "scale": wording.scale(study.scale),
@@ -108,7 +117,7 @@ def _weights(result: dict) -> dict:
         "share": f"{share[0]:.0f} % [{share[1]:.0f}, {share[2]:.0f}]",
         "f": number(result["numbers"]["f"]),
         "p": wording.p_value(result["p"]).removeprefix("p ").removeprefix("= "),
-        "spread": f"{result['numbers']['spread']:.2f}",
+        "spread": _sd(result["numbers"]["spread"]),
         "robust": result["robust"],
     }
 
@@ -117,7 +126,7 @@ def _moves(study: StudyData) -> dict[str, str]:
     effects = attribution_framework.main_effects(study)
     names = {"protocol": "protocol", BACKEND: "backend"}
     return {
-        f"{names[kind]}_{quantity.removesuffix('_lr')}": wording.effect(row)
+        f"{names[kind]}_{quantity.removesuffix('_lr')}": _multiple(row)
         for (kind, quantity), row in effects.items()
     }
 
@@ -133,10 +142,10 @@ def _rounding(study: StudyData) -> dict[str, Any]:
     found, difference = effect(pairs[pairs["sweep"] == "weights"])
     both, _ = effect(pairs)
     return {
-        "effect": wording.effect(found._asdict()),
+        "effect": _multiple(found._asdict()),
         "n": found.n,
         "p": number(float(stats.ttest_1samp(difference, 0).pvalue)),
-        "all_effect": wording.effect(both._asdict()),
+        "all_effect": _multiple(both._asdict()),
         "all_n": both.n,
         "gpu": number(found.before),
         "cpu": number(found.after),
@@ -211,7 +220,7 @@ def _rates(study: StudyData) -> dict[str, Any]:
 def _smoothing(study: StudyData) -> Iterator[dict]:
     for case in study.home_cases():
         rows = study.smoothing_shift.query("backend == @case[0] and protocol == @case[1]")
-        parts = {row["part"]: wording.effect(row) for row in rows.to_dict("records")}
+        parts = {row["part"]: _multiple(row) for row in rows.to_dict("records")}
         yield {
             "scale": wording.scale(study.scale),
             "case": f"{wording.case(*case)} ({rows['n'].max()} runs)",

@@ -45,6 +45,7 @@ DARK = {
 }
 MARKERS = {"trains": "o", "stalls": "v", "lags": "s", "overfits": "P", "diverged": "X"}
 WIDTH = 5.4  # inches; at this width the words of a figure can still be read on a phone
+NEAR = 50  # a narrower span of learning rates has ticks between the decades, too
 HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
 _TIP = "tip:"
 

@@ -75,7 +75,8 @@ def _varies(data: StudyData) -> KeyNumber | None:
         KeyNumber(
             "How much does the suggested maximum vary from run to run?",
             "; ".join(parts),
-            f"{n} runs with new weights and batch order; a factor is that of 90 to 10 % of them",
+            f"{n} runs with new weights and batch order; a factor is between the quantiles of 10 "
+            "and 90 %",
             "weights_sweep",
         )
         if parts
@@ -98,7 +99,7 @@ def _weights(claims: list[dict]) -> KeyNumber | None:
         for r in first
     ]
     return KeyNumber(
-        "How much of that do the initial weights make?",
+        "How much of that is due to the initial weights?",
         "; ".join(parts),
         f"share of the variance of log max LR, {first[0]['units']} sets of weights, "
         f"{first[0]['runs']} runs a protocol, {first[0]['scale']}",
@@ -118,10 +119,11 @@ def _higher(data: StudyData) -> KeyNumber | None:
     rows = data.outcomes_of(lr_kind="max")
     ratios = rows.groupby("pair")["lr"].agg(lambda lrs: lrs.max() / lrs.min())[lower.index]
     return KeyNumber(
-        "What does the lower of two suggested maxima gain?",
+        "How much accuracy does the lower of two suggested maxima gain?",
         wording.gain(clusters),
-        f"accuracy, both weights of {len(lower)} pairs in {len(clusters)} clusters of weights; the "
-        f"pairs are extremes, {wording.fold(ratios.median())} apart in the median",
+        f"both sets of weights of {len(lower)} pairs of runs, trained at both maxima "
+        f"({len(clusters)} clusters of weights); the pairs are the most different ones, "
+        f"{wording.fold(ratios.median())} apart in the median",
         "swaps",
     )
 
@@ -154,12 +156,9 @@ def _lags(data: StudyData) -> KeyNumber | None:
         if not len(rows) or not np.isfinite(rows.at["both", "low"]):
             continue
         both, runs = rows.loc["both"], max(runs, int(rows.at["both", "n"]))
-        words = "no clear shift"
-        if not both["low"] <= 0 <= both["high"]:
-            cut, lag = (wording.fold(10 ** rows.at[p, "effect"]) for p in ("truncation", "lag"))
-            words = f"{wording.fold(10 ** both['effect'])}: {cut} by truncation, {lag} by lag"
-            if not rows.at["truncation", "effect"]:
-                words = f"{lag}, all of it by lag"
+        words = wording.fold(10 ** both["effect"])
+        if both["low"] <= 0 <= both["high"]:
+            words = "no clear shift"
         parts.append(f"{words} ({wording.name(case[1])})")
     return (
         KeyNumber(
@@ -176,7 +175,7 @@ def _lags(data: StudyData) -> KeyNumber | None:
 def limits(data: StudyData) -> str:
     """What the answer does not reach, in a line."""
     rows = data.outcomes_of(lr_kind="max")
-    parts = ["One data set, one network"]
+    parts = ["Limits: one data set, one network"]
     if len(rows):
         apart = max((pair["pairs"] for pair in data.pairs.values()), default=0)
         parts.append(f"trainings of {rows['compared_epochs'].iloc[0]} epochs")
@@ -270,10 +269,10 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
 
     sentences = []
     if verdicts[11] == Grade.SUPPORTED:
-        words = "Do not train at the suggested maximum with a constant learning rate: it loses "
-        sentences.append((f"{words}{size(11)} beside a lower one.", "swaps"))
+        words = "Do not train at the suggested maximum with a constant learning rate: it costs "
+        sentences.append((f"{words}{size(11)} of accuracy against a lower one.", "swaps"))
     if verdicts[16] == Grade.SUPPORTED:
-        words = f"The middle of the range gains {size(16)} over it."
+        words = f"The middle of the range gains {size(16)} over the maximum."
         sentences.append((words, "accuracy"))
     if verdicts[13] == Grade.SUPPORTED:
         cost = size(13, "cost")
@@ -294,10 +293,11 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     if verdicts[5] == Grade.SUPPORTED:
         main = results[5][0]
         share = f"{100 * main['value']:.0f} % of that variance"
-        sentences.append((f"The initial weights make {share} with the {main['part']}.", "variance"))
+        words = f"The initial weights account for {share} with the {main['part']}."
+        sentences.append((words, "variance"))
     if verdicts[8] == Grade.NO_EFFECT:
         margin = f"{100 * results[8][0]['smallest']:.0f} points of accuracy"
-        words = f"Still, training with the finder's own weights gains less than {margin}."
+        words = f"Still, training from the same weights as the range test gains less than {margin}."
         sentences.append((words, "swaps"))
     return [*sentences, (_judgement_count(claims), "claims")]
 

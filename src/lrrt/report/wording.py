@@ -82,6 +82,16 @@ def effect(row: Mapping) -> str:
     return f"{change(row['effect'])} {interval(row['low'], row['high'], 2)}".rstrip()
 
 
+def multiple(effect: float, low: float, high: float) -> str:
+    """A change in decades as the factor that it is: ``"160 [68, 390]"``."""
+    return f"{times(10**effect)[1:]} {_factors(low, high)}".rstrip()
+
+
+def _factors(low: float, high: float) -> str:
+    finite = math.isfinite(low) and math.isfinite(high)
+    return f"[{times(10**low)[1:]}, {times(10**high)[1:]}]" if finite else ""
+
+
 def gain(values: Iterable[float]) -> str:
     """The mean of gains of accuracy in points, with its interval: ``"+31 points [+21, +41]"``."""
     points = [100 * value for value in values]
@@ -182,11 +192,11 @@ def estimate(effect: Effect, signed: bool = True) -> str:
 
 def judged(effect: Effect) -> str:
     """An effect and what it is held against: ``"share with all three: 95 % [75, 100], against
-    50 %"``; ``"accuracy at A's max LR minus B's: -34 points [-41, -28], 5 matter"``."""
+    50 %"``; ``"accuracy at A's max LR minus B's: -34 points [-41, -28], 5 or more count"``."""
     against = {
-        "accuracy": f"{100 * effect.smallest:g} matter",
-        "decades": f"{effect.smallest:g} matter",
-        "factor": f"{effect.smallest:g} matters",
+        "accuracy": f"{100 * effect.smallest:g} or more count",
+        "decades": f"{effect.smallest:g} or more count",
+        "factor": f"{effect.smallest:g}-fold or more counts",
     }.get(effect.unit, f"against {100 * effect.none:.0f} %")
     return f"{effect.quantity}: {estimate(effect)}, {against}"
 
@@ -202,6 +212,9 @@ def finding(template: str, result: Result) -> str:
         fields["size"] = estimate(result.effect, signed=False)
         fields["lose"] = f"{'lose' if result.effect.value < 0 else 'gain'} {fields['size']}"
         fields["p"] = p_value(result.effect.p)
+        if result.effect.unit == "decades":
+            ends = result.effect.low, result.effect.high
+            fields["fold"] = multiple(result.effect.value, *ends)
     fields |= {"part": part(result.part), "units": result.units, "runs": result.runs}
     fields["scale"] = scales(result)
     text = template.format_map(_Names(fields))

@@ -17,6 +17,7 @@ from lrrt.report.wording import number, percent
 ORDER = 10
 SECTION = ANSWER
 LEAST_SPAN = 10  # times the lowest rate: of a narrower choice there is nothing to see
+ROOM = 150  # times the highest rate, for what is written at the bars
 FEWEST = 4  # learning rates that make a line of accuracy over them
 OTHER_RULES = ("fastai_valley",)  # shown beside the protocol's own
 KINDS = {"min": "min LR", "middle": "middle of the range", "max": "max LR"}
@@ -106,12 +107,13 @@ def draw(data: StudyData) -> Figure | None:
     lower.grid(False, axis="y")
     style.log_axis(lower)
     left, right = lower.get_xlim()
-    lower.set_xlim(left, right * 60)  # room for what is written at the bars
+    lower.set_xlim(left, right * ROOM)
     return figure
 
 
 def bar(ax: Axes, place: float, row, shade: str) -> None:
-    loss = f"loses {100 * row.regret:.0f} points"
+    lost = round(100 * row.regret)
+    loss = f"loses {lost} point{'s' * (lost != 1)}"
     words = f"{number(row.median_lr)} ({wording.times(row.high_lr / row.low_lr)}): {loss}"
     ax.plot(
         [row.low_lr, row.high_lr],

@@ -36,8 +36,9 @@ def title(data: StudyData) -> str:
         return "No single factor clearly makes the gap between the protocols"
     row = clear.loc[clear["effect"].abs().idxmax()]
     return (
-        f"{row['factor'].capitalize()} makes the gap in min LR: "
-        f"{wording.times(10 ** row['effect'])} of {wording.times(10 ** whole['effect'].iloc[0])}"
+        f"{row['factor'].capitalize()} alone multiplies min LR by "
+        f"{wording.times(10 ** row['effect'])[1:]}, all factors together by "
+        f"{wording.times(10 ** whole['effect'].iloc[0])[1:]}"
     )
 
 

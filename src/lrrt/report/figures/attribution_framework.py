@@ -96,7 +96,8 @@ def draw(data: StudyData) -> Figure | None:
     for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
         rows = long[are_usable(long[quantity])]
         drawn |= bool(len(rows))
-        style.log_axis(ax, text=wording.name(quantity), ticks=6)
+        near = len(rows) and rows[quantity].max() < style.NEAR * rows[quantity].min()
+        style.log_axis(ax, text=wording.name(quantity), subdivided=near, ticks=6)
         sns.stripplot(
             rows,
             x=quantity,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lrrt.analysis.statistics import running_median
 from lrrt.claims.study import Case
@@ -39,9 +40,13 @@ def title(data: StudyData) -> str:
     sweep, case = panels(data)[-1]
     found = falls(data, sweep, case).groupby(["kind", "batch size"])["fall"].median().unstack()
     drop = (found.iloc[:, 0] - found.iloc[:, -1]) * 100
+    words = {
+        kind: f"{abs(points):.0f} points {'less' if points > 0 else 'more'}"
+        for kind, points in drop.items()
+    }
     return (
-        f"From the smallest to the largest batch ({SWEEPS[sweep]}) the smoothed loss falls "
-        f"{drop['smoothed']:.0f} points less, the raw loss {drop['raw']:.0f}"
+        f"With the largest instead of the smallest batch ({SWEEPS[sweep]}) the smoothed loss falls "
+        f"{words['smoothed']}, the raw loss {words['raw']}"
     )
 
 
@@ -57,7 +62,7 @@ def draw(data: StudyData) -> Figure | None:
     found = panels(data)
     if not found:
         return None
-    sweeps = list(dict.fromkeys(sweep for sweep, _ in found))
+    sweeps, handles = list(dict.fromkeys(sweep for sweep, _ in found)), {}
     figure, grid = style.axes(1, len(sweeps), (style.WIDTH, 2.9), sharey=True)
     for ax, sweep in zip(grid[0], sweeps, strict=True):
         for case in (case for name, case in found if name == sweep):
@@ -73,13 +78,12 @@ def draw(data: StudyData) -> Figure | None:
                     linestyle=dashes,
                     linewidth=1.4,
                     markersize=3,
-                    label=f"{wording.name(case[0])}, {kind}",
                     ax=ax,
                 )
+                looks = {"color": style.colour(*case), "linestyle": dashes}
+                handles[f"{wording.name(case[0])}, {kind}"] = Line2D([], [], **looks)
         ax.set_title(SWEEPS[sweep])
         ax.set_ylabel("fall of the loss")
-        ax.get_legend().remove()
         ax.yaxis.set_major_formatter(lambda value, _: wording.percent(value))
-    handles, labels = grid[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=2)
+    figure.legend(handles.values(), handles.keys(), ncols=2, handlelength=3)
     return figure

@@ -28,10 +28,10 @@ def title(data: StudyData) -> str:
     if not len(clear):
         return "No clear growth of the suggested maximum with the batch size"
     parts = [
-        f"{row.slope:.2f} ({wording.name(row.backend)}, {batch_sizes.SWEEPS[row.sweep]})"
+        f"{number(10**row.slope)} ({wording.name(row.backend)}, {batch_sizes.SWEEPS[row.sweep]})"
         for row in clear.itertuples()
     ]
-    return f"Max LR against batch size: clear slopes of {wording.listed(parts)}"
+    return f"Ten times the batch multiplies max LR by {wording.listed(parts)}"
 
 
 def caption(data: StudyData) -> str:

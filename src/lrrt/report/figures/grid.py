@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_grid
 from lrrt.report import style
 from lrrt.report.figures import ANSWER
-from lrrt.report.figures.accuracy import KINDS, bar
+from lrrt.report.figures._trainings import accuracy_axis
+from lrrt.report.figures.accuracy import KINDS, ROOM, bar
 from lrrt.report.study import StudyData
-from lrrt.report.wording import number, percent
+from lrrt.report.wording import name, number, percent
 
 ORDER = 12
 SECTION = ANSWER
@@ -51,7 +52,7 @@ def caption(data: StudyData) -> str:
     bars = suggestions(shown)
     runs = f"{bars['n'].max()} range tests" if len(bars) else "no suggestion"
     return (
-        f"{setting['model']} on {setting['data']}, batch {setting['batch_size']}, "
+        f"{network(setting)} on {name(setting['data'])}, batch {setting['batch_size']}, "
         f"{setting['steps']} steps at a constant rate (n = {len(shown.trainings)} trainings, "
         f"{shown.trainings['weights_seed'].nunique()} seeds, {diverged} diverged); line and band: "
         "mean, lowest and highest seed. Below: the median suggestion and 10 to 90 % of "
@@ -61,7 +62,13 @@ def caption(data: StudyData) -> str:
 
 def source(data: StudyData) -> str:
     setting = choice(data)
-    return f"Study {data.config.study.name}: {setting['model']}, {setting['data']}."
+    return f"Study {data.config.study.name}: {network(setting)}, {name(setting['data'])}."
+
+
+def network(setting: pd.Series) -> str:
+    """``"MLP, depth 2, width 64"``."""
+    kind, comma, more = setting["model"].partition(",")
+    return f"{name(kind)}{comma}{more}"
 
 
 def draw(data: StudyData) -> Figure | None:
@@ -85,6 +92,7 @@ def draw(data: StudyData) -> Figure | None:
         looks = {"color": style.INK, "marker": style.MARKERS[outcome], "alpha": 0.7}
         style.dots(upper, rows["lr"], rows["accuracy"], tips, **looks)
     upper.set(ylabel="validation accuracy")
+    accuracy_axis(upper)
     for place, row in enumerate(reversed(list(bars.itertuples()))):
         bar(lower, place, row, COLOUR)
     lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1])
@@ -92,5 +100,5 @@ def draw(data: StudyData) -> Figure | None:
     lower.grid(False, axis="y")
     style.log_axis(lower)
     left, right = lower.get_xlim()
-    lower.set_xlim(left, right * 60)  # room for what is written at the bars
+    lower.set_xlim(left, right * ROOM)
     return figure

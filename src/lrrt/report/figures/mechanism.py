@@ -83,5 +83,5 @@ def draw(data: StudyData) -> Figure | None:
         style.log_axis(ax, ticks=6)
         style.log_axis(ax, "y", "")
         ax.set_title(f"PyTorch, {wording.name(protocol)}")
-    grid[0, 0].set_ylabel("acting learning rate, bound")
+    grid[0, 0].set_ylabel("acting LR, bound")
     return figure

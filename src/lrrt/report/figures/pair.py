@@ -37,7 +37,7 @@ def title(data: StudyData) -> str:
     )
     return (
         f"The two most different of {pair['n']} runs suggest ranges that are {apart}; "
-        f"{pair['disjoint_pairs']} of {pair['pairs']} pairs of runs are disjoint"
+        f"{pair['disjoint_pairs']} of {pair['pairs']} pairs of ranges do not overlap"
     )
 
 

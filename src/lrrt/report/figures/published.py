@@ -18,7 +18,7 @@ SWEEPS = {"weights": "new weights", "order": "same weights"}
 
 def title(data: StudyData) -> str:
     known = data.published["inside"].dropna().astype(bool)
-    return f"{known.sum()} of {len(known)} published medians have ours inside their 10 to 90 % bars"
+    return f"{known.sum()} of {len(known)} medians lie within 10 to 90 % of the published runs"
 
 
 def caption(data: StudyData) -> str:

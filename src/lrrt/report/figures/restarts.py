@@ -23,8 +23,8 @@ def title(data: StudyData) -> str:
     if not parts:
         return "The ramp beside trainings at a constant learning rate"
     return (
-        f"At constant learning rates the loss is lowest at {wording.listed(parts)} times where the "
-        "ramp's is"
+        f"The best constant learning rate is {wording.listed(parts)} times the rate at which the "
+        "loss of the ramp is lowest"
     )
 
 

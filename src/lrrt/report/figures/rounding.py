@@ -34,7 +34,7 @@ def places(data: StudyData, again: bool) -> str:
     for sweep, *case in cases.itertuples(index=False):
         found += data.places.get(curves_file((*case, REPEATED[sweep] if again else sweep)), [])
     known = dict.fromkeys("GPU" if "cuda" in place else "CPU" for place in found)
-    precisions = dict.fromkeys(place.split(", ")[-1] for place in found)
+    precisions = dict.fromkeys(place.split(", ")[-1].replace("tfloat32", "TF32") for place in found)
     return f"{' or '.join(known)}, {' or '.join(precisions)}" if found else "first"
 
 
@@ -75,5 +75,5 @@ def draw(data: StudyData) -> Figure | None:
     style.log_axis(ax, "x", f"max LR, {places(data, again=True)}")
     style.log_axis(ax, "y", f"max LR, {places(data, again=False)}")
     ax.set(xlim=ends, ylim=ends, aspect="equal")
-    ax.legend(loc="upper left")
+    figure.legend(*ax.get_legend_handles_labels())
     return figure

@@ -23,9 +23,13 @@ def _rows(data: StudyData, case: Case) -> pd.DataFrame:
 
 
 def title(data: StudyData, case: Case) -> str:
-    last = _rows(data, case).groupby("training")["val_accuracy"].max()
-    ends = f"{wording.percent(last.min())} to {wording.percent(last.max())}"
-    return f"Best accuracy of {len(last)} trainings of one pair, by learning rate: {ends}"
+    best = _rows(data, case).groupby("training").agg({"val_accuracy": "max", "lr": "first"})
+    best = best.sort_values("val_accuracy", na_position="first")
+    worst, top = (
+        f"{wording.percent(row.val_accuracy)} (learning rate {wording.number(row.lr)})"
+        for row in (best.iloc[0], best.iloc[-1])
+    )
+    return f"Of {len(best)} trainings of one pair the best reaches {top}, the worst {worst}"
 
 
 def caption(data: StudyData, case: Case) -> str:
