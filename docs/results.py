@@ -34,7 +34,7 @@ def main_rules() -> pd.DataFrame:
 
 
 def planned() -> int:
-    """How many settings the study of the ground truth has; those that repeat one are not counted."""
+    """How many settings the study of the ground truth has, without those that repeat one."""
     study = yaml.safe_load((ROOT / "conf" / "study" / "oracle.yaml").read_text())
     return sum("repeats" not in setting for setting in study["oracle"]["settings"].values())
 
@@ -52,9 +52,9 @@ def oracle_counts() -> str:
     tests = len(curves[["setting", "ramp_steps", "draw"]].drop_duplicates())
     hours = sum(seconds().values()) / 3600
     return (
-        f"Of {planned()} settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, and "
-        f"{' and '.join(words)} count{of_text}; {repeats} repeats. {len(trainings):,} trainings of "
-        f"grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
+        f"Of {planned()} settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, "
+        f"and {' and '.join(words)} count{of_text}; {repeats} repeats. {len(trainings):,} "
+        f"trainings of grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
         f"{hours:.1f} hours of wall-clock time on one shared core."
     )
 

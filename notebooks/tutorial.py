@@ -14,9 +14,9 @@
 # # From a model to a chosen learning rate
 #
 # This tutorial takes one minute on a CPU, with a small convolutional network and scikit-learn's
-# handwritten digits. It runs one range test, shows what the rules make of it, then an **audit** that
-# repeats the test and tries what it suggests, and trainings that check the answer. At the end comes a
-# case in which the finder should not be trusted, and how the audit says so.
+# handwritten digits. It runs one range test, shows what the rules make of it, then an **audit**
+# that repeats the test and tries what it suggests, and trainings that check the answer. At the end
+# comes a case in which the finder should not be trusted, and how the audit says so.
 
 # %%
 import matplotlib.pyplot as plt
@@ -146,8 +146,8 @@ plt.show()
 # %% [markdown]
 # ## 5. When not to trust it
 #
-# Now the same network has batches of two images and 25 steps: the loss jumps more from batch to batch
-# than the training can make it fall. A single range test might still have given a number.
+# Now the same network has batches of two images and 25 steps: the loss jumps more from batch to
+# batch than the training can make it fall. A single range test might still have given a number.
 
 # %%
 noisy = lrrt.audit(
@@ -157,8 +157,8 @@ print(noisy)
 draw(noisy)
 
 # %% [markdown]
-# More steps or larger batches would help. [Your own model](../docs/your_model.md) says for every verdict
-# of an audit what to do.
+# More steps or larger batches would help. [Your own model](../docs/your_model.md) says for every
+# verdict of an audit what to do.
 #
 # ## The same with other tools
 #

@@ -196,7 +196,7 @@ def test_the_answer_has_at_most_120_words_and_8_numbers_of_what_was_decided(data
     decided = {n: {"verdict": "supported", "results": [part]} for n in (5, 11, 13, 16)}
     decided[8] = {"verdict": "no effect above the margin", "results": [part]}
     full = answer(decided)
-    assert len(full.split()) <= 120 and "loses 30 points" in full and "up to 30 points" in full
+    assert len(full.split()) <= 120 and "costs 30 points" in full and "up to 30 points" in full
     assert len(re.findall(r"\d+(?:\.\d+)?", full.split("of the post's")[0])) <= 9
     none = answer({n: {"verdict": "open"} for n in range(1, 18)})
     assert "points" not in none and none.endswith("0 of the post's 17 claims are judged below.")

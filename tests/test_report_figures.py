@@ -224,7 +224,7 @@ def test_the_framework_is_told_from_its_device(data):
     assert attribution_framework.places(data) == ""  # all on one
     files = {name: ["cuda, tfloat32"] for name in data.places if "torch-" in name}
     apart = dataclasses.replace(data, places=data.places | files)
-    words = "Keras on cpu, float32, PyTorch on cuda, tfloat32."
+    words = "Keras on a CPU in float32, PyTorch on a GPU in TF32."
     assert attribution_framework.places(apart).endswith(words)
     assert words in attribution_framework.caption(apart)
 

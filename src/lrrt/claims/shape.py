@@ -83,8 +83,8 @@ def typical_shape(studies: Sequence[Study]) -> Verdict:
         return not_run(NEEDED)
     return combine(
         lowest_first(results),
-        "In the case with the fewest, {hits} of {runs} range tests show a plateau, a descent and an "
-        "explosion.",
+        "In the case with the fewest, {hits} of {runs} range tests show a plateau, a descent and "
+        "an explosion.",
     )
 
 
@@ -188,9 +188,9 @@ def minimum_over_ten(studies: Sequence[Study]) -> Verdict:
     reasons, factors = lowest_first(reasons), lowest_first(factors)
     return combine(
         [*reasons, *factors],
-        "The smoothed loss is lowest at a higher LR than the raw loss in {hits} of {runs} runs. Ten "
-        f"is the right divisor in {factors[0].numbers['hits']} of {factors[0].runs} runs in the "
-        "case where it fits worst.",
+        "The smoothed loss is lowest at a higher LR than the raw loss in {hits} of {runs} runs. "
+        f"Ten is the right divisor in {factors[0].numbers['hits']} of {factors[0].runs} runs in "
+        "the case where it fits worst.",
         about=f"reason: {reasons[0].grade}; factor ten: {factors[0].grade}",
     )
 

@@ -117,8 +117,8 @@ def disjoint_ranges(studies: Sequence[Study]) -> Verdict:
     )
     verdict = combine(
         results,
-        "In the case with the most, {disjoint} of {pairs} pairs of ranges do not overlap, all of "
-        "them because of the rule's silent fallback: with the steepest descent in its place, {real}."
+        "In the case with the most, {disjoint} of {pairs} pairs of ranges do not overlap, all "
+        "because of the rule's silent fallback: with the steepest descent in its place, {real}."
         if artefact
         else "In the case with the most, {disjoint} of {pairs} pairs of ranges do not overlap.",
     )

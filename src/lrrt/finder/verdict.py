@@ -285,8 +285,8 @@ def verdict(
         found = "Do not trust it: trained at it, most runs fail."
     elif against:
         found = (
-            f"Trust the short trainings, not the rule: its suggestions repeat to within a factor of "
-            f"{factor:.2g}, but another rate trained better."
+            "Trust the short trainings, not the rule: its suggestions repeat to within a factor "
+            f"of {factor:.2g}, but another rate trained better."
         )
     else:
         found = f"Trust it to within a factor of {factor:.2g}"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.spread import spread_of
-from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles
+from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, mean_interval
 from lrrt.claims.study import Case
 from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.claims.verdict import UNDECIDED, Grade
@@ -271,6 +271,11 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     if verdicts[11] == Grade.SUPPORTED:
         words = "Do not train at the suggested maximum with a constant learning rate: it costs "
         sentences.append((f"{words}{size(11)} of accuracy against a lower one.", "swaps"))
+    elif verdicts[7] not in UNDECIDED and len(data.swap_accuracies):
+        gains = swaps_by_cluster(data)["lower"]
+        if mean_interval(gains)[0] > 0:
+            words = f"Of two suggested maxima the lower one gains {wording.gain(gains)}."
+            sentences.append((words, "swaps"))
     if verdicts[16] == Grade.SUPPORTED:
         words = f"The middle of the range gains {size(16)} over the maximum."
         sentences.append((words, "accuracy"))

@@ -45,6 +45,13 @@ def case(backend: str, protocol: str) -> str:
     return f"{name(backend)}, {name(protocol)}"
 
 
+def place(ran: str) -> str:
+    """Where runs ran, as ``"a GPU in TF32"`` of ``"cuda, tfloat32"``."""
+    device, _, precision = ran.partition(", ")
+    device = {"cpu": "a CPU", "cuda": "a GPU"}.get(device.partition(":")[0], device)
+    return f"{device} in {precision.replace('tfloat32', 'TF32')}" if precision else device
+
+
 def network(kind: str, depth: int) -> str:
     """As people write it: ``"ResNet-56"``."""
     return f"{name(kind)}-{depth}" if depth else name(kind)

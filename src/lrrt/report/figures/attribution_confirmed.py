@@ -95,7 +95,7 @@ def lollipops(data: StudyData, scale: str) -> Figure | None:
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
-                alpha=looks["alpha"],
+                alpha=max(looks["alpha"], 0.65),  # to be read in dark, too
             )
         style.log_axis(ax, text=f"multiplies {wording.name(quantity)} by", ticks=6)
     reach = max(np.nanmax(np.abs(rows["effect"].astype(float))) for rows in found.values()) + 0.9

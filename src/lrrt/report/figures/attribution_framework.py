@@ -34,21 +34,24 @@ def main_effects(data: StudyData) -> dict[tuple[str, str], dict]:
 
 def title(data: StudyData) -> str:
     effects = main_effects(data)
-    found = {kind: effects.get((kind, "min_lr")) for kind in ("protocol", BACKEND)}
-    if not all(found.values()):
+    kinds = {"protocol": "protocol", BACKEND: "framework"}
+    both = [q for q in QUANTITIES if all((kind, q) in effects for kind in kinds)]
+    if not both:
         return "Each protocol on each framework"
-    ratio = {kind: 10 ** abs(row["effect"]) for kind, row in found.items()}
-    clear = {kind: not row["low"] <= 0 <= row["high"] for kind, row in found.items()}
-    words = [
-        f"changing the {name} "
-        + (
-            f"moves min LR {wording.fold(ratio[kind])}"
-            if clear[kind]
-            else "makes no clear difference"
+    clear = [q for q in both if is_clear(effects["protocol", q])]
+    quantity = (clear or both)[0]
+    words = []
+    for kind, name in kinds.items():
+        row, of = effects[kind, quantity], wording.name(quantity)
+        moves = f"moves {of} {wording.fold(10 ** abs(row['effect']))}"
+        words.append(
+            f"hanging the {name} {moves if is_clear(row) else f'makes no clear difference to {of}'}"
         )
-        for kind, name in (("protocol", "protocol"), (BACKEND, "framework"))
-    ]
-    return f"{'; '.join(words)}".capitalize().replace("lr", "LR")
+    return f"C{'; c'.join(words)}"
+
+
+def is_clear(row: dict) -> bool:
+    return not row["low"] <= 0 <= row["high"]
 
 
 def places(data: StudyData) -> str:
@@ -59,18 +62,19 @@ def places(data: StudyData) -> str:
     if len(set(map(frozenset, found.values()))) < 2:
         return ""
     listed = ", ".join(
-        f"{wording.name(backend)} on {' and '.join(sorted(ran))}" for backend, ran in found.items()
+        f"{wording.name(backend)} on {' and '.join(map(wording.place, sorted(ran)))}"
+        for backend, ran in found.items()
     )
     return f" The framework's effect is also that of device and precision: {listed}."
 
 
 def caption(data: StudyData) -> str:
     parts = [
-        f"{wording.name(quantity)} by {'framework' if kind == BACKEND else kind} "
-        f"{wording.effect(row)} decades (n = {row['n']})"
+        f"{wording.name(quantity)} by {'framework' if kind == BACKEND else kind} ×"
+        f"{wording.multiple(row['effect'], row['low'], row['high'])} (n = {row['n']})"
         for (kind, quantity), row in sorted(main_effects(data).items())
     ]
-    effects = f" Effects from the same weights and batches: {'; '.join(parts)}." if parts else ""
+    effects = f" Effects with the same weights and batches: {'; '.join(parts)}." if parts else ""
     return (
         "Each dot is a range test; ticks: medians. The four rows share their weights and batches."
         f"{effects}{places(data)}"

@@ -4,6 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lrrt.analysis.statistics import mean_interval
 from lrrt.claims.transfer import swaps_by_cluster
 from lrrt.report import style, wording
 from lrrt.report.figures import TRAINED, _trainings
@@ -25,12 +26,11 @@ def _rows(data: StudyData) -> pd.DataFrame:
 
 
 def title(data: StudyData) -> str:
-    points = round(100 * swaps_by_cluster(data)["lower"].mean())
-    if points < 0:
-        return f"At the lower of two suggested maxima accuracy was {-points} points lower"
-    return (
-        f"At the higher of two suggested maxima accuracy was {points} points lower, on both weights"
-    )
+    gains = swaps_by_cluster(data)["lower"]
+    points, (low, high) = round(100 * gains.mean()), mean_interval(gains)
+    where = "higher" if points >= 0 else "lower"
+    unsure = f", not clearly (n = {len(gains)} clusters)" if not (low > 0 or high < 0) else ""
+    return f"At the {where} of two suggested maxima accuracy was {abs(points)} points lower{unsure}"
 
 
 def caption(data: StudyData) -> str:
