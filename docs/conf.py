@@ -49,7 +49,7 @@ html_theme = "furo"
 html_title = f"lrrt {version}"
 html_copy_source = False
 html_static_path = ["_static"]
-html_css_files = ["dark.css"]
+html_css_files = ["dark.css", "tables.css"]
 html_show_sphinx = False
 
 

@@ -65,13 +65,25 @@ rows = rows.assign(
     lr=rows["max_lr"].fillna(rows["min_lr"]), framework=rows["backend"].map(wording.name)
 )
 figure, ax = plt.subplots(figsize=(6, 3))
-sns.stripplot(rows, x="lr", y="rule", hue="framework", dodge=True, alpha=0.6, log_scale=True, ax=ax)
+sns.stripplot(
+    rows,
+    x="lr",
+    y="rule",
+    order=rules,
+    hue="framework",
+    palette={"Keras": style.COLOURS["keras", "blog_keras"], "PyTorch": style.TRAIN_COLOUR},
+    dodge=True,
+    alpha=0.6,
+    log_scale=True,
+    ax=ax,
+)
 ax.set(xlabel="suggested learning rate", ylabel="")
+sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), title=None)
 plt.show()
 
 # %%
 spread = rows.groupby(["framework", "rule"])["lr"].quantile([0.1, 0.5, 0.9]).unstack()
-spread.assign(ratio=spread[0.9] / spread[0.1]).round(4)
+spread.assign(ratio=spread[0.9] / spread[0.1]).map("{:.2g}".format)
 
 # %% [markdown]
 # ## The report's figures

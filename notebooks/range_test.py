@@ -105,8 +105,8 @@ print(f"first loss {loss[0]:.2f} (a uniform guess has {np.log(10):.2f}), last {l
 
 # %% [markdown]
 # ## Smoothing
-# Batches differ, so the loss is noisy. Finders look at an exponential moving average instead,
-# $m_k = \beta\, m_{k-1} + (1 - \beta)\, l_k$ divided by $1 - \beta^k$, with $\beta = 0.98$. It is
+# Batches differ, so the loss is noisy. Finders look at an exponential moving average instead: at
+# step k the mean `m[k] = β m[k-1] + (1 - β) loss[k]`, divided by `1 - β**k`, with β = 0.98. It is
 # smooth, and it lags: its minimum lies at a larger LR than that of the raw loss.
 
 
@@ -141,8 +141,8 @@ draw(beta=0.9)
 draw(seed=1)
 
 # %% [markdown]
-# In a running notebook: move $\beta$ and see the minimum wander, change the seed and see it jump.
-# (A page that only shows the notebook has no slider; the three figures above stand for it.)
+# In a running notebook, move β and see the minimum wander; change the seed and see it jump. (A page
+# that only shows the notebook has no slider; the three figures above stand for it.)
 
 # %%
 interact(draw, beta=FloatSlider(0.98, min=0.0, max=0.99, step=0.01), seed=(0, 19))

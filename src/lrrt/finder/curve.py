@@ -31,7 +31,7 @@ COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 BEFORE = ", before it fell"
 CUT = f"a loss was not finite{BEFORE}"  # a curve of its own says which, and where
 FLAWS = (NEVER_FELL, STILL_FALLING, CUT)
-FALLBACK = "the rule failed half-way and answered something else"
+FALLBACK = "the rule found nothing and silently answered its fallback"
 SIGNED = (
     "a loss was zero or below before the rule's stop, which is a multiple of the best loss: add a "
     "constant to the loss (offset)"

@@ -104,7 +104,7 @@ def draw(data: StudyData) -> Figure | None:
     lower.set_xticks(
         range(int(LEFT), int(RIGHT) + 1), ["1/1000", "1/100", "a tenth", "best", "×10", "×100"]
     )
-    lower.set_xlabel("learning rate, beside the best one")
+    lower.set_xlabel("learning rate, relative to the best one")
     return figure
 
 
