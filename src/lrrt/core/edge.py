@@ -56,7 +56,7 @@ UNCERTAIN = (
     "guess: try lower and higher rates"
 )
 TOO_COARSE = (
-    f"fewer than {LEAST_DENSITY:g} steps a decade: more steps, or a range that starts later"
+    f"the ramp has fewer than {LEAST_DENSITY:g} steps a decade: take more steps, or start it later"
 )
 
 

@@ -186,7 +186,7 @@ def trials_figure(audit: Any, schedule: str):
     ]
     ax.set_xticks(range(len(LR_FACTORS)), labels)
     ax.set_xlim(-0.3, len(LR_FACTORS) - 0.7)
-    ax.set_xlabel("of the suggestion; learning rate")
+    ax.set_xlabel("multiple of the suggestion, learning rate")
     ax.set_ylabel("loss afterwards")
     return figure
 

@@ -296,12 +296,10 @@ def _audit(options: argparse.Namespace) -> None:
 def _wrap(text: str) -> str:
     """Each line broken between words to the terminal's width, what follows indented."""
     width = min(100, shutil.get_terminal_size().columns)
-    return "\n".join(
-        textwrap.fill(
-            line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-        for line in text.splitlines()
-    )
+    looks = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    hard = "\N{NO-BREAK SPACE}%"
+    lines = (textwrap.fill(line.replace(" %", hard), width, **looks) for line in text.splitlines())
+    return "\n".join(lines).replace(hard, " %")
 
 
 def _audit_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -335,7 +333,8 @@ def _find(key: str, name: str, model: str = "module:make_model") -> Any:
     module_name, colon, function = name.partition(":")
     parts = module_name.split(".")
     if not colon or not function or "/" in module_name or not all(parts) or parts[-1] == "py":
-        raise InputError(key, name, "package.module:function, without .py")
+        guess = f"{module_name.removesuffix('.py').replace('/', '.')}:{function or key}"
+        raise InputError(key, name, f"package.module:function; write {guess}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from lrrt.report.wording import number, percent
 ORDER = 10
 SECTION = ANSWER
 LEAST_SPAN = 10  # times the lowest rate: of a narrower choice there is nothing to see
-ROOM = 150  # times the highest rate, for what is written at the bars
+WORDS = 0.35  # share of the width that the words at a bar take
 FEWEST = 4  # learning rates that make a line of accuracy over them
 OTHER_RULES = ("fastai_valley",)  # shown beside the protocol's own
 KINDS = {"min": "min LR", "middle": "middle of the range", "max": "max LR"}
@@ -106,9 +107,15 @@ def draw(data: StudyData) -> Figure | None:
     lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1], ylim=(-0.6, len(bars) - 0.4))
     lower.grid(False, axis="y")
     style.log_axis(lower)
-    left, right = lower.get_xlim()
-    lower.set_xlim(left, right * ROOM)
+    make_room(lower, bars)
     return figure
+
+
+def make_room(ax: Axes, bars: pd.DataFrame) -> None:
+    """Widen the axis to the right until the words at the rightmost bar fit."""
+    left, right = np.log10(ax.get_xlim())
+    end = np.log10(bars["high_lr"].max()) if len(bars) else right
+    ax.set_xlim(10**left, 10 ** max(right, (end - WORDS * left) / (1 - WORDS)))
 
 
 def bar(ax: Axes, place: float, row, shade: str) -> None:

@@ -7,7 +7,7 @@ from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_grid
 from lrrt.report import style
 from lrrt.report.figures import ANSWER
 from lrrt.report.figures._trainings import accuracy_axis
-from lrrt.report.figures.accuracy import KINDS, ROOM, bar
+from lrrt.report.figures.accuracy import KINDS, bar, make_room
 from lrrt.report.study import StudyData
 from lrrt.report.wording import name, number, percent
 
@@ -99,6 +99,5 @@ def draw(data: StudyData) -> Figure | None:
     lower.set_ylim(-0.6, max(len(bars), 1) - 0.4)
     lower.grid(False, axis="y")
     style.log_axis(lower)
-    left, right = lower.get_xlim()
-    lower.set_xlim(left, right * ROOM)
+    make_room(lower, bars)
     return figure
