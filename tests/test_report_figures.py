@@ -217,7 +217,8 @@ def test_framework_and_protocol_are_told_apart(data):
     assert (protocol.dropna() > 1).all() and len(protocol)
     caption = attribution_framework.caption(data)
     effects = attribution_framework.main_effects(data)
-    assert effects and all(wording.effect(row) in caption for row in effects.values())
+    factors = [wording.multiple(e["effect"], e["low"], e["high"]) for e in effects.values()]
+    assert factors and all(f"×{factor} (n = " in caption for factor in factors)
 
 
 def test_the_framework_is_told_from_its_device(data):
