@@ -2,8 +2,8 @@
 
 ``study.py [--before COMMIT] [--rounds N]``: each round makes a clone of this repository per commit
 and runs ``dvc repro`` there, with this environment's packages. Runs in the store by their kind,
-wall-clock seconds, and peak memory of all processes together (proportional set size, so
-that shared pages count once). Writes ``results/study.json`` and prints a table.
+wall-clock seconds, CPU seconds, and peak memory of all processes together (proportional set size,
+so that shared pages count once). Writes ``results/study.json`` and prints a table.
 """
 
 import argparse
@@ -27,23 +27,25 @@ from machine import describe  # noqa: E402
 from run import interval  # noqa: E402
 
 OUTPUT = HERE / "results" / "study.json"
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 0.25
 
 
-def memory_of_session(session: int) -> int:
-    """Bytes of all its processes: workers that wait for a stage have no parent among them."""
+def look_at(session: int, cpu: dict[int, float]) -> int:
+    """Bytes of all processes of ``session``, whose CPU seconds so far go into ``cpu``. (Workers that
+    wait for a stage are nobody's children.)"""
     total = 0
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == session:
                 total += process.memory_full_info().pss
+                cpu[process.pid] = sum(process.cpu_times()[:2])
         except (psutil.Error, ProcessLookupError):
             continue
     return total
 
 
 def study(commit: str, folder: Path) -> dict:
-    """Of a new clone in ``folder``: seconds, peak memory in MiB, runs by kind."""
+    """Of a new clone in ``folder``: seconds, CPU seconds, peak memory in MiB, runs by kind."""
     clone = ["git", "clone", "--quiet", "--shared", "--no-checkout", str(HERE.parent), str(folder)]
     subprocess.run(clone, check=True)
     subprocess.run(["git", "checkout", "--quiet", commit], cwd=folder, check=True)
@@ -53,7 +55,7 @@ def study(commit: str, folder: Path) -> dict:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     environment.pop("OMP_NUM_THREADS", None)
-    started, peak = time.perf_counter(), 0
+    started, peak, cpu = time.perf_counter(), 0, {}
     process = subprocess.Popen(
         ["dvc", "repro", "--quiet"],
         cwd=folder,
@@ -63,7 +65,7 @@ def study(commit: str, folder: Path) -> dict:
         text=True,
     )
     while process.poll() is None:
-        peak = max(peak, memory_of_session(process.pid))
+        peak = max(peak, look_at(process.pid, cpu))
         time.sleep(SAMPLE_SECONDS)
     seconds = time.perf_counter() - started
     if process.returncode:
@@ -74,6 +76,7 @@ def study(commit: str, folder: Path) -> dict:
             kinds[json.loads(file.metadata()["spec"]).get("kind", "range_test")] += 1
     return {
         "seconds": seconds,
+        "cpu": sum(cpu.values()),
         "peak_mib": peak / 2**20,
         "runs": dict(kinds),
     }
