@@ -31,8 +31,8 @@ SAMPLE_SECONDS = 0.25
 
 
 def look_at(session: int, cpu: dict[int, float]) -> int:
-    """Bytes of all processes of ``session``, whose CPU seconds so far go into ``cpu``. (Workers that
-    wait for a stage are nobody's children.)"""
+    """Bytes of all processes of ``session``; their CPU seconds so far go into ``cpu``. (A worker
+    that waits for a stage is nobody's child.)"""
     total = 0
     for process in psutil.process_iter():
         try:
