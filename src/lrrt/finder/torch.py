@@ -30,6 +30,7 @@ from lrrt.finder.data import (
 )
 from lrrt.finder.live_model import Batch, Departure, Step
 from lrrt.finder.torch_loading import gathered
+from lrrt.finder.torch_norm import GradientNorm
 from lrrt.finder.torch_optimizer import (
     Closures,
     Steering,
@@ -206,6 +207,7 @@ class TorchSession:
             self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
             everything = {id(p): p for p in (*self.model.parameters(), *self.trained)}
             self.with_gradients = list(everything.values())
+            self.gradient_norm = GradientNorm(self.trained)
             self.states, self.steps_taken, self.with_gradient = states, 0, False
             self.steering.begin()
             self.steering.note_estimate()
@@ -328,10 +330,12 @@ class TorchSession:
         if not gradients:
             return 0.0
         dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-        norms = torch._foreach_norm(dense)
         if self.mixed:
-            norms = [norm.to(dense[0].device).float() for norm in norms]
-        norm = torch.linalg.vector_norm(torch.stack(norms)).item()
+            device, norms = dense[0].device, torch._foreach_norm(dense)
+            norm = torch.linalg.vector_norm(torch.stack([n.to(device).float() for n in norms]))
+        else:
+            norm = self.gradient_norm(dense)
+        norm = norm.item()
         self.with_gradient |= norm > 0
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
