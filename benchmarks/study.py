@@ -3,7 +3,7 @@
 ``study.py [--before COMMIT] [--rounds N]``: each round makes a clone of this repository per commit
 and runs ``dvc repro`` there, with this environment's packages. Runs in the store by their kind,
 wall-clock seconds, CPU seconds, and peak memory of all processes together (proportional set size,
-so that shared pages count once). Writes ``results/study.json`` and prints a table.
+so that shared pages count once). Writes ``results/study.json``.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import yaml
 from safetensors import safe_open
 
 HERE = Path(__file__).parent
@@ -71,7 +72,8 @@ def study(commit: str, folder: Path) -> dict:
     if process.returncode:
         raise RuntimeError(process.stderr.read())
     kinds: Counter[str] = Counter()
-    for path in folder.glob("data/*/store/*/*.safetensors"):
+    name = yaml.safe_load((folder / "params.yaml").read_text())["study"]["name"]
+    for path in folder.glob(f"data/{name}/store/*/*.safetensors"):
         with safe_open(path, "numpy") as file:
             kinds[json.loads(file.metadata()["spec"]).get("kind", "range_test")] += 1
     return {
