@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import rule_scores
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -43,19 +44,19 @@ def oracle_counts() -> str:
     """How much of the protocol has been run."""
     settings = table("settings")
     counted = settings[settings["counts"]].groupby("schedule")["setting"].nunique()
-    words = [f"{counted.get(key, 0)} with {name}" for key, name in SCHEDULES.items()]
+    words = [f"{counted.get(key, 0)} with {name}" for key, name in rule_scores.SCHEDULES.items()]
     is_repeat, by_log_loss = settings["repeats"] != "", settings["measure"] == "log_loss"
     repeats = settings.loc[is_repeat, "setting"].nunique()
     texts = settings.loc[settings["counts"] & by_log_loss, "setting"].nunique()
-    of_text = f", {texts} of them text, which has no points of accuracy" if texts else ""
+    of_text = f" ({texts} of them are text and have no points of accuracy)" if texts else ""
     trainings, curves = table("trainings"), table("curves")
     tests = len(curves[["setting", "ramp_steps", "draw"]].drop_duplicates())
-    hours = sum(seconds().values()) / 3600
+    hours, diverged = sum(seconds().values()) / 3600, int(trainings["diverged"].sum())
     return (
-        f"Of {planned()} settings {settings.loc[~is_repeat, 'setting'].nunique()} have been begun, "
-        f"and {' and '.join(words)} count{of_text}; {repeats} repeats. {len(trainings):,} "
-        f"trainings of grids ({int(trainings['diverged'].sum())} diverged), {tests} range tests, "
-        f"{hours:.1f} hours of wall-clock time on one shared core."
+        f"{settings.loc[~is_repeat, 'setting'].nunique()} of {planned()} settings have been begun; "
+        f"{' and '.join(words)} count{of_text}. {repeats} more repeat one of them. They have "
+        f"{len(trainings):,} trainings of grids ({diverged} diverged), {tests} range tests "
+        f"and took {hours:.1f} hours of wall-clock time on one shared core."
     )
 
 

@@ -284,7 +284,7 @@ def _cell(row: pd.Series) -> str:
     points = (
         f"{100 * row['regret']:.1f} [{100 * row['regret_low']:.1f}, {100 * row['regret_high']:.1f}]"
     )
-    return f"{points}, {100 * row['collapse_rate']:.0f} %"
+    return f"{points}, {100 * row['collapse_rate']:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _place(row: pd.Series) -> str:
