@@ -18,7 +18,7 @@ from lrrt.report.wording import number, percent
 ORDER = 10
 SECTION = ANSWER
 LEAST_SPAN = 10  # times the lowest rate: of a narrower choice there is nothing to see
-WORDS = 0.35  # share of the width that the words at a bar take
+WORDS = 0.46  # share of the width that the words at a bar take
 FEWEST = 4  # learning rates that make a line of accuracy over them
 OTHER_RULES = ("fastai_valley",)  # shown beside the protocol's own
 KINDS = {"min": "min LR", "middle": "middle of the range", "max": "max LR"}
@@ -102,38 +102,48 @@ def draw(data: StudyData) -> Figure | None:
     _trainings.guess(upper, data)
     upper.set(ylabel="validation accuracy")
     style.outcome_legend(upper, hero.rows["outcome"], loc="lower left", bbox_to_anchor=(0, 0.2))
-    for place, row in enumerate(reversed(list(bars.itertuples()))):
-        bar(lower, place, row, shade)
-    lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1], ylim=(-0.6, len(bars) - 0.4))
-    lower.grid(False, axis="y")
-    style.log_axis(lower)
-    make_room(lower, bars)
+    draw_bars(lower, bars, shade)
     return figure
 
 
-def make_room(ax: Axes, bars: pd.DataFrame) -> None:
-    """Widen the axis to the right until the words at the rightmost bar fit."""
+def draw_bars(ax: Axes, bars: pd.DataFrame, shade: str) -> None:
+    """Below the accuracies, a bar a suggestion: 10 to 90 % of the range tests, and what is lost."""
+    rows = list(enumerate(reversed(list(bars.itertuples()))))
+    for place, row in rows:
+        ax.plot(
+            [row.low_lr, row.high_lr],
+            [place] * 2,
+            color=shade,
+            linewidth=7,
+            alpha=0.45,
+            gid=style.tip(
+                f"{row.name}: {words(row)} [{percent(row.regret_low)}, "
+                f"{percent(row.regret_high)}], n = {row.n}"
+            ),
+        )
+        ax.plot([row.median_lr], [place], "|", color=style.INK, markersize=13, markeredgewidth=2)
+    ax.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1])
+    ax.set_ylim(-0.6, max(len(bars), 1) - 0.4)
+    ax.grid(False, axis="y")
+    style.log_axis(ax)
     left, right = np.log10(ax.get_xlim())
-    end = np.log10(bars["high_lr"].max()) if len(bars) else right
-    ax.set_xlim(10**left, 10 ** max(right, (end - WORDS * left) / (1 - WORDS)))
+    for place, row in rows:
+        # Left of a bar that ends where the words to its right would leave the figure.
+        late = np.log10(row.high_lr) > right - WORDS * (right - left)
+        ax.annotate(
+            words(row),
+            (row.low_lr if late else row.high_lr, place),
+            (-8 if late else 8, 0),
+            textcoords="offset points",
+            va="center",
+            ha="right" if late else "left",
+            fontsize=8,
+        )
 
 
-def bar(ax: Axes, place: float, row, shade: str) -> None:
+def words(row) -> str:
     lost = round(100 * row.regret)
-    loss = f"loses {lost} point{'s' * (lost != 1)}"
-    words = f"{number(row.median_lr)} ({wording.times(row.high_lr / row.low_lr)}): {loss}"
-    ax.plot(
-        [row.low_lr, row.high_lr],
-        [place] * 2,
-        color=shade,
-        linewidth=7,
-        alpha=0.45,
-        gid=style.tip(
-            f"{row.name}: {words} [{percent(row.regret_low)}, {percent(row.regret_high)}], "
-            f"n = {row.n}"
-        ),
-    )
-    ax.plot([row.median_lr], [place], "|", color=style.INK, markersize=13, markeredgewidth=2)
-    ax.annotate(
-        words, (row.high_lr, place), (8, 0), textcoords="offset points", va="center", fontsize=8
+    return (
+        f"{number(row.median_lr)} ({wording.times(row.high_lr / row.low_lr)}): loses {lost} "
+        f"point{'s' * (lost != 1)}"
     )

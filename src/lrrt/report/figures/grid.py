@@ -7,7 +7,7 @@ from lrrt.analysis.accuracy import AccuracyOverRate, accuracy_over_grid
 from lrrt.report import style
 from lrrt.report.figures import ANSWER
 from lrrt.report.figures._trainings import accuracy_axis
-from lrrt.report.figures.accuracy import KINDS, bar, make_room
+from lrrt.report.figures.accuracy import KINDS, draw_bars
 from lrrt.report.study import StudyData
 from lrrt.report.wording import name, number, percent
 
@@ -93,11 +93,5 @@ def draw(data: StudyData) -> Figure | None:
         style.dots(upper, rows["lr"], rows["accuracy"], tips, **looks)
     upper.set(ylabel="validation accuracy")
     accuracy_axis(upper)
-    for place, row in enumerate(reversed(list(bars.itertuples()))):
-        bar(lower, place, row, COLOUR)
-    lower.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1])
-    lower.set_ylim(-0.6, max(len(bars), 1) - 0.4)
-    lower.grid(False, axis="y")
-    style.log_axis(lower)
-    make_room(lower, bars)
+    draw_bars(lower, bars, COLOUR)
     return figure
