@@ -52,8 +52,8 @@ NEVER_FELL = (
 )
 STILL_FALLING = "the loss was still falling at the end: the range ends too soon"
 UNCERTAIN = (
-    f"the loss had fallen {WIDE:g} decades or more before it rose again, so that its edge is a "
-    "guess: try lower and higher rates"
+    f"a factor of {10**WIDE:.0f} or more lies between the rates where the loss had fallen and "
+    "where it rose again, so that the edge is a guess: try lower and higher rates"
 )
 TOO_COARSE = (
     f"the ramp has fewer than {LEAST_DENSITY:g} steps a decade: take more steps, or start it later"

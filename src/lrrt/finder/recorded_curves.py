@@ -159,7 +159,7 @@ def load(
     elif source is None and (set(values) == {"lr", "loss"} or _looks_smooth(values["loss"])):
         notes.append(
             "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
-            "them, they are smoothed: name it as the source."
+            "them, they are smoothed: name it with --from (source)."
         )
     tool = TOOLS[source or "raw"]
     raw, lrs = tool.raw(values["loss"]), tool.rates(values["lr"])

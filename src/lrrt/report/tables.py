@@ -141,8 +141,9 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "attribution",
             "Factors between the two protocols, in decades of the suggested LR",
-            "The protocol origin with one factor of the target: alone, or after those before it in "
-            "a sequence; averaged: over sequences; at the scale of the screen, or the study's own. "
+            "The origin's protocol with one factor of the target's: alone, or added to those "
+            "before it in a sequence (averaged: the mean over sequences); at a small scale "
+            "(screen) or at the study's own. "
             "Effect: mean log10 difference of n runs paired by seed, with Student's t interval "
             "(95 %). Before and after: geometric means. Abstained: pairs in which a rule suggests "
             "nothing. Exploratory: of so many intervals one in twenty excludes 0 by chance.",
@@ -192,7 +193,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "attribution_waterfall",
-            "From one published LR to the other",
+            "From one published LR to the other, factor by factor",
             "Steps whose ends meet. Shares of the way between our two ends, and between the "
             "published ones. A factor's effect is its mean over sequences (averaged), or alone.",
             data.waterfall,
@@ -238,10 +239,11 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "rounding",
-            "The same weights and batches, other rounding, in decades",
-            "Runs of a sweep beside the same of the sweep rounding or rounding_order. Effect: mean "
-            "log10 difference of n pairs, with Student's t interval (95 %). Standard deviations "
-            "that rounding and seeds make; share: of rounding in both variances, exact F interval.",
+            "The same weights and batches with other rounding, in decades",
+            "Runs of a sweep against the same runs of the sweep rounding or rounding_order. "
+            "Effect: mean log10 difference of n pairs, with Student's t interval (95 %). Standard "
+            "deviations that rounding and seeds make; share: of rounding in both variances, with "
+            "an exact F interval.",
             data.rounding,
             columns("sweep", "backend", "protocol", "batch_size", "quantity", "n")
             | {"effect": ("effect", "low", "high")}
@@ -250,7 +252,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         ),
         Table(
             "instrument",
-            "The same curves and networks through another instrument, in decades",
+            "The same curves and networks with other smoothing, trim, stop and ramp, in decades",
             "Beta, trim, stop factor and smoothing: replayed on the curves of the weights sweep. "
             "Steps, range and shape of the ramp: runs of their own. Restarts: trainings at a "
             "constant LR, against the ramp at that LR; no rule reads them. Effect: mean log10 "
@@ -273,7 +275,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
         Table(
             "smoothing_shift",
             "How far too high the usual smoothing puts the lowest loss, in decades",
-            "Runs of the weights sweep, by the blog_fastai rule with its EMA, beside a two-sided "
+            "Runs of the weights sweep, by the blog_fastai rule with its EMA, against a two-sided "
             "average of the curve cut before the explosion. Truncation: the same EMA, of the cut "
             "curve; lag: the rest. Student's t interval over runs (95 %). Against the mean curve: "
             "bootstrap over runs, since all share that mean.",

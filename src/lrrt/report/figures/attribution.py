@@ -17,13 +17,13 @@ def title(data: StudyData) -> str:
     rows = effects(data, "min_lr", SCREEN)
     clear = rows[~rows["whole"] & ((rows["low"] > 0) | (rows["high"] < 0))]
     names = wording.listed(clear["factor"]) if len(clear) else "no single factor"
-    return f"What clearly moves min LR from one protocol's to the other's: {names}"
+    return f"What clearly changes min LR between the two protocols: {names}"
 
 
 def caption(data: StudyData) -> str:
     return (
-        "All factors in which the two protocols differ, each exchanged in turn; read as the figure "
-        f"of the factors at the study's own scale. {interval_words(data, SCREEN)}"
+        "All factors in which the two protocols differ, exchanged one at a time: by how much each "
+        f"multiplies the suggestion. {interval_words(data, SCREEN)}"
     )
 
 

@@ -48,9 +48,9 @@ def caption(data: StudyData) -> str:
     settings = data.config.variance
     return (
         f"All combinations of {settings.weights} initial weights and {settings.orders} orders of "
-        "the batches; bars: standard deviation of log10 LR that is left where what is named is the "
-        "same in all runs, of that with all new (100 %). Lines: 95 % intervals, wide because few "
-        "levels tell little about a variance; they hold where suggestions fall in two clusters."
+        "the batches. A bar is the standard deviation of log10 LR that remains when the named "
+        "factor is the same in all runs; 100 % is that with everything new. Lines: 95 % intervals, "
+        "which are wide because few levels say little about a variance."
     )
 
 
