@@ -34,6 +34,7 @@ from lrrt.report.figures import accuracy, policies
 from lrrt.report.study import StudyData, load
 
 ROOT = Path(__file__).parents[1]
+COLUMNS = 96  # of the README's printed output
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -132,7 +133,12 @@ def audit_output() -> str:
 def example_output() -> str:
     """What the example of the README prints; it is run as it stands."""
     with tempfile.TemporaryDirectory() as folder:
-        return _printed(["-c", _example()], folder, 96)
+        return _wrapped(_printed(["-c", _example()], folder, COLUMNS))
+
+
+def _wrapped(text: str) -> str:
+    """Long lines broken as a terminal does: a page would cut them off."""
+    return "\n".join(textwrap.fill(line, COLUMNS) for line in text.splitlines())
 
 
 def draw_audit(path: Path) -> None:
@@ -142,8 +148,8 @@ def draw_audit(path: Path) -> None:
         print(f"{path.name}: left as it is, there is no Chromium", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as folder:
-        _printed(["-c", _example()], folder, 96)
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=760,1060"]
+        _printed(["-c", _example()], folder, COLUMNS)
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=760,1045"]
         command = [chromium, *options, f"--screenshot={path}", Path(folder, "lr.html").as_uri()]
         subprocess.run(command, check=True, capture_output=True)
 

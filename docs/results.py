@@ -210,7 +210,7 @@ def hero() -> str:
     return (
         "<picture>\n"
         '  <source media="(prefers-color-scheme: dark)" srcset="docs/images/answer-dark.png">\n'
-        f'  <img src="docs/images/answer.png" alt="{answer.title(oracle_data())}">\n'
+        f'  <img src="docs/images/answer.png" width="480" alt="{answer.title(oracle_data())}">\n'
         "</picture>"
     )
 
