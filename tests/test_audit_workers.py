@@ -1,8 +1,12 @@
 """Audits on several processes: the bits of one, whatever is sent to them, and what cannot be."""
 
+import os
+import signal
+import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,3 +135,27 @@ def test_one_cycle_is_tried_beside_a_constant_rate(functions):
     losses = [t.loss for t in found.trials]
     assert losses[2] != losses[5]  # at ten times the suggestion
     assert lrrt.Audit.from_dict(found.to_dict()).to_dict() == found.to_dict()
+
+
+@pytest.mark.slow(10)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_end_with_an_audit_that_is_stopped(user, number):  # noqa: F811
+    """Also while they start, and without a traceback of their own."""
+    command = ["audit", "user_module:make_model", "--workers", "2", "--runs", "500"]
+    audit = subprocess.Popen(
+        [sys.executable, "-m", "lrrt", *command, "--save", "a.json"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (user / "a.json").exists() and audit.poll() is None:
+        time.sleep(0.05)
+    # A terminal sends Ctrl-C to all of them.
+    (os.killpg if number == signal.SIGINT else os.kill)(audit.pid, number)
+    told = audit.communicate(timeout=60)[1]  # ends when no process has its standard error
+    assert "Traceback" not in told and lrrt.Audit.load("a.json").curves
+    if number == signal.SIGINT:
+        assert audit.returncode == 130 and told.splitlines()[1].endswith("; kept in a.json")
+    else:
+        assert audit.returncode == -number

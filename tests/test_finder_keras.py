@@ -12,8 +12,9 @@ import pytest
 @pytest.mark.slow(40)
 @pytest.mark.skipif(not find_spec("tensorflow"), reason="needs TensorFlow")
 def test_live_keras_models():
+    alone = ["-q", "-p", "no:cacheprovider", "--noconftest"]  # the study's packages may be missing
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "live_keras.py"],
+        [sys.executable, "-m", "pytest", *alone, "live_keras.py"],
         cwd=Path(__file__).parent,
         env=os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,

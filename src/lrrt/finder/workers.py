@@ -10,12 +10,15 @@ import gc
 import importlib
 import os
 import pickle
+import queue
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
@@ -94,7 +97,6 @@ class Early:
 
     def __init__(self, workers: int | None, runs: int):
         self.workers, self.runs, self.executor = workers, runs, None
-        self.tasks: list[Any] = []  # that the workers begin with
         self.timer = threading.Timer(0.0, self._start)
 
     def begin(self) -> None:
@@ -108,7 +110,7 @@ class Early:
 
     def _start(self) -> None:
         with contextlib.suppress(ImportError):  # Helpers says what is missing
-            self.executor, self.tasks = _executor(most(self.workers, self.runs) - 1)
+            self.executor = _executor(most(self.workers, self.runs) - 1)
 
     def end(self) -> Any:
         """The executor with the workers, None where there are none; none start any more."""
@@ -120,11 +122,11 @@ class Early:
 
     def stop(self) -> None:
         if (executor := self.end()) is not None:
-            _kill(executor, self.tasks)
+            _kill(executor)
 
 
-def _executor(count: int) -> tuple[Any, list[Any]]:
-    """So many workers, and their first tasks: to import what this process has imported."""
+def _executor(count: int) -> Any:
+    """So many workers; their first task is to import what this process has imported."""
     from joblib.externals import loky
 
     # Not joblib's reusable ones: they would know modules and paths of before.
@@ -132,19 +134,27 @@ def _executor(count: int) -> tuple[Any, list[Any]]:
         count,
         env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"},
         initializer=_enter,
-        initargs=(os.getcwd(), sys.path),
+        initargs=(os.getpid(), os.getcwd(), sys.path),
     )
-    return executor, [executor.submit(_apply, _settings()) for _ in range(count)]
+    # Ctrl-C is this process's to answer: amid its imports a worker would write a traceback. The
+    # first task starts the workers, and the tracker, where none runs yet, would unblock it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(count):
+            executor.submit(_apply, _settings())
+        return executor
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _kill(executor: Any, tasks: Iterable[Any]) -> None:
+def _kill(executor: Any) -> None:
     """End its workers amid their work."""
-    # loky 3.5 fails with a KeyError if it is to end while it takes a task from its queue.
-    deadline = time.monotonic() + 1
-    while time.monotonic() < deadline:
-        if all(future.running() or future.done() for future in tasks):
-            break
-        time.sleep(0.001)
+    # loky 3.5 fails with a KeyError if it finds a task in this queue when it ends.
+    waiting = getattr(executor, "_work_ids", queue.Queue())
+    with contextlib.suppress(queue.Empty):
+        while True:
+            waiting.get_nowait()
     executor.shutdown(wait=True, kill_workers=True)
 
 
@@ -182,7 +192,7 @@ class Helpers:
         if len(self.sent) > MOST_SENT:
             raise Unsent(f"they hold {len(self.sent) / 2**20:.0f} MiB")
         self.settings = _settings()
-        self.executor = early.end() or _executor(count)[0]
+        self.executor = early.end() or _executor(count)
         self.function, self.count, self.wait = function, count, loky.wait
         self.running: dict[Any, int] = {}  # number of the task by its future
         self.check, self.expected = self._submit(*check[0]), check[1]
@@ -221,13 +231,20 @@ class Helpers:
     def stop(self, amid_work: bool = False) -> None:
         """End the workers."""
         if amid_work:
-            _kill(self.executor, self.running)
+            _kill(self.executor)
         else:
             self.executor.shutdown(wait=True)
 
 
-def _enter(folder: str, path: list[str]) -> None:
-    """In a worker that starts: where modules are found here."""
+def _enter(parent: int, folder: str, path: list[str]) -> None:
+    """In a worker that starts: where modules are found here, and its end with this process."""
+
+    def watch() -> None:  # no public sentinel of it: loky is not multiprocessing
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     os.chdir(folder)
     sys.path[:] = path
 
