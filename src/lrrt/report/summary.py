@@ -274,7 +274,9 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     elif verdicts[7] not in UNDECIDED and len(data.swap_accuracies):
         gains = swaps_by_cluster(data)["lower"]
         if mean_interval(gains)[0] > 0:
-            words = f"Of two suggested maxima the lower one gains {wording.gain(gains)}."
+            words = (
+                f"Of two suggested maxima the lower one gains {wording.gain(gains)} of accuracy."
+            )
             sentences.append((words, "swaps"))
     if verdicts[16] == Grade.SUPPORTED:
         words = f"The middle of the range gains {size(16)} over the maximum."
