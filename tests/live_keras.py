@@ -48,6 +48,12 @@ def network(inputs=True, dtype=None):
     )
 
 
+def nested_and_frozen():
+    model = keras.Sequential([keras.Input((FEATURES,)), network(), layers.BatchNormalization()])
+    model.layers[-1].trainable = False
+    return model
+
+
 def small():
     return keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
 
@@ -87,6 +93,12 @@ CASES = {
         ),
         compile={"metrics": ["accuracy"], "run_eagerly": True},
         data=lambda: dataset(seed=3),
+    ),
+    "Ftrl, weighted metrics, nested, frozen batch norm, amid": dict(
+        optimizer=lambda: keras.optimizers.Ftrl(0.1),
+        network=lambda: nested_and_frozen(),
+        compile={"weighted_metrics": ["accuracy"]},
+        amid=True,
     ),
     "accumulation, several steps at once, amid": dict(
         optimizer=lambda: keras.optimizers.SGD(0.1, 0.9, gradient_accumulation_steps=3),
