@@ -4,7 +4,7 @@
 the earlier commit. The contestants stand side by side in each round, in fresh processes, in turns;
 the results of one process and of several must be equal to the bit. Wall-clock seconds, without the
 imports; a ratio is a geometric mean over rounds with its 95 % interval. Writes
-``results/audit.json`` and prints a table.
+``results/audit.json``, where other cases stay, and prints a table.
 """
 
 import argparse
@@ -149,7 +149,8 @@ def main() -> None:
         return
     from run import interval, print_ratios
 
-    before, results = describe(), {}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results |= {case: {"rounds": [], "before": describe()} for case in options.cases}
     contestants = {"one process": (HERE.parent, str(RUNS), "1")}
     contestants["default"] = (HERE.parent, str(RUNS), "default")
     contestants["one run"] = (HERE.parent, "1", "1")
@@ -163,7 +164,7 @@ def main() -> None:
                 for name in order
             }
             assert found["one process"]["digest"] == found["default"]["digest"]
-            results.setdefault(case, {"rounds": []})["rounds"].append(found)
+            results[case]["rounds"].append(found)
             print(case, {k: round(v["seconds"], 2) for k, v in found.items()}, flush=True)
             for name in found.keys() - {"default", "one run"}:
                 ratios = [
@@ -176,9 +177,9 @@ def main() -> None:
                 for r in results[case]["rounds"]
             ]
             results[case]["peak memory of a process, of one run's"] = max(peaks)
-            record = {"results": results, "before": before, "after": describe()}
-            RESULTS.write_text(json.dumps(record, indent=1) + "\n")
-    print_ratios(results, "rounds")
+            results[case]["after"] = describe()
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print_ratios({case: results[case] for case in options.cases})
 
 
 if __name__ == "__main__":

@@ -134,13 +134,13 @@ def interval(ratios: np.ndarray) -> tuple[float, float, float]:
     return float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high))
 
 
-def print_ratios(results: dict, raw: str) -> None:
-    """A row a case and ratio, with an interval where it has one; ``raw``: what is no ratio."""
+def print_ratios(results: dict) -> None:
+    """A row a case and ratio: a number, or a tuple of :func:`interval`."""
     for case, row in results.items():
         for what, value in row.items():
             if isinstance(value, float):
                 print(f"| {case} | {what} | {value:.2f} |")
-            elif what != raw:
+            elif isinstance(value, tuple):
                 middle, low, high = value
                 print(f"| {case} | {what} | {middle:.2f} ({low:.2f}–{high:.2f}) |")
 

@@ -247,7 +247,7 @@ def main() -> None:
             "fit against ours, first": interval(seconds["fit, first"] / seconds["ours, first"]),
             "fit against ours, second": interval(seconds["fit, second"] / seconds["ours, second"]),
         }
-    print_ratios(results, "seconds")
+    print_ratios(results)
     record = {"results": results, "rounds": options.rounds, "before": before, "after": describe()}
     OUTPUT.write_text(json.dumps(record, indent=1) + "\n")
 
