@@ -71,7 +71,7 @@ def _code() -> str:
 def workers(command: Command) -> Iterator[tuple[int, Connection, tuple]]:
     """Process id, connection and group of each worker that waits; one of other code ends."""
     try:
-        names = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()]
+        names = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()}
     except OSError:
         return
     for name in names:
