@@ -62,11 +62,15 @@ def validation_cost(studies: Sequence[Study]) -> Verdict:
     results.sort(key=lambda r: r.part, reverse=True)
     grades = {r.grade for r in results}
     grade = Grade.PARTLY if len(grades) > 1 or Grade.PARTLY in grades else grades.pop()
-    shown = "; ".join(
-        f"{r.effect.value:.2g} times at batch {r.scales[0].batch_size}"
-        for r in results
-        if r.part == "work"
+    work, time = (
+        "; ".join(
+            f"{r.effect.value:.2g} times at batch {r.scales[0].batch_size}"
+            for r in results
+            if r.part == part
+        )
+        for part in ("work", "time")
     )
+    shown = f"{work}, by the clock {time}" if time else work
     return Verdict(
         grade,
         tuple(results),
