@@ -90,7 +90,7 @@ def oracle_settings() -> str:
 
 def _best(setting: pd.Series) -> str:
     if not setting["counts"] and not setting["repeats"]:
-        return f"{setting['trainings']} trainings; does not count yet"
+        return f"does not count yet (trainings: {setting['trainings']})"
     value = f"{setting['best_value']:.1%}"
     if setting["measure"] == "log_loss":
         value = f"{setting['best_value']:.2f} nats"
