@@ -435,7 +435,12 @@ def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
 @pytest.mark.parametrize(
     "content, part",
     [
-        (b"", "study"),
+        (b"", "params.yaml: expected sections"),
+        (b"# no section\n", "params.yaml: expected sections"),
+        (b"just text", "params.yaml: expected sections"),
+        (b"- study\n", "params.yaml: expected sections"),
+        (b"study: {name: s}\n", "a name that the section protocols defines"),
+        (b"data:\n\tname: x\n", "readable YAML"),
         (b"\xff\xfe\x00", "readable YAML"),
         (b"data: {seed: " + b"1" * 5000 + b"}", "readable YAML"),
         (b"[" * 2000, "readable YAML"),
@@ -455,10 +460,6 @@ def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
 def test_hostile_params_file(tmp_path, monkeypatch, content, part):
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes(content)
-    if content == b"":
-        with pytest.raises(InputError):
-            load()
-        return
     with pytest.raises(InputError, match=part) as caught:
         load()
     assert str(caught.value).isprintable()

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUILT_AT_ROOT = {"build", "dist", "data", "reports", "models", "shared"}
+UNSET = {"PYTHONPATH", "LRRT_REPOSITORY_URL"}
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("LRRT_TEST_PACKAGING") != "1",
@@ -31,7 +32,7 @@ def run(*command, cwd, **environment):
         cwd=cwd,
         capture_output=True,
         text=True,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment,
+        env={k: v for k, v in os.environ.items() if k not in UNSET} | environment,
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     return ran.stdout
@@ -83,6 +84,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     }
     assert names == kept
     assert {"lrrt/py.typed", "lrrt/finder/audit.html.j2", "lrrt/report/lrrt.mplstyle"} <= names
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+    (post,) = metadata.get_all("Project-URL")  # LRRT_REPOSITORY_URL is not set
+    assert post.startswith("Blog post, https://")
     always = [text for text in metadata.get_all("Requires-Dist") if "extra ==" not in text]
     assert not any(text.startswith(("torch", "keras", "tensorflow")) for text in always)
 
@@ -96,6 +101,7 @@ def test_the_sdist_holds_the_project(built):
         "docs/conf.py",
         "dvc.yaml",
         "params.yaml",
+        "setup.py",
         "CHANGELOG.md",
         "CITATION.cff",
         "LICENSE",

@@ -143,7 +143,9 @@ def load(path: str | Path = "params.yaml") -> Config:
         text = path.read_text(encoding="utf-8")
         # What is written out holds neither. A few nested aliases can be any amount of memory; and
         # DVC, which reads this file too, does not fill interpolations in.
-        for event in yaml.parse(text, yaml.CSafeLoader):
+        outermost = None
+        for index, event in enumerate(yaml.parse(text, yaml.CSafeLoader)):
+            outermost = event if index == 2 else outermost  # after those of stream and document
             if isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
                 words = "YAML without aliases (*name) and interpolations (${name})"
                 raise InputError("params.yaml", str(path), words)
@@ -157,6 +159,7 @@ def load(path: str | Path = "params.yaml") -> Config:
             raise
         reason = " ".join(str(error).split())
         raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
-    if not OmegaConf.is_dict(values):
-        raise InputError("params.yaml", str(path), "a mapping of sections")
+    if not isinstance(outermost, yaml.MappingStartEvent) or not values:
+        words = f"sections ({', '.join(hints(Config))}); `lrrt compose` writes them"
+        raise InputError("params.yaml", str(path), words)
     return from_mapping(values)

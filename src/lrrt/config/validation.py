@@ -75,7 +75,9 @@ def validate_study(config: Config) -> None:
         check_listed(key, listed)
         for name in listed:
             if name not in known:
-                raise InputError(key, name, f"one of: {', '.join(known)}")
+                section = key.removeprefix("study.")
+                none = f"a name that the section {section} defines; it defines none"
+                raise InputError(key, name, f"one of: {', '.join(known)}" if known else none)
 
 
 def _check_optimizers(config: Config) -> None:
