@@ -273,6 +273,22 @@ def test_optimisers_that_want_closures_or_graphs(name, options, create_graph):
     assert curve.loss.min() < 0.8 * curve.loss[0] and "rate_departure" not in curve.about
 
 
+def test_8_bit_adam_goes_on_as_without_the_test():
+    optim = pytest.importorskip("bitsandbytes").optim
+    found = []
+    for test in (False, True):
+        model = network()
+        optimizer = optim.Adam8bit(model.parameters(), lr=0.01, min_8bit_size=16)
+        losses = trained(model, optimizer, loader(), epochs=1)
+        states = optimizer.state[next(model.parameters())]
+        assert states["state1"].dtype == torch.uint8
+        if test:
+            curve = lrrt.range_test(model, LOSS, loader(), optimizer, steps=20, start=1e-4, end=1)
+            assert np.ptp(curve.loss) > 0.1
+        found.append(losses + trained(model, optimizer, loader()))
+    assert found[0] == found[1]
+
+
 def test_an_optimiser_that_ignores_its_rate_is_told():
     package = pytest.importorskip("pytorch_optimizer")
     model = network()

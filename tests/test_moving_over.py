@@ -136,6 +136,25 @@ def test_averages_of_the_users_own_training_see_no_test(names):
     assert not unmoved()
 
 
+def test_each_loss_stands_at_the_rate_of_its_step(names):
+    model, optimizer, loader = names["model"], names["optimizer"], names["trainloader"]
+    rates = []
+    optimizer.register_step_pre_hook(lambda made, *_: rates.append(made.param_groups[0]["lr"]))
+    curve = lrrt.range_test(model, names["criterion"], loader, optimizer, end=1, stop=None)
+    assert rates[: len(curve)] == curve.lr.tolist() and curve.lr[-1] == 1  # then its checks
+    pytest.importorskip("ignite")
+    from ignite.engine import create_supervised_trainer
+    from ignite.handlers import FastaiLRFinder
+
+    rates.clear()
+    trainer = create_supervised_trainer(model, optimizer, names["criterion"])
+    finder, options = FastaiLRFinder(), {"end_lr": 1.0, "num_iter": 100, "diverge_th": 1e9}
+    with finder.attach(trainer, {"model": model, "optimizer": optimizer}, **options) as finding:
+        finding.run(loader, max_epochs=20)
+    recorded = finder.get_results()["lr"]
+    assert len(recorded) == 101 and recorded[:-1] == rates[1:] and recorded[-1] > 1
+
+
 def test_a_range_test_writes_no_file(names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lrrt.range_test(
