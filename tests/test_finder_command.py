@@ -423,8 +423,9 @@ def test_an_interrupted_audit_says_where_its_runs_are(user, capsys):
             return made()
     """)
     )
+    options = ["--save", "a.json", "--steps", "20", "--workers", "1"]  # the second run is the last
     with pytest.raises(SystemExit) as ended:
-        cli.main(["audit", "stopped:make_model", "--save", "a.json", "--steps", "20"])
+        cli.main(["audit", "stopped:make_model", *options])
     told = capsys.readouterr().err.splitlines()
     assert ended.value.code == 130 and "SIGINT" in told[0]
     assert told[1:] == ["finished: range tests 1/10; kept in a.json"]
