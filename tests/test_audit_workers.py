@@ -148,12 +148,17 @@ def test_workers_end_with_an_audit_that_is_stopped(user, number):  # noqa: F811
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Tests that a shell runs in the background have it ignored, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (user / "a.json").exists() and audit.poll() is None:
         time.sleep(0.05)
     # A terminal sends Ctrl-C to all of them.
     (os.killpg if number == signal.SIGINT else os.kill)(audit.pid, number)
-    told = audit.communicate(timeout=60)[1]  # ends when no process has its standard error
+    try:
+        told = audit.communicate(timeout=60)[1]  # ends when no process has its standard error
+    finally:
+        audit.kill()
     assert "Traceback" not in told and lrrt.Audit.load("a.json").curves
     if number == signal.SIGINT:
         assert audit.returncode == 130 and told.splitlines()[1].endswith("; kept in a.json")

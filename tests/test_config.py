@@ -232,7 +232,7 @@ def test_compose_writes_a_file_that_loads(tmp_path):
         ("model: {depth: [1]}", "depth"),
         ("study: [", "YAML"),
         ("\x00", "YAML"),
-        ("just words", "just words"),
+        ("just words", "expected sections"),
         ("- a list", "params.yaml"),
     ],
 )
