@@ -165,8 +165,7 @@ def short_answer() -> str:
     own = default if default in of_rule.index else f"{default}.max"  # as in an audit
     others = [pair for pair in SHORT if pair[0] != own]
     for rule, words in ((own, f"`{default}` suggests, the default here"), *others):
-        points, failed = _cell(of_rule.loc[rule]).rsplit(", ", 1)
-        lines.append(f"| {words} | {points} | {failed} |")
+        lines.append(f"| {words} | {' | '.join(_lost_and_failed(of_rule.loc[rule]))} |")
     return "\n".join(lines)
 
 
@@ -283,10 +282,14 @@ def by_schedule(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row: pd.Series) -> str:
-    points = (
-        f"{100 * row['regret']:.1f} [{100 * row['regret_low']:.1f}, {100 * row['regret_high']:.1f}]"
-    )
-    return f"{points}, {100 * row['collapse_rate']:.0f}\N{NO-BREAK SPACE}%"
+    return ", ".join(_lost_and_failed(row))
+
+
+def _lost_and_failed(row: pd.Series) -> tuple[str, str]:
+    """Points lost with their interval; the share of trainings that collapsed."""
+    mean, low, high = (100 * row[name] for name in ("regret", "regret_low", "regret_high"))
+    failed = 100 * row["collapse_rate"]
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"{failed:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _place(row: pd.Series) -> str:

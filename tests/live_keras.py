@@ -96,7 +96,7 @@ CASES = {
     ),
     "Ftrl, weighted metrics, nested, frozen batch norm, amid": dict(
         optimizer=lambda: keras.optimizers.Ftrl(0.1),
-        network=lambda: nested_and_frozen(),
+        network=nested_and_frozen,
         compile={"weighted_metrics": ["accuracy"]},
         amid=True,
     ),

@@ -217,7 +217,7 @@ def test_framework_and_protocol_are_told_apart(data):
     assert (protocol.dropna() > 1).all() and len(protocol)
     caption = attribution_framework.caption(data)
     effects = attribution_framework.main_effects(data)
-    factors = [wording.multiple(e["effect"], e["low"], e["high"]) for e in effects.values()]
+    factors = [wording.multiple(row) for row in effects.values()]
     assert factors and all(f"×{factor} (n = " in caption for factor in factors)
 
 

@@ -39,6 +39,7 @@ from lrrt.finder.torch_optimizer import (
     closure_kind,
     group_notes,
     group_ratios,
+    parameters_of,
 )
 from lrrt.finder.torch_ranks import check_ranks, mean_over_ranks, over_ranks, several_ranks
 
@@ -184,7 +185,7 @@ class TorchSession:
         self.together = several_ranks()
         self.own_data = isinstance(self.data, ArrayBatches)
         self.called = self.model
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        trained = parameters_of(self.optimizer)
         self.mixed = len({(p.device, p.dtype) for p in trained}) > 1 or self.dtype != torch.float32
 
     def preserve_random_state(self) -> contextlib.AbstractContextManager[None]:
@@ -204,7 +205,7 @@ class TorchSession:
         with kept as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
-            self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self.trained = parameters_of(self.optimizer)
             everything = {id(p): p for p in (*self.model.parameters(), *self.trained)}
             self.with_gradients = list(everything.values())
             self.gradient_norm = GradientNorm(self.trained)

@@ -36,6 +36,11 @@ DECOUPLED = frozenset({"Adafactor", "AdamW", "Lion", "Muon", "SGD"})  # a weight
 PROBE_SIZE = 4096  # values at most in the parameter that is watched, where there is one so small
 
 
+def parameters_of(optimizer: Any) -> list[Tensor]:
+    """Those of all its groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def check_optimizer(optimizer: Any, parameters: Sequence[Tensor]) -> list[dict]:
     """The groups in which ``optimizer``, of a model with ``parameters``, reads its rates.
 
@@ -54,7 +59,7 @@ def check_optimizer(optimizer: Any, parameters: Sequence[Tensor]) -> list[dict]:
     if not optimizer.param_groups:
         raise refusal("one with parameter groups; it has none")
     own = {id(parameter) for parameter in parameters}
-    held = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
+    held = [p for p in parameters_of(optimizer) if id(p) in own]
     if not held:
         raise refusal("the optimiser of this model; it holds none of its parameters")
     if not any(parameter.requires_grad for parameter in held):
@@ -229,7 +234,7 @@ class Steering:
 
     def _probe(self) -> Tensor | None:
         """A parameter with a gradient, small if there is one."""
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        trained = parameters_of(self.optimizer)
         moving = (p for p in trained if p.grad is not None and not p.grad.is_sparse)
         for parameter in sorted(moving, key=lambda p: p.numel() > PROBE_SIZE):
             if parameter.grad.any() and torch.isfinite(parameter.grad).all():
@@ -253,7 +258,7 @@ class Steering:
     def _effect(self, probe: Tensor, gradient: Tensor, lr: float, rate: float) -> float:
         """How much farther than at next to no rate two steps at ``rate`` move it, from one state;
         at least a thousandth of the way, so that what has no effect is alike at all rates."""
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        trained = parameters_of(self.optimizer)
         gradients, ways = [p.grad for p in trained], []
         for each in (rate, lr * 1e-9):
             with preserve_model([], self.optimizer):

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,6 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
     )
 
 
-def _multiple(row: Mapping[str, float]) -> str:
-    return wording.multiple(row["effect"], row["low"], row["high"])
-
-
 def _sd(decades: float) -> str:
     """A standard deviation of log10 LR, as a factor."""
     return f"a factor of {number(10**decades)}"
@@ -126,7 +122,7 @@ def _moves(study: StudyData) -> dict[str, str]:
     effects = attribution_framework.main_effects(study)
     names = {"protocol": "protocol", BACKEND: "backend"}
     return {
-        f"{names[kind]}_{quantity.removesuffix('_lr')}": _multiple(row)
+        f"{names[kind]}_{quantity.removesuffix('_lr')}": wording.multiple(row)
         for (kind, quantity), row in effects.items()
     }
 
@@ -142,10 +138,10 @@ def _rounding(study: StudyData) -> dict[str, Any]:
     found, difference = effect(pairs[pairs["sweep"] == "weights"])
     both, _ = effect(pairs)
     return {
-        "effect": _multiple(found._asdict()),
+        "effect": wording.multiple(found._asdict()),
         "n": found.n,
         "p": number(float(stats.ttest_1samp(difference, 0).pvalue)),
-        "all_effect": _multiple(both._asdict()),
+        "all_effect": wording.multiple(both._asdict()),
         "all_n": both.n,
         "gpu": number(found.before),
         "cpu": number(found.after),
@@ -220,7 +216,7 @@ def _rates(study: StudyData) -> dict[str, Any]:
 def _smoothing(study: StudyData) -> Iterator[dict]:
     for case in study.home_cases():
         rows = study.smoothing_shift.query("backend == @case[0] and protocol == @case[1]")
-        parts = {row["part"]: _multiple(row) for row in rows.to_dict("records")}
+        parts = {row["part"]: wording.multiple(row) for row in rows.to_dict("records")}
         yield {
             "scale": wording.scale(study.scale),
             "case": f"{wording.case(*case)} ({rows['n'].max()} runs)",

@@ -45,7 +45,6 @@ DARK = {
 }
 MARKERS = {"trains": "o", "stalls": "v", "lags": "s", "overfits": "P", "diverged": "X"}
 WIDTH = 5.4  # inches; at this width the words of a figure can still be read on a phone
-NEAR = 50  # a narrower span of learning rates has ticks between the decades, too
 HOVERED = 150  # beyond so many dots they are one artist, and a run's seed is in the tables only
 _TIP = "tip:"
 
@@ -121,6 +120,15 @@ def dots(ax: Axes, x: Sequence[float], y: Sequence[float], tips: Sequence[str], 
         return
     for x_value, y_value, text in zip(x, y, tips, strict=True):
         ax.plot([x_value], [y_value], gid=tip(text), **looks)
+
+
+def span(
+    ax: Axes, place: float, low: float, middle: float, high: float, tick: float, text: str, **looks
+) -> None:
+    """At the height of ``place`` a bar from ``low`` to ``high``, which shows ``text`` when it is
+    hovered, and a tick of ``tick`` points at ``middle``."""
+    ax.plot([low, high], [place] * 2, alpha=0.45, gid=tip(text), **looks)
+    ax.plot([middle], [place], "|", color=INK, markersize=tick, markeredgewidth=2)
 
 
 def margin_note(ax: Axes, y: float, text: str, fontsize: float = 8) -> None:

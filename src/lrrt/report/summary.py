@@ -290,7 +290,7 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
         if spread.n >= MINIMUM_RUNS:
             varies = (
                 f"in {spread.low} of {spread.n} repeats the maximum is "
-                f"{wording.times(spread.centre / spread.low_centre)[1:]} times lower than in the "
+                f"{wording.ratio(spread.centre / spread.low_centre)} times lower than in the "
                 "others"
                 if spread.low
                 else f"over {spread.n} repeats the maximum varies {wording.fold(spread.factor)}"

@@ -22,6 +22,7 @@ NAMES = {
     "mlp": "MLP",
     "cifar10": "CIFAR-10",
     "digits8x8": "digits of 8x8 pixels",
+    "tfloat32": "TF32",
 }
 #: Outcomes of a training, best first: for one training, and for several.
 OUTCOMES = {
@@ -49,7 +50,7 @@ def place(ran: str) -> str:
     """Where runs ran, as ``"a GPU in TF32"`` of ``"cuda, tfloat32"``."""
     device, _, precision = ran.partition(", ")
     device = {"cpu": "a CPU", "cuda": "a GPU"}.get(device.partition(":")[0], device)
-    return f"{device} in {precision.replace('tfloat32', 'TF32')}" if precision else device
+    return f"{device} in {name(precision)}" if precision else device
 
 
 def network(kind: str, depth: int) -> str:
@@ -89,14 +90,12 @@ def effect(row: Mapping) -> str:
     return f"{change(row['effect'])} {interval(row['low'], row['high'], 2)}".rstrip()
 
 
-def multiple(effect: float, low: float, high: float) -> str:
-    """A change in decades as the factor that it is: ``"160 [68, 390]"``."""
-    return f"{times(10**effect)[1:]} {_factors(low, high)}".rstrip()
-
-
-def _factors(low: float, high: float) -> str:
-    finite = math.isfinite(low) and math.isfinite(high)
-    return f"[{times(10**low)[1:]}, {times(10**high)[1:]}]" if finite else ""
+def multiple(row: Mapping) -> str:
+    """The same of a change in decades, as the factor that it is: ``"160 [68, 390]"``."""
+    ends = [row["low"], row["high"]]
+    finite = all(map(math.isfinite, ends))
+    found = f" [{', '.join(ratio(10**end) for end in ends)}]" if finite else ""
+    return f"{ratio(10 ** row['effect'])}{found}"
 
 
 def gain(values: Iterable[float]) -> str:
@@ -128,17 +127,22 @@ def listed(parts: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def times(ratio: float) -> str:
-    """A ratio of two learning rates: ``"×32"``, ``"×3.9"``, ``"×5,200"``."""
-    if not math.isfinite(ratio):
+def ratio(value: float) -> str:
+    """A ratio of two learning rates: ``"32"``, ``"3.9"``, ``"5,200"``; a dash for none."""
+    if not math.isfinite(value):
         return NONE
-    rounded = float(f"{ratio:.1e}")
-    return f"×{rounded:,.0f}" if rounded >= 10 else f"×{number(ratio)}"
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:,.0f}" if rounded >= 10 else number(value)
 
 
-def fold(ratio: float) -> str:
+def times(value: float) -> str:
+    """The same beside other numbers: ``"×32"``."""
+    return f"×{ratio(value)}" if math.isfinite(value) else NONE
+
+
+def fold(value: float) -> str:
     """The same in a sentence: ``"32-fold"``."""
-    return f"{times(ratio)[1:]}-fold" if math.isfinite(ratio) else NONE
+    return f"{ratio(value)}-fold" if math.isfinite(value) else NONE
 
 
 def spread(of: Spread) -> str:
@@ -220,8 +224,8 @@ def finding(template: str, result: Result) -> str:
         fields["lose"] = f"{'lose' if result.effect.value < 0 else 'gain'} {fields['size']}"
         fields["p"] = p_value(result.effect.p)
         if result.effect.unit == "decades":
-            ends = result.effect.low, result.effect.high
-            fields["fold"] = multiple(result.effect.value, *ends)
+            of = result.effect
+            fields["fold"] = multiple({"effect": of.value, "low": of.low, "high": of.high})
     fields |= {"part": part(result.part), "units": result.units, "runs": result.runs}
     fields["scale"] = scales(result)
     text = template.format_map(_Names(fields))

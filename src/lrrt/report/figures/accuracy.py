@@ -110,18 +110,12 @@ def draw_bars(ax: Axes, bars: pd.DataFrame, shade: str) -> None:
     """Below the accuracies, a bar a suggestion: 10 to 90 % of the range tests, and what is lost."""
     rows = list(enumerate(reversed(list(bars.itertuples()))))
     for place, row in rows:
-        ax.plot(
-            [row.low_lr, row.high_lr],
-            [place] * 2,
-            color=shade,
-            linewidth=7,
-            alpha=0.45,
-            gid=style.tip(
-                f"{row.name}: {words(row)} [{percent(row.regret_low)}, "
-                f"{percent(row.regret_high)}], n = {row.n}"
-            ),
+        text = (
+            f"{row.name}: {words(row)} [{percent(row.regret_low)}, {percent(row.regret_high)}], "
+            f"n = {row.n}"
         )
-        ax.plot([row.median_lr], [place], "|", color=style.INK, markersize=13, markeredgewidth=2)
+        rates = row.low_lr, row.median_lr, row.high_lr
+        style.span(ax, place, *rates, text=text, color=shade, linewidth=7, tick=13)
     ax.set(yticks=range(len(bars)), yticklabels=bars["name"][::-1])
     ax.set_ylim(-0.6, max(len(bars), 1) - 0.4)
     ax.grid(False, axis="y")

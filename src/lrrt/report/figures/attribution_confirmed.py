@@ -37,8 +37,8 @@ def title(data: StudyData) -> str:
     row = clear.loc[clear["effect"].abs().idxmax()]
     return (
         f"{row['factor'].capitalize()} alone multiplies min LR by "
-        f"{wording.times(10 ** row['effect'])[1:]}, all factors together by "
-        f"{wording.times(10 ** whole['effect'].iloc[0])[1:]}"
+        f"{wording.ratio(10 ** row['effect'])}, all factors together by "
+        f"{wording.ratio(10 ** whole['effect'].iloc[0])}"
     )
 
 

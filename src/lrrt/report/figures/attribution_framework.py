@@ -17,6 +17,7 @@ from lrrt.report.study import StudyData
 ORDER = 70
 SECTION = WHY
 SWEEP = "weights"
+NEAR = 50  # a narrower span of learning rates has ticks between the decades, too
 
 
 def cases_in_order(data: StudyData) -> list[Case]:
@@ -44,10 +45,9 @@ def title(data: StudyData) -> str:
     for kind, name in kinds.items():
         row, of = effects[kind, quantity], wording.name(quantity)
         moves = f"moves {of} {wording.fold(10 ** abs(row['effect']))}"
-        words.append(
-            f"hanging the {name} {moves if is_clear(row) else f'makes no clear difference to {of}'}"
-        )
-    return f"C{'; c'.join(words)}"
+        found = moves if is_clear(row) else f"makes no clear difference to {of}"
+        words.append(f"changing the {name} {found}")
+    return "; ".join(words).replace("changing", "Changing", 1)
 
 
 def is_clear(row: dict) -> bool:
@@ -71,7 +71,7 @@ def places(data: StudyData) -> str:
 def caption(data: StudyData) -> str:
     parts = [
         f"{wording.name(quantity)} by {'framework' if kind == BACKEND else kind} ×"
-        f"{wording.multiple(row['effect'], row['low'], row['high'])} (n = {row['n']})"
+        f"{wording.multiple(row)} (n = {row['n']})"
         for (kind, quantity), row in sorted(main_effects(data).items())
     ]
     effects = f" Effects with the same weights and batches: {'; '.join(parts)}." if parts else ""
@@ -100,7 +100,7 @@ def draw(data: StudyData) -> Figure | None:
     for ax, quantity in zip(grid[0], QUANTITIES, strict=True):
         rows = long[are_usable(long[quantity])]
         drawn |= bool(len(rows))
-        near = len(rows) and rows[quantity].max() < style.NEAR * rows[quantity].min()
+        near = len(rows) and rows[quantity].max() < NEAR * rows[quantity].min()
         style.log_axis(ax, text=wording.name(quantity), subdivided=near, ticks=6)
         sns.stripplot(
             rows,

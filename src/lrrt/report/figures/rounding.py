@@ -34,7 +34,7 @@ def places(data: StudyData, again: bool) -> str:
     for sweep, *case in cases.itertuples(index=False):
         found += data.places.get(curves_file((*case, REPEATED[sweep] if again else sweep)), [])
     known = dict.fromkeys("GPU" if "cuda" in place else "CPU" for place in found)
-    precisions = dict.fromkeys(place.split(", ")[-1].replace("tfloat32", "TF32") for place in found)
+    precisions = dict.fromkeys(wording.name(place.split(", ")[-1]) for place in found)
     return f"{' or '.join(known)}, {' or '.join(precisions)}" if found else "first"
 
 

@@ -109,15 +109,8 @@ def draw(data: StudyData) -> Figure | None:
                 f"{bar.name}: median {number(bar.median, 3)}, {number(bar.low, 3)} to "
                 f"{number(bar.high, 3)}, {bar.n} of {bar.runs} runs"
             )
-            ax.plot(
-                [bar.low, bar.high],
-                [place] * 2,
-                color=shade,
-                alpha=0.45,
-                linewidth=6,
-                gid=style.tip(words),
-            )
-            ax.plot([bar.median], [place], "|", color=style.INK, markersize=9, markeredgewidth=2)
+            rates = bar.low, bar.median, bar.high
+            style.span(ax, place, *rates, text=words, color=shade, linewidth=6, tick=9)
             style.margin_note(ax, place, wording.times(bar.ratio))
         ax.set(yticks=np.arange(len(rows)), yticklabels=[bar.name for bar in rows])
         ax.set_ylim(len(rows) - 0.4, -0.6)
