@@ -14,6 +14,7 @@ import pytest
 import torch
 from small_torch import LOSS, loader, network, tensors
 from torch import nn
+from torch_training import same
 
 import lrrt
 from lrrt.errors import InputError
@@ -548,6 +549,116 @@ def test_what_a_loss_works_with_is_put_back():
     assert all(map(torch.equal, before, states())) and not theirs.state
 
 
+NOISE = torch.Generator()
+
+
+class Noisy(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 3)
+
+    def forward(self, x):
+        return super().forward(self.disturbed(x))
+
+    def disturbed(self, x):
+        return x + 0.1 * torch.randn(x.shape, generator=NOISE)
+
+
+class Jitter:
+    def __call__(self, outputs, targets):
+        return LOSS(outputs + torch.randn(outputs.shape, generator=NOISE), targets)
+
+
+class NoisyData(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        x, y = tensors()
+        return x[index] + torch.randn(6, generator=NOISE), y[index]
+
+
+def of_a_step_hook(model, optimizer):
+    average = torch.optim.swa_utils.AveragedModel(model)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+    return average.state_dict, {}
+
+
+def of_a_module_hook(model, optimizer):
+    extra = nn.BatchNorm1d(3)
+    model.register_forward_hook(lambda module, inputs, outputs: extra(outputs))
+    return extra.state_dict, {}
+
+
+def of_a_gradient_hook(model, optimizer):
+    noise = torch.Generator().manual_seed(0)
+    model.weight.register_hook(lambda g: g + torch.randn(g.shape, generator=noise))
+    return noise.get_state, {}
+
+
+def of_a_hook_that_goes(model, optimizer):
+    handles = []
+    handles.append(model.register_forward_pre_hook(lambda *_: handles[0].remove()))
+    return lambda: len(model._forward_pre_hooks), {}
+
+
+def of_a_forward_bound_anew(model, optimizer):
+    noise, forward = torch.Generator().manual_seed(0), model.forward
+    model.forward = lambda x: forward(x + torch.randn(x.shape, generator=noise))
+    return noise.get_state, {}
+
+
+def of_a_comprehension(model, optimizer):
+    noises = [torch.Generator().manual_seed(seed) for seed in range(2)]
+
+    def loss(outputs, targets):
+        return sum(LOSS(outputs + torch.randn(3, generator=n), targets) for n in noises)
+
+    return lambda: [n.get_state() for n in noises], {"loss": loss}
+
+
+def of_dicts_with_a_scaler_and_a_schedule(model, optimizer):
+    nets = {"other": nn.Linear(3, 1)}
+    steps = {"other": torch.optim.Adam(nets["other"].parameters())}
+    schedule = torch.optim.lr_scheduler.StepLR(steps["other"], 2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+
+    def loss(outputs, targets):
+        scaler.scale(nets["other"](outputs.detach()).square().mean()).backward()
+        scaler.step(steps["other"])
+        scaler.update()
+        schedule.step()
+        return LOSS(outputs, targets)
+
+    parts = *nets.values(), *steps.values(), schedule, scaler
+    return lambda: [part.state_dict() for part in parts], {"loss": loss}
+
+
+def of_an_object_that_is_called(model, optimizer):
+    jitter = Jitter()
+    return NOISE.get_state, {"loss": lambda outputs, targets: jitter(outputs, targets)}
+
+
+def of_data(model, optimizer):
+    return NOISE.get_state, {"data": torch.utils.data.DataLoader(NoisyData(), 16)}
+
+
+OF_FUNCTIONS = [value for name, value in sorted(globals().items()) if name.startswith("of_")]
+
+
+@pytest.mark.parametrize("case", OF_FUNCTIONS, ids=lambda case: case.__name__)
+def test_what_functions_and_hooks_work_with_is_put_back(case):
+    model = Noisy() if case is not of_a_forward_bound_anew else nn.Linear(6, 3)
+    optimizer = sgd(model, momentum=0.9)
+    state, given = case(model, optimizer)
+    NOISE.manual_seed(0)
+    parts = model.state_dict, state, NOISE.get_state
+    before = copy.deepcopy([part() for part in parts])
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        arguments = {"loss": LOSS, "data": loader(), "optimizer": optimizer} | given
+        lrrt.range_test(model, steps=20, end=0.1, **arguments)
+    assert same([part() for part in parts], before)
+
+
 class Box:
     """Of a class of one's own, ``depth`` of them in it."""
 
@@ -596,14 +707,15 @@ def test_what_was_not_put_back_is_named(verify):
 def test_a_fingerprint_differs_with_whatever_a_test_must_put_back(whole):
     model = nn.Sequential(Counting(), nn.BatchNorm1d(3))
     optimizer = torch.optim.Adam(model.parameters())
+    parts = {"model": model, "optimizer": optimizer}
     plain_losses(model, optimizer, [0.01] * 3)
 
     def names():
-        after = torch_state.fingerprint(model, LOSS, optimizer, {}, (), whole)
+        after = torch_state.fingerprint(parts, (), whole)
         found, before[0] = changed(before[0], after), after
         return found
 
-    before = [torch_state.fingerprint(model, LOSS, optimizer, {}, (), whole)]
+    before = [torch_state.fingerprint(parts, (), whole)]
     assert names() == []
     model[0].total += 1
     assert names() == ["model.0.total"]

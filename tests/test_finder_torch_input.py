@@ -100,6 +100,10 @@ BAD = {
         lambda m: (m, LOSS, [tensors(), (tensors()[0][:, :4], tensors()[1])], sgd(m)),
         r"data: expected .*as the first.*got \[\(4,\), \(\)\]",
     ),
+    "no gradient": (
+        lambda m: (beside := Beside(m), LOSS, loader(), sgd(beside.other)),
+        "optimizer: expected one with a parameter that the loss depends on, got 'SGD'",
+    ),
     "arrays of two lengths": (
         lambda m: (m, LOSS, (tensors()[0], tensors()[1][:-1]), sgd(m)),
         "batch_size|data.*one length",
@@ -110,6 +114,17 @@ BAD = {
 class Stream(IterableDataset):
     def __iter__(self):
         return zip(*tensors(), strict=True)
+
+
+class Beside(nn.Sequential):
+    """Another layer that it does not use."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.other = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self[0](x)
 
 
 class Rateless(torch.optim.Optimizer):
@@ -166,6 +181,12 @@ def test_bad_input_is_one_clear_error_and_leaves_no_trace(case):
         ({"validation": []}, "validation: expected .*got 'no batch'"),
         ({"validation": 3}, "validation: expected .*got 'int'"),
         ({"batch_loss": print}, "batch_loss"),
+        ({"shape": None}, "shape: expected one of: exponential, linear, got None"),
+        ({"keep_ratios": "no"}, "keep_ratios: expected True or False, got 'no'"),
+        ({"create_graph": 1}, "create_graph: expected True or False, got 1"),
+        ({"verify": "no"}, "verify: expected True, False or None, got 'no'"),
+        ({"progress": []}, r"progress: expected True, False or None, got \[\]"),
+        ({"keep": loader()}, "keep: expected random generators.*got 'DataLoader'"),
     ],
 )
 def test_bad_options(options, words):
@@ -239,6 +260,16 @@ def test_nan_from_the_first_step_is_a_curve_that_abstains():
     for suggestion in curve.compare().values():
         assert suggestion.lr is None and "the loss was nan at step 0" in suggestion.reason
     assert same(dict(before), dict(model.state_dict()))
+
+
+def test_steps_that_a_scaler_skips_are_noted():
+    model = network()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    options = {"scaler": scaler, "autocast": torch.float16, "steps": 12}
+    curve = lrrt.range_test(model, LOSS, loader(), sgd(model), **options)
+    assert curve.notes[0].startswith("The scaler skipped 12 of 12 steps")
+    options["scaler"] = torch.amp.GradScaler("cpu", init_scale=1.0)
+    assert lrrt.range_test(model, LOSS, loader(), sgd(model), **options).notes == ()
 
 
 def test_samples_of_several_lengths_are_no_error():

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterator, ValuesView
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ def check_count(key: str, value: Any, low: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
         raise InputError(key, value, f"an integer of at least {low}")
     return int(value)
+
+
+def check_flag(key: str, value: Any, optional: bool = False) -> None:
+    """Raise :class:`InputError` unless ``value`` is True or False, or None where ``optional``."""
+    if not isinstance(value, bool | np.bool_) and not (optional and value is None):
+        raise InputError(key, value, "True, False or None" if optional else "True or False")
+
+
+def as_things(keep: Any) -> tuple:
+    """What ``keep`` names: one thing, or several; a module or a loader is one, though it can be
+    iterated."""
+    several = isinstance(keep, list | tuple | set | ValuesView | Iterator)
+    return tuple(keep) if several else (keep,)
 
 
 def check_target(key: str, path: str | Path, suffix: str) -> None:

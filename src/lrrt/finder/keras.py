@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.checks import check_count
+from lrrt.finder.checks import as_things, check_count
 from lrrt.finder.data import (
     ArrayBatches,
     as_batches,
@@ -89,7 +89,7 @@ def open_session(
         data=_batches(data, "data", batch_size, seed, True, notes),
         peeked=_batches(data, "data", batch_size, seed, True, []),
         validation=validation,
-        keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
+        keep=as_things(keep),
         accumulate=own,
         notes=notes,
     )

@@ -49,5 +49,5 @@ def holds_state(value: Any) -> bool:
     if isinstance(value, type | ModuleType) or callable(value) and not hasattr(value, "__dict__"):
         return False
     root, _, rest = type(value).__module__.partition(".")
-    stateless = root in STATELESS and not rest.startswith(("utils.data", "amp"))
+    stateless = root in STATELESS and not rest.startswith(("utils.data", "amp", "optim"))
     return hasattr(value, "__dict__") and not stateless

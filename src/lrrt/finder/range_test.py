@@ -21,7 +21,7 @@ from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
-from lrrt.finder.checks import check_above, check_count
+from lrrt.finder.checks import check_above, check_count, check_flag
 from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.data import batch_length, digest, endless, is_stream, sample_shapes
 from lrrt.finder.fingerprint import changed
@@ -138,8 +138,9 @@ def range_test(
     keep : generators and objects, optional
         More to put back: random generators (Python's, NumPy's, PyTorch's) that the data use, Keras
         layers that augment them, anything with ``state_dict`` and ``load_state_dict``. A
-        ``torch.nn.Module`` is put back as the model is. Modules, optimisers and generators that
-        ``loss`` or ``batch_loss`` works with are found: in closures, globals, partials, methods.
+        ``torch.nn.Module`` is put back as the model is. Modules, optimisers, generators and what
+        has a state dict are found where ``loss``, ``batch_loss``, hooks and the methods of modules
+        and data sets work with them: in closures, globals, partials, bound methods.
     batch_loss : callable, optional
         PyTorch, instead of ``loss``: ``batch_loss(model, batch)``, a scalar tensor.
     autocast : torch.dtype, optional
@@ -184,6 +185,8 @@ def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]
     if check_count("validate_every", validate_every) > ramp.steps and validates:
         raise InputError("validate_every", validate_every, f"at most the {ramp.steps} steps")
     check_above("stop", stop, 1)
+    check_flag("progress", progress, optional=True)
+    check_flag("verify", verify, optional=True)
     session = opening(**of_model)
     before = {} if verify is False else session.fingerprint(bool(verify))
     curve = run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
@@ -280,6 +283,8 @@ def _ramp(start: float, end: float, steps: int, shape: str) -> Ramp:
     for key, value in (("start", start), ("end", end)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise InputError(key, value, "a positive number")
+    if not isinstance(shape, str):
+        raise InputError("shape", shape, "one of: exponential, linear")
     ramp = Ramp(start=float(start), end=float(end), steps=int(steps), shape=shape)
     check_ramp("range_test", ramp)
     return ramp

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lrrt.errors import InputError
 from lrrt.finder import torch_state
-from lrrt.finder.checks import check_above, check_count
+from lrrt.finder.checks import as_things, check_above, check_count, check_flag
 from lrrt.finder.data import (
     ArrayBatches,
     as_batches,
@@ -43,6 +43,10 @@ from lrrt.finder.torch_optimizer import (
 )
 from lrrt.finder.torch_ranks import check_ranks, mean_over_ranks, over_ranks, several_ranks
 
+SKIPPED = (
+    "The scaler skipped {} of {} steps, whose gradients were not finite: a lower init_scale skips "
+    "fewer."
+)
 LEAST_MOVING = 1e-4  # a learning rate below which rounding may leave every parameter as it was
 
 
@@ -90,6 +94,8 @@ def open_session(
     if autocast is not None and not any(autocast is half for half in halves):
         raise InputError("autocast", autocast, "a type: torch.bfloat16 or torch.float16")
     check_above("clip_norm", clip_norm, 0)
+    check_flag("keep_ratios", keep_ratios)
+    check_flag("create_graph", create_graph)
     for key, source in (("data", data), ("validation", validation)):
         if isinstance(source, torch.utils.data.IterableDataset):
             raise InputError(
@@ -114,7 +120,7 @@ def open_session(
         optimizer=optimizer,
         data=gathered(as_batches(data, "data", batch_size, seed)),
         validation=validation,
-        keep=tuple(keep) if isinstance(keep, Iterable) else (keep,),
+        keep=as_things(keep),
         accumulate=check_count("accumulate", 1 if accumulate is None else accumulate),
         autocast_dtype=autocast,
         scaler=_copy(scaler),
@@ -198,10 +204,8 @@ class TorchSession:
     @contextlib.contextmanager
     def preserve_model(self) -> Iterator[None]:
         others, without = self.kept_besides()
-        others += self._held_by_losses().values()
-        kept = torch_state.preserve_model(
-            [self.model], self.loss, self.optimizer, *others, without=without
-        )
+        held = self.loss, self.batch_loss, self.optimizer, *others
+        kept = torch_state.preserve_model([self.model], *held, without=without)
         with kept as states, torch.enable_grad():
             if not self.model.training:
                 self.model.train()
@@ -209,19 +213,11 @@ class TorchSession:
             everything = {id(p): p for p in (*self.model.parameters(), *self.trained)}
             self.with_gradients = list(everything.values())
             self.gradient_norm = GradientNorm(self.trained)
-            self.states, self.steps_taken, self.with_gradient = states, 0, False
+            self.states, self.steps_taken, self.skipped = states, 0, 0
+            self.reached = self.with_gradient = False
             self.steering.begin()
             self.steering.note_estimate()
             yield
-
-    def _held_by_losses(self) -> dict[str, Any]:
-        losses = {"loss": self.loss, "batch_loss": self.batch_loss}
-        return {
-            f"{name}'s {key}": thing
-            for name, function in losses.items()
-            if not isinstance(function, nn.Module)
-            for key, thing in torch_state.held_by(function).items()
-        }
 
     def kept_besides(self) -> tuple[list[Any], list[Any]]:
         """What of a trainer is to be put back, and what that refers to and is to be left alone."""
@@ -285,6 +281,15 @@ class TorchSession:
             return None
         self.steering.note_estimate()
         self.notes += self.steering.decay_notes(lr)
+        if self.skipped:
+            self.notes.append(SKIPPED.format(self.skipped, self.steps_taken))
+        if not self.reached:
+            raise InputError(
+                "optimizer",
+                type(self.optimizer).__name__,
+                "one with a parameter that the loss depends on; none of its parameters had a "
+                "gradient when it was to step",
+            )
         rounded_away = lr < LEAST_MOVING or not self.with_gradient
         if not rounded_away and not self.states.copies.have_moved(self.trained):
             raise InputError(
@@ -330,6 +335,7 @@ class TorchSession:
         gradients = [p.grad for p in self.trained if p.grad is not None]
         if not gradients:
             return 0.0
+        self.reached = True
         dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
         if self.mixed:
             device, norms = dense[0].device, torch._foreach_norm(dense)
@@ -338,6 +344,7 @@ class TorchSession:
             norm = self.gradient_norm(dense)
         norm = norm.item()
         self.with_gradient |= norm > 0
+        self.skipped += self.scaler is not None and not math.isfinite(norm)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
         return norm
@@ -408,9 +415,13 @@ class TorchSession:
 
     def fingerprint(self, whole: bool) -> dict[str, Any]:
         """See :meth:`lrrt.finder.live_model.Session.fingerprint`."""
-        of_losses, (_, without) = self._held_by_losses(), self.kept_besides()
-        parts = self.model, self.loss, self.optimizer
-        return torch_state.fingerprint(*parts, of_losses, without, whole)
+        parts = {
+            "model": self.model,
+            "loss": self.loss,
+            "batch_loss": self.batch_loss,
+            "optimizer": self.optimizer,
+        }
+        return torch_state.fingerprint(parts, self.kept_besides()[1], whole)
 
     def evaluate(self) -> tuple[float, float]:
         modes = {module: module.training for module in self.model.modules()}

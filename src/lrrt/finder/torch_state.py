@@ -11,6 +11,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,19 @@ from torch import Tensor, nn
 from lrrt.errors import InputError
 from lrrt.finder.data import digest
 from lrrt.finder.fingerprint import Fingerprint
-from lrrt.finder.random_states import Later, holds_state, keep_generator, keep_python_random
+from lrrt.finder.random_states import (
+    STATELESS,
+    Later,
+    holds_state,
+    keep_generator,
+    keep_python_random,
+)
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 #: What every module has: hooks and members, looked after by name or not at all.
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+HOOKS = tuple(sorted(name for name in OF_EVERY_MODULE if "hooks" in name))
+OF_TENSORS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 WITHIN = 2  # of objects within an attribute of a module
 OF_DATA = torch.utils.data.Dataset, torch.utils.data.DataLoader
 DEPTH = 4  # of objects within objects: a loader's batch sampler's sampler's generator
@@ -171,7 +180,7 @@ class States:
             return
         if isinstance(value, Tensor):
             if self.tensors:
-                self.copies.add(value)
+                self._keep_tensor(value)
             return
         self.seen[id(value)] = value
         if isinstance(value, nn.Module):
@@ -186,13 +195,27 @@ class States:
         elif is_optimizer(value):
             if self.tensors:
                 self._keep_optimizer(value, depth)
+        elif _is_function(value):
+            for thing in held_by(value).values():
+                self.keep(thing, depth)
         elif self.tensors and isinstance(value, OF_DATA):
             pass  # they are looked after with the data of the test
         elif depth and holds_state(value):
             self._keep_attributes(value, depth - 1)
 
+    def _keep_tensor(self, tensor: Tensor) -> None:
+        self.copies.add(tensor)
+        for hooks in hooks_of(tensor, OF_TENSORS).values():
+            self.keep(hooks)
+
+    def _keep_methods(self, thing: Any) -> None:
+        """What the code of its class works with beside its attributes: a generator of a module."""
+        for method in methods_of(type(thing)):
+            self.keep(method)
+
     def _keep_attributes(self, thing: Any, depth: int) -> dict[str, Any]:
         """Its attributes are bound again; what they hold is remembered, too."""
+        self._keep_methods(thing)
         attributes = vars(thing)
         before = dict(attributes)
         self.later(_refill, attributes, before)
@@ -230,7 +253,10 @@ class States:
                 self.later(_refill, members, dict(members))
                 for tensor in members.values():
                     if tensor is not None:
-                        self.copies.add(tensor)
+                        self._keep_tensor(tensor)
+        for hooks in hooks_of(module, HOOKS).values():
+            self.keep(hooks)
+        self._keep_methods(module)
         before = dict(attributes)
         in_place = {}
         for name, value in before.items():
@@ -286,7 +312,7 @@ class States:
     def _keep_groups(self, optimizer: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                self.copies.add(parameter)
+                self._keep_tensor(parameter)
             self.keep(group)
         self.keep(getattr(optimizer, "state", {}))
 
@@ -298,6 +324,18 @@ def _refill(container: Any, items: Any) -> None:
         container.extend(items)
     else:
         container.update(items)
+
+
+def hooks_of(thing: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Those of a module or a tensor that are there, by the name of their kind."""
+    found = {name: getattr(thing, name, None) for name in names}
+    return {name: hooks for name, hooks in found.items() if hooks}
+
+
+def methods_of(kind: type) -> list[FunctionType]:
+    """The functions of a class and of those above it, without those of ``STATELESS`` packages."""
+    classes = (vars(above) for above in kind.__mro__ if not _is_of_package(above))
+    return [value for members in classes for value in members.values() if _is_function(value)]
 
 
 def is_optimizer(value: Any) -> bool:
@@ -322,12 +360,17 @@ class TorchFingerprint(Fingerprint):
             self.found[name] = value.get_state().numpy().tobytes()
         elif is_optimizer(value):
             self._add_optimizer(name, value, depth)
+        elif _is_function(value):
+            for key, thing in held_by(value).items():
+                self.add(f"{name}'s {key}", thing, depth)
         else:
             super().add_object(name, value, depth)
 
     def _add_tensor(self, name: str, tensor: Tensor) -> None:
         if tensor.is_leaf and tensor.grad is not None:
             self.add(f"{name}.grad", tensor.grad)
+        for kind, hooks in hooks_of(tensor, OF_TENSORS).items():
+            self.add(f"{name}.{kind}", hooks)
         if self.whole:
             self.found[name] = digest(tensor)
             return
@@ -339,7 +382,8 @@ class TorchFingerprint(Fingerprint):
         self.found[f"{name}.training"] = module.training
         own = ((k, v) for k, v in vars(module).items() if k not in OF_EVERY_MODULE)
         tensors = module.named_parameters(recurse=False), module.named_buffers(recurse=False)
-        for key, value in itertools.chain(*tensors, module.named_children(), own):
+        hooks = hooks_of(module, HOOKS).items()
+        for key, value in itertools.chain(*tensors, module.named_children(), own, hooks):
             self.add(f"{name}.{key}", value)
 
     def _add_optimizer(self, name: str, optimizer: Any, depth: int) -> None:
@@ -373,30 +417,78 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def held_by(function: Any, depth: int = WITHIN) -> dict[str, Any]:
-    """By name, the modules, optimisers and random generators that ``function`` works with: in its
-    closure, among the globals that it names and the arguments of a partial, in what a method is
-    bound to, and the same of functions there, ``depth`` deep."""
-    if isinstance(function, functools.partial):
-        values = dict(enumerate(function.args)) | function.keywords | {"func": function.func}
-    elif inspect.ismethod(function):
-        bound = function.__self__
-        values = {"self": bound} | (vars(bound) if holds_state(bound) else {})
-    elif inspect.isfunction(function):
-        code, cells = function.__code__, function.__closure__ or ()
-        named = {name: function.__globals__.get(name) for name in code.co_names}
-        enclosed = zip(code.co_freevars, cells, strict=True)
-        values = named | {name: cell.cell_contents for name, cell in enclosed if _is_filled(cell)}
-    else:
-        values = vars(function) if holds_state(function) else {}
-    found = {k: v for k, v in values.items() if isinstance(v, HELD) or is_optimizer(v)}
-    for value in values.values() if depth else ():
-        if inspect.isroutine(value) or isinstance(value, functools.partial):
-            found = held_by(value, depth - 1) | found
+    """By name, what with a state of its own ``function`` works with (:func:`has_state`): in its
+    closure, among the globals that it names, the arguments of a partial and the attributes of what
+    a method is bound to, in lists and dicts there, and the same of functions there, ``depth``
+    deep."""
+    found: dict[str, Any] = {}
+    for name, value in _worked_with(function).items():
+        if type(value) in (list, tuple, dict) and len(value) <= MANY:
+            entries = value.items() if type(value) is dict else enumerate(value)
+            values = {f"{name}[{_shown(key)}]": entry for key, entry in entries}
+        else:
+            values = {name: value}
+        for key, thing in values.items():
+            if has_state(thing):
+                found[key] = thing
+            elif depth and (_is_function(thing) or callable(thing) and holds_state(thing)):
+                found = held_by(thing, depth - 1) | found
     return found
 
 
-#: What a loss may work with and change.
+def _shown(key: Any) -> str:
+    return repr(key) if isinstance(key, SIMPLE) else type(key).__name__
+
+
+def _worked_with(function: Any) -> dict[str, Any]:
+    if isinstance(function, functools.partial):
+        arguments = dict(enumerate(function.args)) | function.keywords
+        return {str(name): value for name, value in arguments.items()} | {"func": function.func}
+    if inspect.ismethod(function):
+        bound = function.__self__
+        of_bound = vars(bound) if holds_state(bound) else {}
+        return {"self": bound} | _worked_with(function.__func__) | of_bound
+    if not inspect.isfunction(function):
+        call = inspect.getattr_static(type(function), "__call__", None)
+        of_call = _worked_with(call) if inspect.isfunction(call) else {}
+        return of_call | (vars(function) if holds_state(function) else {})
+    if _is_of_package(function):
+        return {}
+    code, cells = function.__code__, function.__closure__ or ()
+    named = {name: function.__globals__.get(name) for name in _names(code)}
+    enclosed = zip(code.co_freevars, cells, strict=True)
+    return named | {name: cell.cell_contents for name, cell in enclosed if _is_filled(cell)}
+
+
+@functools.cache
+def _names(code: CodeType) -> tuple[str, ...]:
+    """Those that it and the functions and comprehensions in it look up."""
+    within = (_names(part) for part in code.co_consts if isinstance(part, CodeType))
+    return tuple(dict.fromkeys(itertools.chain(code.co_names, *within)))
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, FunctionType | MethodType | functools.partial)
+
+
+def _is_of_package(thing: Any) -> bool:
+    """Whether a class or a function is of a package that holds no state of a training."""
+    return str(thing.__module__).partition(".")[0] in STATELESS
+
+
+#: What a function may work with and change.
 HELD = (nn.Module, torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def has_state(value: Any) -> bool:
+    """Whether it is a module, an optimiser, a random generator, or has a state dict (a scaler)."""
+    if isinstance(value, HELD):
+        return True
+    if isinstance(value, type | ModuleType):
+        return False
+    return is_optimizer(value) or all(
+        callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict")
+    )
 
 
 def _is_filled(cell: Any) -> bool:
@@ -406,20 +498,13 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def fingerprint(
-    model: nn.Module,
-    loss: Any,
-    optimizer: Any,
-    others: Mapping[str, Any],
-    without: Iterable[Any],
-    whole: bool,
-) -> dict[str, Any]:
-    """Of all that a test must put back: parameters, buffers, gradients, modes and attributes of
-    each module, the optimiser with what it holds, random states; and of ``others``, by name."""
+def fingerprint(parts: Mapping[str, Any], without: Iterable[Any], whole: bool) -> dict[str, Any]:
+    """Of all that a test must put back in ``parts``, by name: parameters, buffers, gradients,
+    modes, attributes and hooks of each module, optimisers with what they hold, and what functions
+    work with; and of random states."""
     found = TorchFingerprint(whole, without)
     found.add_random_states()
     found.found["PyTorch's random state"] = torch.get_rng_state().numpy().tobytes()
-    known = {"model": model, "loss": loss, "optimizer": optimizer}
-    for name, thing in (known | others).items():
+    for name, thing in parts.items():
         found.add(name, thing)
     return found.values()
