@@ -29,8 +29,39 @@ def functions(user):  # noqa: F811
     return make_model, make_data
 
 
+@pytest.fixture(params=["copies", "started"])
+def kind(request, monkeypatch):
+    """Both kinds of workers; beside TensorFlow none is a copy."""
+    monkeypatch.setattr(workers, "_copies", lambda: request.param == "copies")
+    return request.param
+
+
+@pytest.fixture
+def started(monkeypatch):
+    monkeypatch.setattr(workers, "_copies", lambda: False)
+
+
+def test_where_workers_are_copies(monkeypatch):
+    modules = {"torch": torch}
+    monkeypatch.setattr(workers.sys, "modules", modules)
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert workers._copies()
+    for name in ("tensorflow", "jax"):  # their threads would be missing
+        monkeypatch.setattr(workers.sys, "modules", modules | {name: None})
+        assert not workers._copies()
+    monkeypatch.setattr(workers.sys, "modules", {})
+    assert not workers._copies()
+    monkeypatch.setattr(workers.sys, "modules", modules)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)  # and autograd's
+    assert not workers._copies()
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr(workers.sys, "platform", "darwin")
+    assert not workers._copies()
+
+
 @pytest.mark.slow(12)
-def test_bits_do_not_depend_on_the_number_of_processes(functions, capsys):
+def test_bits_do_not_depend_on_the_number_of_processes(functions, capsys, kind):
     width = 8  # closures and lambdas are sent by value
     by_value = (lambda: functions[0](width), lambda seed: functions[1]())
     alone = lrrt.audit(*functions, workers=1, **OPTIONS)
@@ -50,7 +81,66 @@ def test_threads_are_put_back(functions):
 
 
 @pytest.mark.slow(1)
-def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys):
+def test_a_copy_needs_nothing_sent(functions, capsys, monkeypatch):
+    """A lock, much data, and what was set in a module: all is there."""
+    monkeypatch.setattr(workers, "_copies", lambda: True)
+    make_model, make_data = functions
+    lock, large = threading.Lock(), np.ones(workers.MOST_SENT // 8 + 1)
+    import user_module
+
+    user_module.scale = 3.0
+    ran = []
+
+    def locked():
+        with lock:
+            ran.append(os.getpid())
+            found = make_data()
+            x, y = found["data"]
+            return found | {"data": (x * user_module.scale * large[-1], y)}
+
+    alone = lrrt.audit(make_model, locked, workers=1, **OPTIONS)
+    count = len(ran)
+    assert lrrt.audit(make_model, locked, workers=2, **OPTIONS).to_dict() == alone.to_dict()
+    assert capsys.readouterr().err == "" and count < len(ran) < 2 * count  # a part ran elsewhere
+
+
+@pytest.mark.slow(4)
+def test_a_worker_that_is_killed_leaves_its_work_to_the_process_that_asked(functions, capsys, kind):
+    make_model, make_data = functions
+    here = os.getpid()
+
+    def killed(seed):
+        if os.getpid() != here and seed == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make_data()
+
+    alone = lrrt.audit(make_model, make_data, workers=1, **OPTIONS)
+    assert lrrt.audit(make_model, killed, workers=3, **OPTIONS).to_dict() == alone.to_dict()
+    told = capsys.readouterr().err
+    assert told == "audit: on one core, since a worker process was killed (is memory short?)\n"
+
+
+@pytest.mark.slow(2)
+def test_a_copy_that_is_stuck_is_not_waited_for(functions, capsys, monkeypatch):
+    monkeypatch.setattr(workers, "_copies", lambda: True)
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    make_model, make_data = functions
+    here = os.getpid()
+
+    def stuck():
+        if os.getpid() != here:
+            time.sleep(100)
+        return make_data()
+
+    begun = time.monotonic()
+    alone = lrrt.audit(make_model, make_data, workers=1, **OPTIONS)
+    assert lrrt.audit(make_model, stuck, workers=2, **OPTIONS).to_dict() == alone.to_dict()
+    assert time.monotonic() - begun < 60
+    assert capsys.readouterr().err == "audit: on one core, since a worker process does not answer\n"
+
+
+@pytest.mark.slow(1)
+def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys, started):
     make_model, make_data = functions
     lock = threading.Lock()
 
@@ -68,7 +158,7 @@ def test_what_cannot_be_sent_is_told_and_runs_here(functions, capsys):
 
 
 @pytest.mark.slow(3)
-def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys, monkeypatch):
+def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys, started):
     make_model, make_data = functions
     import user_module
 
@@ -86,7 +176,7 @@ def test_a_worker_that_computes_something_else_is_not_trusted(functions, capsys,
 
 @pytest.mark.slow(4)
 @pytest.mark.parametrize("fault", ["raise ValueError('of run 3')", "raise Odd('of run 3', 'b')"])
-def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault):  # noqa: F811
+def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault, kind):  # noqa: F811
     (user / "failing.py").write_text(
         textwrap.dedent(f"""
         from user_module import make_data, make_model as made
@@ -112,9 +202,10 @@ def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault):  # noqa:
     assert lrrt.audit(make_model, make_data, workers=2, runs=2, steps=20)  # the pool lives on
 
 
-def test_by_default_workers_are_there_where_they_save_time(monkeypatch):
+def test_by_default_workers_are_there_where_they_save_time(monkeypatch, kind):
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     assert processes(None, 0.01, 39) == 1 and processes(None, 10.0, 39) == 4
+    assert processes(None, 0.05, 39) == (4 if kind == "copies" else 1)
     assert processes(None, 10.0, 1) == 1 and processes(3, 0.01, 1) == 2
     monkeypatch.setattr(workers, "_on_gpu", lambda: True)
     assert processes(None, 10.0, 39) == 1

@@ -243,16 +243,10 @@ class _Plan:
             return early.stop()
         check = (("first_loss", 0), first.loss[0])
         try:
-            return Helpers(self.do, count - 1, check, self.differ, early)
+            return Helpers(self.do, count - 1, check, self.alone, early)
         except Unsent as error:
             early.stop()
             return self.alone(f"make_model or make_data cannot be sent to workers ({error})")
-
-    def differ(self) -> None:
-        self.alone(
-            "the first loss differs in a worker process: something that was set outside make_model "
-            "and make_data seems to matter"
-        )
 
     @staticmethod
     def alone(reason: str) -> None:

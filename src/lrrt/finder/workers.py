@@ -1,13 +1,15 @@
-"""An audit's runs on several processes: this one and joblib's workers, with the bits of one alone.
+"""An audit's runs on several processes: this one and its workers, with the bits of one alone.
 
-Functions that no module has (a notebook's, closures, lambdas) are sent by value. Each run computes
-on one thread wherever PyTorch does the work, and with this process's threads in TensorFlow, so that
-the number of processes changes nothing.
+Where it is safe, workers are copies of this process (:func:`_copies`), there at once; else joblib
+starts them, and functions that no module has (a notebook's, closures, lambdas) are sent by value.
+Each run computes on one thread wherever PyTorch does the work, and with this process's threads in
+TensorFlow, so that the number of processes changes nothing.
 """
 
 import contextlib
 import gc
 import importlib
+import multiprocessing
 import os
 import pickle
 import queue
@@ -16,18 +18,36 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import Any
 
 MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
 # Seconds that a worker needs to start: a guess that decides whether workers are worth it.
 START = {"torch": 3.0, "tensorflow": 7.0}
+START_COPY = 0.5  # most of it joblib's import, which counts the cores
+PATIENCE = (
+    10.0  # with a copy: so many seconds, and times the longest task, until it counts as stuck
+)
 
 
 class Unsent(Exception):
     """Why functions cannot be sent to workers, in words."""
+
+
+def _copies() -> bool:
+    """Whether workers are copies of this process (a fork), as those of PyTorch's data loader are.
+
+    Not beside a framework whose threads a copy lacks: TensorFlow, JAX, or PyTorch's autograd on a
+    machine with an accelerator."""
+    torch = sys.modules.get("torch")
+    if sys.platform != "linux" or torch is None or {"tensorflow", "jax"} & sys.modules.keys():
+        return False
+    return not getattr(torch, "accelerator", torch.cuda).is_available()  # before PyTorch 2.6: CUDA
 
 
 def processes(workers: int | None, seconds: float, runs: int) -> int:
@@ -53,6 +73,8 @@ def most(workers: int | None, runs: int) -> int:
 
 
 def _start_seconds() -> float:
+    if _copies():
+        return START_COPY
     return max((START[name] for name in START if name in sys.modules), default=0.0)
 
 
@@ -67,14 +89,15 @@ def _on_gpu() -> bool:
 def one_thread() -> Iterator[None]:
     """Within, PyTorch computes on one thread, as in the workers."""
     torch = sys.modules.get("torch")
-    before = None if torch is None else torch.get_num_threads()
+    before = 1 if torch is None else torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
     try:
-        if torch is not None:
-            torch.set_num_threads(1)
         yield
     finally:
-        if before is not None:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -93,7 +116,10 @@ def quick_collections() -> Iterator[None]:
 
 
 class Early:
-    """Workers that start beside the first run, as soon as it takes so long that they save time."""
+    """Workers that start beside the first run, as soon as it takes so long that they save time.
+
+    None that are copies: those are there at once, and must not be made amid other work.
+    """
 
     def __init__(self, workers: int | None, runs: int):
         self.workers, self.runs, self.executor = workers, runs, None
@@ -105,7 +131,7 @@ class Early:
         self.timer.daemon = True
         if self.workers is None:
             self.timer.interval = _start_seconds() / max(self.runs, 1)
-        if most(self.workers, self.runs) > 1:
+        if not _copies() and most(self.workers, self.runs) > 1:
             self.timer.start()
 
     def _start(self) -> None:
@@ -125,8 +151,31 @@ class Early:
             _kill(executor)
 
 
-def _executor(count: int) -> Any:
-    """So many workers; their first task is to import what this process has imported."""
+class _Copies(ProcessPoolExecutor):
+    """Workers that are copies of this process, which have ``function`` without its being sent."""
+
+    def __init__(self, count: int, function: Callable):
+        super().__init__(
+            count,
+            mp_context=multiprocessing.get_context("fork"),
+            initializer=_inherit,
+            initargs=(os.getpid(), function),
+        )
+        before = multiprocessing.active_children()
+        with one_thread(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(?s).*fork", DeprecationWarning)  # _copies
+            self.submit(int)  # the first task makes all of them
+        self.made = [p for p in multiprocessing.active_children() if p not in before]
+
+    def shutdown(self, wait: bool = True, kill_workers: bool = False) -> None:
+        """As joblib's executor has it."""
+        for process in self.made if kill_workers else ():
+            process.kill()
+        super().shutdown(wait=wait, cancel_futures=kill_workers)
+
+
+def _started(count: int) -> Any:
+    """joblib's workers; their first task is to import what this process has imported."""
     from joblib.externals import loky
 
     # Not joblib's reusable ones: they would know modules and paths of before.
@@ -136,14 +185,19 @@ def _executor(count: int) -> Any:
         initializer=_enter,
         initargs=(os.getpid(), os.getcwd(), sys.path),
     )
-    # Ctrl-C is this process's to answer: amid its imports a worker would write a traceback. The
-    # first task starts the workers, and the tracker, where none runs yet, would unblock it.
+    # The first task starts the workers, and the tracker, where none runs yet, would unblock SIGINT.
     resource_tracker.ensure_running()
+    for _ in range(count):
+        executor.submit(_apply, _settings())
+    return executor
+
+
+def _executor(count: int, function: Callable | None = None) -> Any:
+    """So many workers; with a function, copies that have it."""
+    # Ctrl-C is this process's to answer: a worker would write a traceback.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for _ in range(count):
-            executor.submit(_apply, _settings())
-        return executor
+        return _started(count) if function is None else _Copies(count, function)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -159,15 +213,16 @@ def _kill(executor: Any) -> None:
 
 
 class Helpers:
-    """``count`` worker processes that call ``function``, which is sent to them by value.
+    """``count`` worker processes that call ``function``.
 
-    ``check``: a task, and what it must give in a worker; else ``on_difference`` is called.
-    ``early``: may have started them.
+    ``check``: a task, and what it must give in a worker. Where it gives something else, or a worker
+    is killed, ``on_fault`` is told why, and this process does the rest alone. ``early``: may have
+    started the workers.
 
     Raises
     ------
     Unsent
-        If it cannot be.
+        If the function must be sent by value and cannot be.
     """
 
     def __init__(
@@ -175,58 +230,81 @@ class Helpers:
         function: Callable,
         count: int,
         check: tuple[tuple, Any],
-        on_difference: Callable[[], None],
+        on_fault: Callable[[str], None],
         early: Early,
     ):
-        try:
-            import cloudpickle
-            from joblib.externals import loky
-        except ImportError as error:
-            raise Unsent(f"{error.name} is not installed") from None
-        try:
-            self.sent = cloudpickle.dumps(function)
-        except Exception as error:  # whatever a user's object raises
-            raise Unsent(
-                str(error).splitlines()[0] if str(error) else type(error).__name__
-            ) from None
-        if len(self.sent) > MOST_SENT:
-            raise Unsent(f"they hold {len(self.sent) / 2**20:.0f} MiB")
         self.settings = _settings()
-        self.executor = early.end() or _executor(count)
-        self.function, self.count, self.wait = function, count, loky.wait
+        if _copies():
+            self.sent = None
+            self.executor = _executor(count, function)
+        else:
+            self.sent = _by_value(function)
+            self.executor = early.end() or _executor(count)
+        self.function, self.count = function, count
         self.running: dict[Any, int] = {}  # number of the task by its future
+        self.longest, self.stuck = 0.0, False
         self.check, self.expected = self._submit(*check[0]), check[1]
-        self.on_difference = on_difference
+        self.on_fault = on_fault
 
     def results(self, tasks: Sequence[tuple]) -> Iterator[tuple[int, Any]]:
         """Number and result of each task as it ends; this process calls the function, too, while
         workers start and work.
 
-        No worker's result counts before the check; if that differs, this process does all."""
+        No worker's result counts before the check."""
         waiting, running = deque(range(len(tasks))), self.running
         while waiting or running:
-            if self.check.done() and self.check.result() != self.expected and self.count:
-                self.on_difference()
+            done = [future for future in running if future.done()]
+            if self.count and (fault := self._fault(done)):
+                self.on_fault(fault)
                 waiting.extend(running.values())
                 self.stop(amid_work=True)
                 running.clear()
                 self.count = 0
-            # One more than they work on, to go on with, unless few are left.
-            while waiting and len(running) < self.count + (len(waiting) > self.count + 1 > 1):
+            elif self.check.done():
+                for future in done:
+                    yield running.pop(future), future.result()
+            # One more than they work on, to go on with, unless few are left; one for this process.
+            while len(waiting) > 1 and len(running) < self.count + (
+                len(waiting) > self.count + 1 > 1
+            ):
                 number = waiting.popleft()
                 running[self._submit(*tasks[number])] = number
             if waiting:
-                number = waiting.popleft()
-                yield number, self.function(*tasks[number])
+                number, begun = waiting.popleft(), time.perf_counter()
+                result = self.function(*tasks[number])
+                self.longest = max(self.longest, time.perf_counter() - begun)
+                yield number, result
             elif running:
-                first = [self.check] if not self.check.done() else running
-                self.wait(first, return_when="FIRST_COMPLETED")
-            if self.count and self.check.done() and self.check.result() == self.expected:
-                for future in [future for future in running if future.done()]:
-                    yield running.pop(future), future.result()
+                self._wait()
 
-    def _submit(self, *task: Any) -> Any:
-        return self.executor.submit(_call, self.settings, self.sent, task)
+    def _wait(self) -> None:
+        """For the check, or else for any of the workers' tasks."""
+        # A copy of a process whose other threads hold a lock waits for it for ever.
+        patience = PATIENCE * (1 + self.longest) if self.sent is None else None
+        awaited = list(self.running) if self.check.done() else [self.check]
+        self.stuck = not wait(awaited, patience, FIRST_COMPLETED).done
+
+    def _fault(self, done: Sequence[Future]) -> str | None:
+        """Why no result of the workers can count, of the tasks that are done."""
+        if self.stuck:
+            return "a worker process does not answer"
+        if self.check.done():
+            if any(isinstance(f.exception(), BrokenProcessPool) for f in (self.check, *done)):
+                return "a worker process was killed (is memory short?)"
+            if self.check.result() != self.expected:
+                return (
+                    "the first loss differs in a worker process: something that was set outside "
+                    "make_model and make_data seems to matter"
+                )
+        return None
+
+    def _submit(self, *task: Any) -> Future:
+        try:
+            return self.executor.submit(_call, self.settings, self.sent, task)
+        except BrokenProcessPool as error:
+            broken: Future = Future()
+            broken.set_exception(error)
+            return broken
 
     def stop(self, amid_work: bool = False) -> None:
         """End the workers."""
@@ -236,15 +314,45 @@ class Helpers:
             self.executor.shutdown(wait=True)
 
 
-def _enter(parent: int, folder: str, path: list[str]) -> None:
-    """In a worker that starts: where modules are found here, and its end with this process."""
+def _by_value(function: Callable) -> bytes:
+    """To be sent; raises :class:`Unsent`."""
+    try:
+        import cloudpickle
+        import joblib  # noqa: F401
+    except ImportError as error:
+        raise Unsent(f"{error.name} is not installed") from None
+    try:
+        sent = cloudpickle.dumps(function)
+    except Exception as error:  # whatever a user's object raises
+        raise Unsent(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+    if len(sent) > MOST_SENT:
+        raise Unsent(f"they hold {len(sent) / 2**20:.0f} MiB")
+    return sent
 
+
+_inherited: Callable | None = None  # in a copy: its function
+
+
+def _inherit(parent: int, function: Callable) -> None:
+    """In a copy that starts: its function, and its end with this process."""
+    global _inherited
+    _inherited = function
+    _end_with(parent)
+
+
+def _end_with(parent: int) -> None:
     def watch() -> None:  # no public sentinel of it: loky is not multiprocessing
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _enter(parent: int, folder: str, path: list[str]) -> None:
+    """In a worker that starts: where modules are found here, and its end with this process."""
+
+    _end_with(parent)
     os.chdir(folder)
     sys.path[:] = path
 
@@ -266,10 +374,10 @@ def _settings() -> dict[str, Any]:
     return found
 
 
-def _call(settings: dict[str, Any], sent: bytes, task: tuple) -> Any:
-    """In a worker: the function that was sent, of one task."""
+def _call(settings: dict[str, Any], sent: bytes | None, task: tuple) -> Any:
+    """In a worker: the function that was sent or inherited, of one task."""
     _apply(settings)
-    function = pickle.loads(sent)
+    function = _inherited if sent is None else pickle.loads(sent)
     try:
         with one_thread():
             return function(*task)
