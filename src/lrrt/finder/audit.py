@@ -97,11 +97,13 @@ def audit(
         Added to the losses before the rule reads them, for losses of zero or below.
     workers : int, optional
         Processes that share the runs, this one among them; they change no bit. Default: one a
-        core, where the runs take longer than a worker needs to start (about 3 seconds with PyTorch,
-        7 with TensorFlow). ``make_model`` and ``make_data`` are sent to them by value if
-        no module has them, and must depend on nothing but the seed. Where they cannot be sent, the
-        runs follow one another, and a line on standard error says so. PyTorch computes each run on
-        one thread, however many processes there are.
+        core, where the runs take longer than the workers need to start: half a second with PyTorch
+        on Linux without a GPU, where they are copies of this process, else about 3 seconds (7 with
+        TensorFlow). ``make_model`` and ``make_data`` must depend on nothing but the seed. Workers
+        that are no copies get them by value if no module has them. Where that cannot be, or a
+        worker computes something else, is killed or does not answer, this process does the rest,
+        and a line on standard error says so. PyTorch computes each run on one thread, however many
+        processes there are.
     progress : bool, optional
         A progress bar on standard error. Default: if that is a terminal.
     save : path, optional
