@@ -342,6 +342,49 @@ def test_custom_training_steps_and_data_by_index():
         lrrt.range_test(model, data=Indexed(), validation=Endless())
 
 
+class Noisy(layers.Layer):
+    """Noise whose seed is there from the start, or from when it is built on."""
+
+    def __init__(self, early):
+        super().__init__()
+        self.noise = keras.random.SeedGenerator(3) if early else None
+
+    def build(self, shape):
+        self.noise = self.noise or keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.noise)
+
+
+class Augmenting(keras.utils.PyDataset):
+    def __init__(self):
+        super().__init__()
+        self.random, self.count = np.random.default_rng(0), 0
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        (x, y), self.count = arrays(), self.count + 1
+        return x[index::4] + self.random.normal() + 0.1 * self.count, y[index::4]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_seeds_and_data_that_draw_for_themselves_are_put_back(early):
+    def trained(test):
+        keras.utils.set_random_seed(0)
+        model, data = keras.Sequential([Noisy(early), layers.Dense(CLASSES)]), Augmenting()
+        model = compiled(keras.optimizers.Adam(), model)
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            curve = lrrt.range_test(model, data=data, steps=10, end=0.1) if test else None
+        history = model.fit(data, shuffle=False, verbose=0).history
+        return values(model), history, random.random(), data.count, curve
+
+    with_test, without = trained(True), trained(False)
+    assert same(with_test[0], without[0]) and with_test[1:-1] == without[1:-1]
+    assert with_test[-1].notes == ()
+
+
 class Counting(keras.Sequential):
     """It counts its steps, in attributes of several kinds."""
 

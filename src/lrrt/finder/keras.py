@@ -35,6 +35,7 @@ from lrrt.finder.random_states import Later, keep_generator, keep_python_random
 #: Attributes that Keras gives models and layers.
 OF_KERAS = frozenset(vars(keras.Model())) | {"optimizer", "stop_training", "history", "input_spec"}
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+MANY = 1000  # entries of what a source of data holds, above which they are taken for samples
 SHUFFLE_MOVED = (
     "TensorFlow cannot copy this tf.data set: if it shuffles, training afterwards will see other "
     "orders than without the test."
@@ -157,6 +158,8 @@ class KerasSession:
                     from lrrt.finder import torch_state
 
                     stack.enter_context(torch_state.preserve_random_state([source], ()))
+                elif isinstance(source, _Indexed):
+                    _keep_source(source.data, later)
             for thing in self.keep:
                 _keep_thing(thing, later)
             yield
@@ -172,7 +175,7 @@ class KerasSession:
                 self.data = itertools.chain([first], batches)
         if first is not None:
             # One without a call trains by a train_step of its own, on parts that are built.
-            with contextlib.suppress(NotImplementedError):
+            with contextlib.suppress(NotImplementedError), _seeds_unmoved(self.model):
                 self.model(self._unpack(first)[0])
             for layer in _stateful(self.model):
                 layer.reset_state()
@@ -452,6 +455,20 @@ def _keep_attributes(model: keras.Model, later: Later) -> None:
                 setattr(model, name, value)
 
 
+@contextlib.contextmanager
+def _seeds_unmoved(model: keras.Model) -> Iterator[None]:
+    """Within, ``model`` is built by a call; seeds of layers are then where ``fit`` would begin."""
+    with contextlib.ExitStack() as stack:
+        known = {id(variable) for variable in model.variables}
+        for variable in model.variables:
+            _keep_variable(variable, stack.callback)
+        yield
+    for variable in model.variables:
+        if id(variable) not in known and variable.path.endswith("seed_generator_state"):
+            seed, _ = keras.ops.convert_to_numpy(variable.value)
+            variable.assign(np.array([seed, 0], variable.dtype))  # the second counts the draws
+
+
 def _own_attributes(layer: keras.Layer) -> dict[str, Any]:
     """Those that a class of the user's own has added to a layer or a model."""
     if type(layer).__module__.split(".")[0] == "keras":
@@ -459,17 +476,27 @@ def _own_attributes(layer: keras.Layer) -> dict[str, Any]:
     return {k: v for k, v in vars(layer).items() if k not in OF_KERAS and not k.startswith("_")}
 
 
-def _keep_contents(value: Any, later: Later) -> None:
+def _keep_source(data: keras.utils.PyDataset, later: Later) -> None:
+    """Its counters, generators and short lists; no samples, which may be many."""
+    for name, value in vars(data).items():
+        if isinstance(value, SIMPLE):
+            later(vars(data).__setitem__, name, value)
+        elif not hasattr(value, "__len__") or len(value) <= MANY:
+            _keep_contents(value, later, arrays=False)
+
+
+def _keep_contents(value: Any, later: Later, arrays: bool = True) -> None:
     """Generators, and what code fills; past Keras's own way of changing lists and dicts."""
-    if isinstance(value, np.ndarray) and value.flags.writeable:
-        later(np.copyto, value, value.copy())
+    if isinstance(value, np.ndarray):
+        if arrays and value.flags.writeable:
+            later(np.copyto, value, value.copy())
     elif not keep_generator(value, later):
         for kind, fill in ((list, list.extend), (dict, dict.update), (set, set.update)):
             if isinstance(value, kind):
                 later(fill, value, kind(value))
                 later(kind.clear, value)
                 for entry in value.values() if kind is dict else value:
-                    _keep_contents(entry, later)
+                    _keep_contents(entry, later, arrays)
 
 
 def _keep_unbuilt(part: Any, later: Later) -> None:

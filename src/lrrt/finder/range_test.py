@@ -188,6 +188,7 @@ def run_range_test(opening: Callable[..., Session], arguments: Mapping[str, Any]
     check_flag("progress", progress, optional=True)
     check_flag("verify", verify, optional=True)
     session = opening(**of_model)
+    session.prepare()
     before = {} if verify is False else session.fingerprint(bool(verify))
     curve = run(session, ramp, stop=stop, validate_every=validate_every, progress=progress)
     if verify is False:
