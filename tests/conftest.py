@@ -14,7 +14,7 @@ from pathlib import Path
 import joblib
 import pytest
 import synthetic_study
-from omegaconf import OmegaConf
+from frames import write_params
 
 from lrrt.config import Config
 from lrrt.report import study
@@ -93,7 +93,7 @@ def report_root(report_config, hostile_config, tmp_path_factory) -> Path:
     """A folder with the hostile study, whose params.yaml is sound."""
     root = tmp_path_factory.mktemp("study")
     synthetic_study.write(root, hostile_config)
-    (root / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(report_config)))
+    write_params(report_config, root)
     description = root / "data" / "synthetic" / "dataset.json"
     described = json.loads(description.read_text()) | {"description": synthetic_study.EVIL}
     description.write_text(json.dumps(described))

@@ -1,9 +1,11 @@
 """Frames small enough to check by hand: curves, suggestions, trainings, and studies of them."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from lrrt.analysis.suggestions import (
     CURVE_TYPES,
@@ -21,6 +23,12 @@ PROTOCOLS = {
 }
 STEPS = 60
 LRS = np.geomspace(1e-7, 100, STEPS)
+
+
+def write_params(config: Config, folder: Path = Path(".")) -> None:
+    """``params.yaml`` with every section, as the stages read it."""
+    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    (folder / "params.yaml").write_text(text)
 
 
 def curve(lr_min=1e-1, *, level=3.0, floor=1.0, flat_until=1e-4, explodes=True) -> np.ndarray:

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from frames import write_params
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -210,4 +211,4 @@ def write(root: Path, config: Config) -> None:
     picture = io.BytesIO()
     Image.new("RGB", (8, 8), "white").save(picture, "PNG")
     (folder / "samples.png").write_bytes(picture.getvalue())
-    (root / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_params(config, root)

@@ -1,14 +1,13 @@
 """Tables, quantiles and intervals, on frames small enough to check by hand."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from frames import KERAS, LRS, PROTOCOLS, STEPS, curve, curve_rows, suggestion_rows
+from frames import KERAS, LRS, PROTOCOLS, STEPS, curve, curve_rows, suggestion_rows, write_params
 from scipy import stats
 
 from lrrt import plugins
@@ -22,6 +21,7 @@ from lrrt.analysis.suggestions import (
     runs_of,
     suggestion_table,
 )
+from lrrt.config import from_mapping
 from lrrt.core.protocol import Ramp, WeightDecay
 from lrrt.core.rules import replay
 from lrrt.core.smoothing import ema
@@ -242,7 +242,7 @@ def folder(tmp_path, monkeypatch):
         "sweeps": {"weights": {}, "order": {"new_weights": False}},
         "divergence": {"cases": []},
     }
-    Path("params.yaml").write_text(json.dumps(params))
+    write_params(from_mapping(params))
     Path("data/t/curves").mkdir(parents=True)
     for sweep in ("weights", "order", "gone"):  # a sweep that the study no longer has
         rows = curve_rows([curve(), curve(1.0)], sweep=sweep)

@@ -22,6 +22,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from lrrt import cli
 from lrrt.compose import composed_yaml
@@ -74,15 +75,20 @@ def keys(hint: type = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield (*path, name), kind
 
 
-def changed(*changes: tuple[tuple[str, ...], Any]) -> dict:
-    """``BASE`` with values put at paths."""
-    values = copy.deepcopy(BASE)
+def changed(*changes: tuple[tuple[str, ...], Any], base: dict = BASE) -> dict:
+    """``base`` with values put at paths."""
+    values = copy.deepcopy(base)
     for path, value in changes:
         section = values
         for part in path[:-1]:
             section = section.setdefault(part, {})
         section[path[-1]] = value
     return values
+
+
+def whole() -> dict:
+    """``BASE`` with all sections and keys, as ``params.yaml`` has them."""
+    return OmegaConf.to_container(OmegaConf.structured(from_mapping(BASE)))
 
 
 def refusal(values: Any) -> str:
@@ -439,7 +445,7 @@ def test_any_text_as_params_is_refused_in_one_line(tmp_path_factory, text):
         (b"# no section\n", "params.yaml: expected sections"),
         (b"just text", "params.yaml: expected sections"),
         (b"- study\n", "params.yaml: expected sections"),
-        (b"study: {name: s}\n", "a name that the section protocols defines"),
+        (b"study: {name: s}\n", "data: expected a section of params.yaml"),
         (b"data:\n\tname: x\n", "readable YAML"),
         (b"\xff\xfe\x00", "readable YAML"),
         (b"data: {seed: " + b"1" * 5000 + b"}", "readable YAML"),
@@ -464,6 +470,17 @@ def test_hostile_params_file(tmp_path, monkeypatch, content, part):
         load()
     assert str(caught.value).isprintable()
     assert os.listdir() == ["params.yaml"]
+
+
+@pytest.mark.parametrize("section", hints(Config))
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_section_that_params_yaml_lacks_takes_no_defaults(tmp_path, section, empty):
+    values = whole()
+    del values[section]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values | ({section: {}} if empty else {})))
+    with pytest.raises(InputError, match=f"^{section}: expected a section of .*`lrrt compose`"):
+        load(path)
 
 
 def test_params_that_cannot_be_read(tmp_path):
@@ -562,7 +579,7 @@ def test_stage_says_it_in_one_line_and_writes_nothing(
 ):
     module = __import__(f"lrrt.stages.{stage}", fromlist=["main"])
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(changed((path, value))))
+    Path("params.yaml").write_text(yaml.safe_dump(changed((path, value), base=whole())))
     with pytest.raises(SystemExit) as caught:
         module.main(arguments)
     captured = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from lrrt.config import from_mapping, load
 from lrrt.errors import InputError
 
 ROOT = Path(__file__).parents[1]
+PARAMS = (ROOT / "params.yaml").read_text()
 
 
 def compose(*overrides: str) -> dict:
@@ -29,7 +31,7 @@ def command(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess
 
 
 def test_params_yaml_is_the_composition_of_conf():
-    assert (ROOT / "params.yaml").read_text() == composed_yaml(ROOT / "conf", [])
+    assert PARAMS == composed_yaml(ROOT / "conf", [])
 
 
 @pytest.mark.parametrize("study", ["quick", "resnet20", "blog"])
@@ -228,8 +230,8 @@ def test_compose_writes_a_file_that_loads(tmp_path):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("study: {nme: x}", "nme"),
-        ("model: {depth: [1]}", "depth"),
+        (PARAMS.replace("name: quick", "nme: quick"), "nme"),
+        (re.sub("depth: .*", "depth: [1]", PARAMS, count=1), "depth"),
         ("study: [", "YAML"),
         ("\x00", "YAML"),
         ("just words", "expected sections"),

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from frames import write_params
 
 from lrrt.analysis.suggestions import SUGGESTION_TYPES
-from lrrt.config import Config, Sweep
+from lrrt.config import Config, Sweep, from_mapping
 from lrrt.core.protocol import Protocol
 from lrrt.datasets import Dataset, save
 from lrrt.errors import InputError
@@ -447,7 +448,7 @@ def study(tmp_path, monkeypatch):
         "sweeps": {"weights": {"runs": 2, "batch_sizes": [64]}},
         "divergence": {"cases": [{"case": "torch-p", "pairs": 2, "grids": 1}], "epochs": 2},
     }
-    Path("params.yaml").write_text(json.dumps(params))
+    write_params(from_mapping(params))
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), np.arange(20) % 10
     dataset = Dataset(

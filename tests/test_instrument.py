@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study
-from omegaconf import OmegaConf
+from frames import write_params
 from synthetic_study import DIGEST, Formulas
 
 from lrrt import plugins
@@ -301,7 +301,7 @@ def test_no_runs_nothing(config):
 def test_without_runs_the_stages_write_tables_without_rows(tmp_path, monkeypatch):
     config = synthetic_study.config("instrument.runs=0", "mechanism.runs=0")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_params(config)
     images, labels = np.zeros((20, 4, 4, 3), np.uint8), np.arange(20) % 10
     scale = (np.full(3, 0.5), np.full(3, 0.5))
     dataset = Dataset(images, labels, images, labels, *scale, tuple("0123456789"), "nothing")

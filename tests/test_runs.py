@@ -2,7 +2,6 @@
 processes find it through ``sitecustomize`` on PYTHONPATH."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -13,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from frames import write_params
 
 import lrrt.backends
 import lrrt.core.batches
 from lrrt.analysis.suggestions import CURVE_TYPES
-from lrrt.config import LauncherSection
+from lrrt.config import LauncherSection, from_mapping
 from lrrt.core.networks import mlp, resnet
 from lrrt.core.protocol import Protocol, Ramp
 from lrrt.datasets import Dataset, open_dataset, save
@@ -528,7 +528,7 @@ def test_stage(dataset, dataset_path, tmp_path, monkeypatch, fake_log):
         "divergence": {"cases": [{"case": "fake-p"}]},
         "launcher": {"workers": 1},
     }
-    Path("params.yaml").write_text(json.dumps(params))
+    write_params(from_mapping(params))
     with pytest.raises(SystemExit) as exit_:
         stage.main(["sweep"])
     assert exit_.value.code == 2

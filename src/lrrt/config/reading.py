@@ -134,7 +134,8 @@ def load(path: str | Path = "params.yaml") -> Config:
     Raises
     ------
     InputError
-        If the file is missing, no YAML, or holds an unknown key or an impossible value.
+        If the file is missing, no YAML, lacks a section, or holds an unknown key or an impossible
+        value.
     """
     import yaml
 
@@ -159,7 +160,14 @@ def load(path: str | Path = "params.yaml") -> Config:
             raise
         reason = " ".join(str(error).split())
         raise InputError("params.yaml", str(path), f"readable YAML ({reason})") from None
+    known = hints(Config)
     if not isinstance(outermost, yaml.MappingStartEvent) or not values:
-        words = f"sections ({', '.join(hints(Config))}); `lrrt compose` writes them"
+        words = f"sections ({', '.join(known)}); `lrrt compose` writes them"
         raise InputError("params.yaml", str(path), words)
+    # A study does not run on defaults that its file leaves unsaid. (Of a section that is misspelt
+    # from_mapping says more.)
+    lacking = [section for section in known if not values.get(section)]
+    if lacking and not set(values) - set(known):
+        words = f"a section of {path} with its keys; `lrrt compose` writes them"
+        raise InputError(lacking[0], values.get(lacking[0]), words)
     return from_mapping(values)

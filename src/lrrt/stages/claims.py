@@ -4,10 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from lrrt import config as configuration
 from lrrt.claims import judge
 from lrrt.errors import InputError, one_line_errors
@@ -40,14 +36,10 @@ def configuration_of(study: str, root: Path = Path(".")) -> configuration.Config
         If there is no such report, or its configuration cannot be read.
     """
     path = root / "reports" / study / "params.yaml"
-    try:
-        return configuration.from_mapping(OmegaConf.load(path))
-    except FileNotFoundError:
+    if not path.exists():
         hint = f"`dvc exp run -S study={study}` writes it"
-        raise InputError("report.beside", str(path), f"a file; {hint}") from None
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
-        reason = (str(error).splitlines() or ["cut"])[0]
-        raise InputError("report.beside", str(path), f"a configuration; {reason}") from None
+        raise InputError("report.beside", str(path), f"a file; {hint}")
+    return configuration.load(path)
 
 
 if __name__ == "__main__":
