@@ -67,16 +67,19 @@ def running_median(loss: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def bootstrap_interval(
-    samples: Sequence[np.ndarray], statistic: Callable, *, resamples: int, vectorized: bool = True
+    samples: Sequence[np.ndarray], statistic: Callable, *, resamples: int
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval, each sample resampled by itself, always the same."""
+    """95 % percentile bootstrap interval, each sample resampled by itself, always the same.
+
+    ``statistic`` takes the samples and ``axis``, as NumPy's do.
+    """
     found = stats.bootstrap(
         tuple(samples),
         statistic,
         n_resamples=resamples,
         confidence_level=CONFIDENCE,
         method="percentile",
-        vectorized=vectorized,
+        vectorized=True,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     ).confidence_interval
     return float(found.low), float(found.high)

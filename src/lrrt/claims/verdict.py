@@ -28,6 +28,7 @@ class Grade(StrEnum):
 
 UNDECIDED = (Grade.OPEN, Grade.NOT_RUN)
 MANY = 1000  # units: more than these are not worth counting
+POWER = 0.8  # of the tests that further units are counted for
 
 
 class Scale(NamedTuple):
@@ -163,7 +164,7 @@ def judge(
     assess : callable
         From the list of such data to an effect and its grade; called again with each unit left out.
     missing : str
-        What would decide an open result; ``{n}`` is the number of further units for 80 % power.
+        What would decide an open result; ``{n}`` is the number of further units for :data:`POWER`.
     """
     whole = list(units.values())
     effect, found = assess(whole)
@@ -199,15 +200,12 @@ def _more(effect: Effect, units: list) -> str:
     return f"{max(needed - len(units), 1):,} more" if needed <= MANY else f"over {MANY:,} more"
 
 
-def mean_effect(
-    values: Sequence[float], quantity: str, unit: str = "accuracy", smallest: float | None = None
-) -> Effect:
-    """The mean of independent values against 0: Student's t, and two one-sided t tests."""
-    smallest = {"accuracy": margins.ACCURACY, "decades": margins.DECADES}.get(unit, smallest)
+def mean_effect(values: Sequence[float], quantity: str) -> Effect:
+    """The mean of independent accuracies against 0: Student's t, and two one-sided t tests."""
     values = np.asarray(values, dtype=np.float64)
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     error = float(stats.sem(values)) if n > 1 else math.nan
-    return t_effect(quantity, mean, error, n - 1, unit, smallest)
+    return t_effect(quantity, mean, error, n - 1, "accuracy", margins.ACCURACY)
 
 
 def t_effect(
@@ -232,45 +230,41 @@ def t_effect(
     )
 
 
-def share_effect(
-    hits: Sequence[bool], quantity: str, none: float = margins.SHARE, smallest: float = 0.0
-) -> Effect:
+def share_effect(hits: Sequence[bool], quantity: str, none: float = margins.SHARE) -> Effect:
     """A share against ``none``: Clopper and Pearson's interval, exact two-sided test."""
     count, total = int(np.sum(hits)), len(hits)
     low, high = share_interval(count, total) or (math.nan, math.nan)
     value = count / total if total else math.nan
     p = stats.binomtest(count, total, none).pvalue if total else math.nan
-    return Effect(quantity, value, low, high, "share", smallest, none, float(p))
+    return Effect(quantity, value, low, high, "share", 0.0, none, float(p))
 
 
-def runs_to_decide(effect: Effect, spread: float, power: float = 0.8) -> int | None:
-    """Independent units for this power if the true effect is the estimate, or the smallest that
+def runs_to_decide(effect: Effect, spread: float) -> int | None:
+    """Independent units for :data:`POWER` if the true effect is the estimate, or the smallest that
     matters where that is larger; normal approximation. ``spread``: the standard deviation of a
     unit."""
     size = max(abs(effect.value), effect.smallest)
     if not (math.isfinite(spread) and size > 0):
         return None
-    quantiles = stats.norm.ppf((1 + margins.CONFIDENCE) / 2) + stats.norm.ppf(power)
+    quantiles = stats.norm.ppf((1 + margins.CONFIDENCE) / 2) + stats.norm.ppf(POWER)
     return max(2, math.ceil((quantiles * spread / size) ** 2))
 
 
-def share_to_decide(share: float, none: float, at_least: int, power: float = 0.8) -> int | None:
-    """Runs for this power of the exact two-sided test if the true share is the estimate; None for
-    one that equals ``none``, one more than :data:`MANY` if those are not enough."""
+def share_to_decide(share: float, none: float, at_least: int) -> int | None:
+    """Runs for :data:`POWER` of the exact two-sided test if the true share is the estimate; None
+    for one that equals ``none``, one more than :data:`MANY` if those are not enough."""
     if not 0 <= share <= 1 or share == none:
         return None
     for total in range(max(at_least, 2), MANY + 1):
         counts = np.arange(total + 1)
         below, above = stats.binom.cdf(counts, total, none), stats.binom.sf(counts - 1, total, none)
         decisive = np.minimum(below, above) <= (1 - margins.CONFIDENCE) / 2
-        if stats.binom.pmf(counts, total, share)[decisive].sum() >= power:
+        if stats.binom.pmf(counts, total, share)[decisive].sum() >= POWER:
             return total
     return MANY + 1
 
 
-def combine(
-    results: Iterable[Result], sentence: str, about: str = "", missing: str = ""
-) -> Verdict:
+def combine(results: Iterable[Result], sentence: str, about: str = "") -> Verdict:
     """The grade that all decided results share; the first one's where they differ in strength only;
     ``mixed`` where they differ in more."""
     results = tuple(results)
@@ -281,7 +275,7 @@ def combine(
         grade = next(result.grade for result in results if result.is_decided)
     else:
         grade = Grade.MIXED if grades else Grade.OPEN
-    missing = missing or next((r.missing for r in results if not r.is_decided), "")
+    missing = next((r.missing for r in results if not r.is_decided), "")
     alone = len(grades) == 1 and all(result.is_decided for result in results)
     return Verdict(
         grade, results, sentence, "" if alone else about, missing if grade in UNDECIDED else ""

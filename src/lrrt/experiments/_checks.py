@@ -1,4 +1,4 @@
-"""What the checks of several experiments' sections share."""
+"""What several experiments' sections and their checks share."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,16 @@ from lrrt.errors import InputError
 if TYPE_CHECKING:
     from lrrt.config import Config
     from lrrt.config.schema import StudySection
+
+
+class HasRuns:
+    """A section that asks for nothing where ``runs`` is 0."""
+
+    runs: int
+
+    @property
+    def enabled(self) -> bool:
+        return self.runs > 0
 
 
 def check_has_weights(study: "StudySection", section: str) -> None:

@@ -135,10 +135,8 @@ def load(
     names = {str(name).lower() for name in table}
     of_trainer = "log_history" in table
     table = _rows(path, table["log_history"]) if of_trainer else table
-    lr, loss = (
-        _column(path, table, "lr", lr, LR_NAMES),
-        _column(path, table, "loss", loss, LOSS_NAMES),
-    )
+    lr = _column(path, table, "lr", lr, LR_NAMES)
+    loss = _column(path, table, "loss", loss, LOSS_NAMES)
     table, notes = _training_rows(path, table, lr, loss)
     values = {name: _numbers(path, table, name) for name in COLUMNS if name in table}
     values |= {"lr": _numbers(path, table, lr), "loss": _numbers(path, table, loss)}
@@ -148,20 +146,12 @@ def load(
             "The Trainer logs the mean loss since its last log: with logging_steps=1 that is each "
             "step's; old versions of transformers log it beside the next step's rate."
         )
-    elif source == "keras" or (source is None and "epoch" in names and "step" not in names):
-        notes.append("Keras logs an epoch's mean loss, with penalties: each row is an epoch.")
-    elif source is None and _is_of_ignite(**values):
-        source = "ignite"
-        notes.append(
-            "Read as ignite's: the losses are smoothed, and the rates are the next steps'. Both "
-            "are undone; name another source (raw, say) if it is not."
-        )
-    elif source is None and (set(values) == {"lr", "loss"} or _looks_smooth(values["loss"])):
-        notes.append(
-            "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
-            "them, they are smoothed: name it with --from (source)."
-        )
-    tool = TOOLS[source or "raw"]
+        source = source or "raw"
+    else:
+        by_epoch = "epoch" in names and "step" not in names
+        source, more = _recorded_by(source, by_epoch, values)
+        notes += more
+    tool = TOOLS[source]
     raw, lrs = tool.raw(values["loss"]), tool.rates(values["lr"])
     missing = np.isnan(values["loss"])
     if missing.any():
@@ -179,6 +169,30 @@ def load(
         notes=tuple(notes),
         about={"file": path.name},
     )
+
+
+def _recorded_by(
+    source: str | None, by_epoch: bool, values: dict[str, np.ndarray]
+) -> tuple[str, list[str]]:
+    """Which tool it was (its name, if the user gave one), and what to note of that."""
+    if source == "keras" or (source is None and by_epoch):
+        words = "Keras logs an epoch's mean loss, with penalties: each row is an epoch."
+        return source or "raw", [words]
+    if source is not None:
+        return source, []
+    if _is_of_ignite(**values):
+        words = (
+            "Read as ignite's: the losses are smoothed, and the rates are the next steps'. Both "
+            "are undone; name another source (raw, say) if it is not."
+        )
+        return "ignite", [words]
+    if set(values) == {"lr", "loss"} or _looks_smooth(values["loss"]):
+        words = (
+            "The losses are taken as raw. If fastai, torch_lr_finder, ignite or lightning recorded "
+            "them, they are smoothed: name it with --from (source)."
+        )
+        return "raw", [words]
+    return "raw", []
 
 
 def _is_of_ignite(lr: np.ndarray, loss: np.ndarray, **more: np.ndarray) -> bool:

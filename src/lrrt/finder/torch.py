@@ -82,29 +82,14 @@ def open_session(
     check_ranks(model)
     if torch.is_inference_mode_enabled():
         raise InputError("torch.inference_mode", "on", "off: nothing trains in it")
-    if isinstance(loss, type):
-        raise InputError(
-            "loss", f"the class {loss.__name__}", f"an object of it: {loss.__name__}()"
-        )
-    if loss is not None and not callable(loss):
-        raise InputError("loss", type(loss).__name__, "a function of (model output, targets)")
-    if batch_loss is not None and (loss is not None or not callable(batch_loss)):
-        raise InputError("batch_loss", batch_loss, "a function of (model, batch), without loss")
+    _check_losses(loss, batch_loss)
     halves = (torch.bfloat16, torch.float16)  # others switch autocast off, with a warning
     if autocast is not None and not any(autocast is half for half in halves):
         raise InputError("autocast", autocast, "a type: torch.bfloat16 or torch.float16")
     check_above("clip_norm", clip_norm, 0)
     check_flag("keep_ratios", keep_ratios)
     check_flag("create_graph", create_graph)
-    for key, source in (("data", data), ("validation", validation)):
-        if isinstance(source, torch.utils.data.IterableDataset):
-            raise InputError(
-                key,
-                type(source).__name__,
-                "a DataLoader of it; with batch_size=None, if it yields batches",
-            )
-        if isinstance(source, torch.utils.data.Dataset):
-            raise InputError(key, type(source).__name__, "a DataLoader of that data set")
+    _check_loaders(data=data, validation=validation)
     check_batching(batch_size, seed, data, validation)
     if validation is not None:
         wanted = as_batches(validation, "validation", batch_size, shuffle=False)
@@ -148,6 +133,30 @@ def _check_model(model: nn.Module) -> None:
         raise InputError("model", name, "a model made outside torch.inference_mode()")
     if not any(parameter.requires_grad for parameter in parameters):
         raise InputError("model", name, "one with a parameter to train; all are frozen")
+
+
+def _check_losses(loss: Any, batch_loss: Any) -> None:
+    if isinstance(loss, type):
+        raise InputError(
+            "loss", f"the class {loss.__name__}", f"an object of it: {loss.__name__}()"
+        )
+    if loss is not None and not callable(loss):
+        raise InputError("loss", type(loss).__name__, "a function of (model output, targets)")
+    if batch_loss is not None and (loss is not None or not callable(batch_loss)):
+        raise InputError("batch_loss", batch_loss, "a function of (model, batch), without loss")
+
+
+def _check_loaders(**sources: Any) -> None:
+    """A data set alone has no batches."""
+    for key, source in sources.items():
+        if isinstance(source, torch.utils.data.IterableDataset):
+            raise InputError(
+                key,
+                type(source).__name__,
+                "a DataLoader of it; with batch_size=None, if it yields batches",
+            )
+        if isinstance(source, torch.utils.data.Dataset):
+            raise InputError(key, type(source).__name__, "a DataLoader of that data set")
 
 
 def _copy(scaler: Any) -> Any:

@@ -192,6 +192,50 @@ def of_case(table: pd.DataFrame, case: Case) -> pd.DataFrame:
 JUDGED = ("trainings.parquet", "outcomes.parquet", "variance_runs.parquet")
 
 
+@dataclass
+class _Reader:
+    """Reads files of a study's ``folder`` and notes what they say of themselves: see
+    :class:`StudyData`. With ``partial`` a file that is not there counts as an empty one."""
+
+    folder: Path
+    partial: bool
+    files: dict[str, str] = field(default_factory=dict)
+    versions: list[dict[str, str]] = field(default_factory=list)
+    data_digests: list[str] = field(default_factory=list)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def content(self, name: str) -> bytes | None:
+        path = self.folder / name
+        try:
+            found = path.read_bytes()
+        except FileNotFoundError:
+            if self.partial:
+                return None
+            raise InputError("report", str(path), "a file; `dvc repro` writes it") from None
+        self.files[name] = hashlib.sha256(found).hexdigest()
+        return found
+
+    def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        if self.content(name) is None:
+            return pd.DataFrame(columns=list(columns))
+        frame = read_table(self.folder / name, columns, "dvc repro")
+        for attribute in ("data_digests", "versions"):
+            noted = getattr(self, attribute)
+            noted.extend(a for a in frame.attrs.get(attribute, []) if a not in noted)
+        self.places[name] = frame.attrs.get("places", [])
+        return frame
+
+    def mapping(self, name: str) -> dict:
+        found, path = self.content(name), str(self.folder / name)
+        try:
+            parsed = {} if found is None else json.loads(found)
+        except ValueError as error:
+            raise InputError("report", path, f"a JSON file ({error})") from None
+        if not isinstance(parsed, dict):
+            raise InputError("report", path, "a JSON object")
+        return parsed
+
+
 def load(
     config: Config,
     root: Path = Path("."),
@@ -212,69 +256,36 @@ def load(
     InputError
         For a file that is missing (unless ``partial``) or cannot be read.
     """
-    folder = root / paths.folder(config)
-    files: dict[str, str] = {}
-    digests, versions, places = [], [], {}
-
-    def content(name: str) -> bytes | None:
-        path = folder / name
-        try:
-            found = path.read_bytes()
-        except FileNotFoundError:
-            if partial:
-                return None
-            raise InputError("report", str(path), "a file; `dvc repro` writes it") from None
-        files[name] = hashlib.sha256(found).hexdigest()
-        return found
-
-    def table(name: str, columns: Sequence[str]) -> pd.DataFrame:
-        if content(name) is None:
-            return pd.DataFrame(columns=list(columns))
-        frame = read_table(folder / name, columns, "dvc repro")
-        digests.extend(d for d in frame.attrs.get("data_digests", []) if d not in digests)
-        versions.extend(v for v in frame.attrs.get("versions", []) if v not in versions)
-        places[name] = frame.attrs.get("places", [])
-        return frame
-
-    def mapping(name: str) -> dict:
-        found = content(name)
-        try:
-            parsed = {} if found is None else json.loads(found)
-        except ValueError as error:
-            raise InputError("report", str(folder / name), f"a JSON file ({error})") from None
-        if not isinstance(parsed, dict):
-            raise InputError("report", str(folder / name), "a JSON object")
-        return parsed
-
-    parts = [table(curves_file(case), [*CURVE_TYPES]) for case in config.cases]
+    reader = _Reader(root / paths.folder(config), partial)
+    parts = [reader.table(curves_file(case), [*CURVE_TYPES]) for case in config.cases]
     filled = [part for part in parts if len(part)]
-    suggestions = table("suggestions.parquet", [*SUGGESTION_TYPES])
-    tables, seconds = {}, mapping("timings/sweep.json")
+    suggestions = reader.table("suggestions.parquet", [*SUGGESTION_TYPES])
+    tables, seconds = {}, reader.mapping("timings/sweep.json")
     for name, enabled, schemas in experiments(config):
         for file, types in schemas.items():
             read = enabled and (only is None or file in only)
-            tables[Path(file).stem] = table(file, [*types]) if read else empty_table(types)
-        seconds |= mapping(f"timings/{name}.json") if enabled and only is None else {}
+            tables[Path(file).stem] = reader.table(file, [*types]) if read else empty_table(types)
+        seconds |= reader.mapping(f"timings/{name}.json") if enabled and only is None else {}
     known = {field.name for field in dataclasses.fields(StudyData)}
     data = StudyData(
         config=config,
         curves=pd.concat(filled, ignore_index=True) if filled else parts[0],
         suggestions=suggestions,
-        pairs=mapping("pairs.json") if config.divergence.enabled else {},
+        pairs=reader.mapping("pairs.json") if config.divergence.enabled else {},
         tables=tables,
         **{name: frame for name, frame in tables.items() if name in known},
         seconds=seconds,
-        dataset=mapping("dataset.json") if only is None else {},
-        samples=content("samples.png") if only is None else None,
-        files=files,
-        versions=versions,
-        places=places,
-        data_digests=digests,
+        dataset=reader.mapping("dataset.json") if only is None else {},
+        samples=reader.content("samples.png") if only is None else None,
+        files=reader.files,
+        versions=reader.versions,
+        places=reader.places,
+        data_digests=reader.data_digests,
     )
-    if data.dataset and not {*digests} <= {data.dataset.get("digest")}:
+    if data.dataset and not {*reader.data_digests} <= {data.dataset.get("digest")}:
         raise InputError(
             "report",
-            str(folder / "dataset.json"),
+            str(reader.folder / "dataset.json"),
             "the data set that the runs are of; `dvc repro -f data` describes it again",
         )
     return data

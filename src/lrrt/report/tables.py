@@ -28,6 +28,7 @@ def columns(*names: str) -> dict[str, tuple[str, ...]]:
     return {name.replace("_", " "): (name,) for name in names}
 
 
+CASE = columns("backend", "protocol", "sweep")
 RANGE = columns("n", "abstained", "fallbacks") | {
     "median [10, 90 %]": ("median", "q10", "q90"),
     "95 % interval of the median": ("median_low", "median_high"),
@@ -52,13 +53,24 @@ def pair_table(data: StudyData) -> pd.DataFrame:
 
 def tables(data: StudyData, claims: list[dict]) -> list[Table]:
     """All tables of the page, those without a row left out; the claims are shown apart."""
-    resamples = data.config.report.bootstrap_resamples
-    summary = range_summary(data.suggestions, resamples)
+    summary = range_summary(data.suggestions, data.config.report.bootstrap_resamples)
+    made = [
+        *_ranges(data, summary),
+        *_trainings(data),
+        *_rules(summary),
+        *_attribution(data),
+        *_variance(data),
+        *_instrument(data),
+        Table("claims", "Claims", "", verdicts.table(claims), {}),
+    ]
+    return [table for table in made if len(table.frame)]
+
+
+def _ranges(data: StudyData, summary: pd.DataFrame) -> list[Table]:
+    """What each protocol's own rule suggests."""
     rules = {name: protocol.rule for name, protocol in data.config.protocols.items()}
     own = summary[summary["rule"] == summary["protocol"].map(rules)]
-    every = summary[summary["sweep"] == "weights"]
-    case = columns("backend", "protocol", "sweep")
-    made = [
+    return [
         Table(
             "published",
             "Published values beside ours",
@@ -78,7 +90,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "Suggested ranges by sweep, each protocol's own rule",
             BARS,
             own,
-            case | columns("batch_size", "quantity") | RANGE,
+            CASE | columns("batch_size", "quantity") | RANGE,
         ),
         Table(
             "slopes",
@@ -86,7 +98,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "Least squares of log10 LR on log10 batch size, 95 % interval (Student's t). 1 is "
             "linear scaling, 0.5 square-root scaling.",
             batch_size_slopes(data.own),
-            case
+            CASE
             | columns("quantity", "n", "batch_sizes")
             | {
                 "slope": ("slope", "low", "high"),
@@ -94,6 +106,12 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
                 "holds 0.5": ("square_root",),
             },
         ),
+    ]
+
+
+def _trainings(data: StudyData) -> list[Table]:
+    """What was trained at suggestions."""
+    return [
         Table(
             "pairs",
             "Runs A and B",
@@ -131,13 +149,25 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
                 "reason": ("reason",),
             },
         ),
+    ]
+
+
+def _rules(summary: pd.DataFrame) -> list[Table]:
+    """What every rule suggests."""
+    return [
         Table(
             "rules",
             "All rules on the weights sweep",
             BARS,
-            every,
+            summary[summary["sweep"] == "weights"],
             columns("backend", "protocol", "rule", "quantity") | RANGE,
         ),
+    ]
+
+
+def _attribution(data: StudyData) -> list[Table]:
+    """What makes two protocols' suggestions differ."""
+    return [
         Table(
             "attribution",
             "Factors between the two protocols, in decades of the suggested LR",
@@ -171,7 +201,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             "the steepest descent of the whole curve, on the runs that fell back; otherwise: the "
             "protocol's own rule on the runs in which it found a descent.",
             data.fallbacks,
-            case
+            CASE
             | columns("n", "fallbacks")
             | {"share": ("share", "low", "high")}
             | {
@@ -204,6 +234,12 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
                 "of the published gap": ("share_published",),
             },
         ),
+    ]
+
+
+def _variance(data: StudyData) -> list[Table]:
+    """What makes two runs' suggestions differ."""
+    return [
         Table(
             "variance",
             "Components of the variance of log10 LR",
@@ -250,6 +286,12 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
             | columns("rounding", "seeds")
             | {"share": ("share", "share_low", "share_high")},
         ),
+    ]
+
+
+def _instrument(data: StudyData) -> list[Table]:
+    """What smoothing, ramp and clipping do to the curve."""
+    return [
         Table(
             "instrument",
             "The same curves and networks with other smoothing, trim, stop and ramp, in decades",
@@ -301,9 +343,7 @@ def tables(data: StudyData, claims: list[dict]) -> list[Table]:
                 "at_turn",
             ),
         ),
-        Table("claims", "Claims", "", verdicts.table(claims), {}),
     ]
-    return [table for table in made if len(table.frame)]
 
 
 def source(data: StudyData) -> dict:

@@ -7,14 +7,14 @@ from lrrt import plugins
 from lrrt.core.checks import check_fields, check_names
 from lrrt.core.protocol import FACTORS, within
 from lrrt.errors import InputError
-from lrrt.experiments._checks import check_scale, check_swept
+from lrrt.experiments._checks import HasRuns, check_scale, check_swept
 
 if TYPE_CHECKING:
     from lrrt.config import Config
 
 
 @dataclass
-class Section:
+class Section(HasRuns):
     """Which ``factors`` (:data:`lrrt.core.protocol.FACTORS`) make two protocols' ranges differ.
 
     Each alone, from both ends, and all of them one after the other in as many random ``orders``
@@ -35,10 +35,6 @@ class Section:
     confirmed_runs: int = within(0, 0, 100_000)
     batch_size: int | None = None
     depth: int | None = None
-
-    @property
-    def enabled(self) -> bool:
-        return self.runs > 0
 
 
 def check(config: "Config") -> None:

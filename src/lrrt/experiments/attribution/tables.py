@@ -311,18 +311,7 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         ends = [float(medians.get(whole[end], np.nan)) for end in ("origin", "target")]
         known = bool(np.isfinite(ends).all())
         gap = float(np.log10(ends[1] / ends[0])) if known else np.nan
-        factors, left = mine[mine["design"] == AVERAGED], ""
-        if not len(factors):
-            left = "interactions"  # are in what the factors alone do not add up to
-            factors = mine[(mine["design"] == ALONE) & (mine["origin"] == whole["origin"])]
-        factors = factors.dropna(subset=["effect"])
-        factors = factors.iloc[np.argsort(-factors["effect"].abs().to_numpy(), kind="stable")]
-        steps = [
-            (FACTOR, row["factor"], row["n"], row["effect"], row["low"], row["high"])
-            for row in factors.to_dict("records")
-        ]
-        rest = whole["effect"] - factors["effect"].sum()
-        steps.append((UNNAMED, left, int(whole["n"]), rest, np.nan, np.nan))
+        steps = _named_steps(mine, whole)
         if known:
             start, end = (
                 (kind, whole[name], int(whole["n"]), float(np.log10(to / origin)), np.nan, np.nan)
@@ -360,6 +349,23 @@ def waterfall(effects: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
             )
             at += effect
     return pd.DataFrame(rows, columns=list(WATERFALL_TYPES)).astype(WATERFALL_TYPES)
+
+
+def _named_steps(effects: pd.DataFrame, whole: pd.Series) -> list[tuple]:
+    """From one protocol as it is to the other, of one scale and quantity: the factors, the largest
+    first, and what they leave."""
+    factors, left = effects[effects["design"] == AVERAGED], ""
+    if not len(factors):
+        left = "interactions"  # are in what the factors alone do not add up to
+        factors = effects[(effects["design"] == ALONE) & (effects["origin"] == whole["origin"])]
+    factors = factors.dropna(subset=["effect"])
+    factors = factors.iloc[np.argsort(-factors["effect"].abs().to_numpy(), kind="stable")]
+    steps = [
+        (FACTOR, row["factor"], row["n"], row["effect"], row["low"], row["high"])
+        for row in factors.to_dict("records")
+    ]
+    rest = whole["effect"] - factors["effect"].sum()
+    return [*steps, (UNNAMED, left, int(whole["n"]), rest, np.nan, np.nan)]
 
 
 def fallback_table(suggestions: pd.DataFrame, own: pd.DataFrame, steepest: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from lrrt import plugins
 from lrrt.core.checks import check_ramp
 from lrrt.core.protocol import CHOICES, STEPS, Ramp, within
 from lrrt.errors import InputError
-from lrrt.experiments._checks import check_probed
+from lrrt.experiments._checks import HasRuns, check_probed
 
 if TYPE_CHECKING:
     from lrrt.config import Config
@@ -17,7 +17,7 @@ KEY = "instrument"
 
 
 @dataclass
-class Section:
+class Section(HasRuns):
     """What the reading of ``protocols`` owes to the instrument; ``runs``: paired seeds (0: none).
 
     Trained on ``backend`` with other ``steps``, ramp ``ranges`` [start, end] and ``shapes``, one of
@@ -37,10 +37,6 @@ class Section:
     restart_steps: int = within(30, *STEPS)
     batch_size: int | None = None
     depth: int | None = None
-
-    @property
-    def enabled(self) -> bool:
-        return self.runs > 0
 
 
 def check(config: "Config") -> None:

@@ -26,9 +26,7 @@ COLUMNS = ("protocol", "backend", "part", "n", "effect", "low", "high")
 Run = tuple[np.ndarray, np.ndarray]
 
 
-def smoothing_shift(
-    curves: pd.DataFrame, protocols: Mapping[str, Protocol], resamples: int = RESAMPLES
-) -> pd.DataFrame:
+def smoothing_shift(curves: pd.DataFrame, protocols: Mapping[str, Protocol]) -> pd.DataFrame:
     """How far too high an EMA puts the LR of the lowest loss, in decades, by part.
 
     Parameters
@@ -55,7 +53,7 @@ def smoothing_shift(
         for part, (before, after) in parts.items():
             found = paired_effect(at[:, before], at[:, after])
             rows.append((*case, part, found.n, found.effect, found.low, found.high))
-        rows.append((*case, "against the mean curve", len(runs), *_mean_curve(runs, resamples)))
+        rows.append((*case, "against the mean curve", len(runs), *_mean_curve(runs)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -69,7 +67,7 @@ def _minima(run: Run) -> tuple[float, float, float]:
     return (usual or np.nan, *(landmarks(lr, s)[1] or np.nan for s in (ema(loss), two_sided(loss))))
 
 
-def _mean_curve(runs: list[Run], resamples: int) -> tuple[float, float, float]:
+def _mean_curve(runs: list[Run]) -> tuple[float, float, float]:
     grid, losses = runs[0][0], np.stack([loss for _, loss in runs])
     usual = np.log10([rules.replay(STEEPEST, *run).max_lr or np.nan for run in runs])
 
@@ -83,6 +81,6 @@ def _mean_curve(runs: list[Run], resamples: int) -> tuple[float, float, float]:
         return float(np.nanmean(usual[drawn]) - np.log10(lowest)) if lowest else np.nan
 
     random = np.random.default_rng(BOOTSTRAP_SEED)
-    drawn = [shift(random.integers(0, len(runs), len(runs))) for _ in range(resamples)]
+    drawn = [shift(random.integers(0, len(runs), len(runs))) for _ in range(RESAMPLES)]
     ends = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return shift(np.arange(len(runs))), float(ends[0]), float(ends[1])

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrrt.core.protocol import within
-from lrrt.experiments._checks import check_probed
+from lrrt.experiments._checks import HasRuns, check_probed
 
 if TYPE_CHECKING:
     from lrrt.config import Config
@@ -14,7 +14,7 @@ KEY = "mechanism"
 
 
 @dataclass
-class Section:
+class Section(HasRuns):
     """Ramps of ``protocols`` with and without clipping, on torch; ``runs``: seeds (0: none).
 
     The curvature is measured at ``points`` steps of each. ``batch_size``, ``depth``: as in
@@ -26,10 +26,6 @@ class Section:
     points: int = within(12, 1, 100_000)
     batch_size: int | None = None
     depth: int | None = None
-
-    @property
-    def enabled(self) -> bool:
-        return self.runs > 0
 
 
 def check(config: "Config") -> None:

@@ -240,9 +240,7 @@ def training_specs(
         return trainings
     trainings += [
         training(weights, lr_of, kind)
-        for kind in ("middle", "min")
-        for weights in "AB"
-        for lr_of in "AB"
+        for kind, weights, lr_of in itertools.product(("middle", "min"), "AB", "AB")
     ]
     trainings += [training(weights, "reference", "reference") for weights in "AB"]
     trainings += [
@@ -252,9 +250,7 @@ def training_specs(
     ]
     trainings += [
         training(weights, lr_of, "max", policy=policy)
-        for policy in settings.policies
-        for weights in "AB"
-        for lr_of in "AB"
+        for policy, weights, lr_of in itertools.product(settings.policies, "AB", "AB")
     ]
     return trainings
 

@@ -26,9 +26,9 @@ def panels(data: StudyData) -> list[list[tuple[str, Case]]]:
     return [[(sweep, case) for case in cases] for sweep in SWEEPS if data.cases(sweep)]
 
 
-def ratio(data: StudyData, sweep: str, case: Case, quantity: str = "max_lr") -> float:
-    """How many times the 90 % quantile of the suggestions is the 10 % quantile; NaN of few runs."""
-    values = usable(_rows(data, sweep, case)[quantity])
+def ratio(data: StudyData, sweep: str, case: Case) -> float:
+    """How many times the 90 % quantile of max LR is its 10 % quantile; NaN of few runs."""
+    values = usable(_rows(data, sweep, case)["max_lr"])
     if len(values) < MINIMUM_RUNS:
         return np.nan
     low, high = log_quantiles(values, data.config.report.loss_quantiles)

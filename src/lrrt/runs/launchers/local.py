@@ -133,14 +133,8 @@ def _run_all(
                     idle.append(worker)
                 else:
                     _end(worker)
-            busy = Counter(worker.device for worker in workers)
-            wanted = dict.fromkeys(
-                group(first) for first, *_ in waiting if busy[first.device] < counts[first.device]
-            )
-            if wanted:
-                # Its framework is the one with the fewest workers: all of them get on.
-                ours = Counter(worker.group for worker in workers)
-                purpose = min(wanted, key=ours.__getitem__)
+            purpose = _group_to_staff(waiting, workers, counts)
+            if purpose is not None:
                 on_gpu = purpose[1] == "cuda"
                 gpu = min(gpus, key=[w.gpu for w in workers].count) if on_gpu else None
                 worker = next((w for w in idle if w.group == purpose), None)
@@ -155,14 +149,13 @@ def _run_all(
             by_connection = {worker.connection: worker for worker in workers}
             for connection in wait(by_connection, timeout=POLL_SECONDS):
                 worker = by_connection[connection]
-                key = worker.job[0].key
                 try:
                     problem = connection.recv()
                 except (EOFError, OSError):
                     workers.remove(worker)
                     _end(worker)
-                    deaths[key] += 1
-                    if deaths[key] < ATTEMPTS:
+                    deaths[worker.job[0].key] += 1
+                    if deaths[worker.job[0].key] < ATTEMPTS:
                         waiting.insert(0, worker.job)
                         continue
                     problem = f"its worker died {ATTEMPTS} times"
@@ -178,6 +171,19 @@ def _run_all(
     finally:
         for worker in (*workers, *idle):
             _end(worker)
+
+
+def _group_to_staff(
+    waiting: list[tuple[RunSpec, ...]], workers: list[_Worker], counts: dict[str, int]
+) -> tuple[str, str, int] | None:
+    """Of the runs that wait, for a device with a free place, those of the framework with the fewest
+    workers, so that all frameworks get on; None without such runs."""
+    busy = Counter(worker.device for worker in workers)
+    wanted = dict.fromkeys(
+        group(first) for first, *_ in waiting if busy[first.device] < counts[first.device]
+    )
+    ours = Counter(worker.group for worker in workers)
+    return min(wanted, key=ours.__getitem__, default=None)
 
 
 def _start(

@@ -16,8 +16,23 @@ from lrrt.core.protocol import Protocol
 from lrrt.errors import InputError
 
 
-def library(name: str) -> ModuleType:
-    """The library, or :class:`InputError` where it is not installed."""
+def library_start(name: str, kind: str, **options: Any) -> Callable[..., "LibraryOptimizer"]:
+    """The ``start`` of a relative of Adam: the class ``kind`` of the library ``name``, with the
+    numbers of the protocol and ``options``."""
+
+    def start(parameters: dict[str, Tensor], protocol: Protocol) -> LibraryOptimizer:
+        """Raise :class:`InputError` where the library is not installed."""
+        adams = {
+            "betas": (protocol.beta1, protocol.beta2),
+            "eps": protocol.epsilon,
+            "weight_decay": protocol.weight_decay.value,
+        }
+        return LibraryOptimizer(parameters, getattr(_library(name), kind), **adams, **options)
+
+    return start
+
+
+def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -25,26 +40,15 @@ def library(name: str) -> ModuleType:
         raise InputError("protocol.optimizer", name, words) from None
 
 
-def adam_options(protocol: Protocol) -> dict[str, Any]:
-    """What the libraries' relatives of Adam call the numbers of the protocol."""
-    return {
-        "betas": (protocol.beta1, protocol.beta2),
-        "eps": protocol.epsilon,
-        "weight_decay": protocol.weight_decay.value,
-    }
-
-
 class LibraryOptimizer:
-    """A ``torch.optim.Optimizer``, made by ``make`` from the parameters; never in a CUDA graph."""
+    """A ``torch.optim.Optimizer`` of the class ``kind``; never in a CUDA graph."""
 
     def __init__(
-        self,
-        parameters: dict[str, Tensor],
-        make: Callable[[list[Tensor]], torch.optim.Optimizer],
+        self, parameters: dict[str, Tensor], kind: type[torch.optim.Optimizer], **options: Any
     ):
         self.parameters = list(parameters.values())
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            self.inner = make(self.parameters)  # some announce themselves
+            self.inner = kind(self.parameters, **options)  # some announce themselves
         self.averages = hasattr(self.inner, "eval")
         if self.averages:
             self.inner.train()

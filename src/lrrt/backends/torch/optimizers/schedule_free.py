@@ -1,13 +1,5 @@
 """See :mod:`lrrt.core.optimizers.schedule_free`."""
 
-from torch import Tensor
+from lrrt.backends.torch.optimizers._library import library_start
 
-from lrrt.backends.torch.optimizers._library import LibraryOptimizer, adam_options, library
-from lrrt.core.protocol import Protocol
-
-
-def start(parameters: dict[str, Tensor], protocol: Protocol) -> LibraryOptimizer:
-    return LibraryOptimizer(
-        parameters,
-        lambda found: library("schedulefree").AdamWScheduleFree(found, **adam_options(protocol)),
-    )
+start = library_start("schedulefree", "AdamWScheduleFree")
