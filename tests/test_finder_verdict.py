@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,20 +58,20 @@ GOOD, LOST = trials(1.0, 0.5, 0.9), trials(math.inf, math.inf, math.inf)
     [
         ([0.1] * 4, (), "^Too few runs to say: 4"),
         ([None] * 5, (), "^Do not trust it: the rule found nothing in any of 5 runs"),
-        ([0.1] * 5, (), r"^Trust it to within a factor of 1\.1\."),
-        ([0.1, 0.1, 0.2, 0.05, 0.1], (), r"^Trust it to within a factor of 2\."),
-        ([0.1] * 5 + [None], (), "^Trust it.*where it answers: not in 1 of 6 runs"),
+        ([0.1] * 5, (), "^The suggestion is repeatable: 90 % .* within a factor of 1 of"),
+        ([0.1, 0.1, 0.2, 0.05, 0.1], (), "^The suggestion is repeatable: 90 % .* within a factor of 2 of"),
+        ([0.1] * 5 + [None], (), r"^The suggestion is repeatable, where the rule answers \(not in 1 of 6 runs\): 90 %"),
         ([0.1] * 3 + [None] * 2, (), "^Do not trust it: the rule found nothing in 2 of 5"),
-        ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Trust its order of magnitude only, to within"),
+        ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Only the order of magnitude is repeatable: 90 %"),
         ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^Do not trust it: one run's.*100 times"),
-        ([0.1] * 5, GOOD, "^Trust it"),
+        ([0.1] * 5, GOOD, "^The suggestion is repeatable"),
         ([0.1] * 5, trials(0.2, 0.5, 0.9), r"^Trust the short trainings, not the rule.* of 1\.1,"),
         ([0.1] * 5, trials(1.0, 0.5, 0.3), "^Trust the short trainings, not the rule"),
         ([0.1] * 5, trials(1.0, math.inf, 0.9), "^Trust the short.*not finite in 5 of 5"),
         ([0.1] * 5, LOST, "^Do not trust it: trained at it, most runs fail"),
         ([0.1] * 5, LOST[:9] + GOOD[9:], "^Do not trust it: trained.*not finite in 3 of 5"),
-        ([0.1] * 5, LOST[:6] + GOOD[6:], "^Trust it.*not finite in 2 of 5"),
-        ([0.1] * 5, trials(0.47, 0.5, math.inf), "^Trust it"),
+        ([0.1] * 5, LOST[:6] + GOOD[6:], "^The suggestion is repeatable.*not finite in 2 of 5"),
+        ([0.1] * 5, trials(0.47, 0.5, math.inf), "^The suggestion is repeatable"),
     ],
 )
 def test_verdict_by_the_written_rules(values, tried, words):
@@ -123,6 +124,8 @@ def test_what_the_ground_truth_knows_of_the_rule_is_said(monkeypatch):
     found = said(*[0.1] * 5)
     told = advice(found, [recommend(found)], False)
     assert "In 21 settings" in told[1] and "1.8 points of accuracy on average" in told[1]
+    words = replace(cost, worst=22.8).sentence("r", "one cycle")
+    assert words.endswith("In nine of ten new settings it should cost less than 22.8 points.")
 
 
 def test_a_short_trainings_loss_is_the_mean_of_its_last_tenth(monkeypatch):

@@ -100,7 +100,7 @@ class Audit:
 
     @cached_property
     def verdict(self) -> tuple[str, ...]:
-        """How far to trust the suggestion, a sentence each; the first is the verdict."""
+        """Whether the range tests can be trusted, a sentence each; the first is the verdict."""
         return tuple(verdict(self.summary, self.trials, self._flaw, self._unvaried))
 
     @cached_property

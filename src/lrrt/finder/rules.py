@@ -26,17 +26,16 @@ class ExpectedCost:
     worst: float | None = None
 
     def sentence(self, rule: str, schedule: str) -> str:
-        new = (
-            ""
-            if self.worst is None
-            else f"; nine of ten new settings should cost less than {self.worst:.1f}"
+        found = (
+            f"In {self.settings} settings (network, data, optimiser) whose best rate is known, "
+            f"training with {schedule} at what {rule} suggests cost {self.points:.1f} points of "
+            f"accuracy on average (95 % interval {self.low:.1f} to {self.high:.1f}); "
+            f"{100 * self.collapsed:.0f} % of these trainings gained less than half of what the "
+            "best rate gains."
         )
-        return (
-            f"In {self.settings} settings whose best rate is known, training with {schedule} at "
-            f"what {rule} suggests cost {self.points:.1f} points of accuracy on average (95 % "
-            f"interval {self.low:.1f} to {self.high:.1f}), and {100 * self.collapsed:.0f} % of the "
-            f"trainings lost more than half of what they could gain{new}."
-        )
+        if self.worst is None:
+            return found
+        return f"{found} In nine of ten new settings it should cost less than {self.worst:.1f} points."
 
 
 Costs = dict[tuple[str, str], ExpectedCost]

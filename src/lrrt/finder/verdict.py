@@ -265,13 +265,13 @@ def verdict(
     found = doubts(summary, flaw, unvaried)
     if not summary.values:
         return [*found, *cautions]
-    reasons = [
+    agreement = (
         f"{100 * USUAL_SHARE:.0f} % of the suggestions lie within a factor of "
         f"{summary.factor:.2g} of their median, {summary.median:.2g}; the highest is "
         f"{10**summary.spread:.2g} times the lowest."
-    ]
+    )
     against, tried = tried_out(summary, trials)
-    reasons += tried + cautions
+    reasons = [agreement, *tried, *cautions]
     if found:
         return [*found, *reasons]
     if n < ENOUGH_RUNS:
@@ -289,12 +289,12 @@ def verdict(
             f"of {factor:.2g}, but another rate trained better."
         )
     else:
-        found = f"Trust it to within a factor of {factor:.2g}"
+        found = "The suggestion is repeatable"
         if summary.factor > CLOSE:
-            found = f"Trust its order of magnitude only, {found[len('Trust it ') :]}"
+            found = "Only the order of magnitude is repeatable"
         if summary.abstained:
-            found += f", where it answers: not in {summary.abstained} of {n} runs"
-        found += "."
+            found += f", where the rule answers (not in {summary.abstained} of {n} runs)"
+        found += f": {reasons.pop(0)}"
     if not trials:
         reasons.append(
             "This is how well the rule repeats, not how well its rate trains: train_steps=100 "
