@@ -59,8 +59,16 @@ GOOD, LOST = trials(1.0, 0.5, 0.9), trials(math.inf, math.inf, math.inf)
         ([0.1] * 4, (), "^Too few runs to say: 4"),
         ([None] * 5, (), "^Do not trust it: the rule found nothing in any of 5 runs"),
         ([0.1] * 5, (), "^The suggestion is repeatable: 90 % .* within a factor of 1 of"),
-        ([0.1, 0.1, 0.2, 0.05, 0.1], (), "^The suggestion is repeatable: 90 % .* within a factor of 2 of"),
-        ([0.1] * 5 + [None], (), r"^The suggestion is repeatable, where the rule answers \(not in 1 of 6 runs\): 90 %"),
+        (
+            [0.1, 0.1, 0.2, 0.05, 0.1],
+            (),
+            "^The suggestion is repeatable: 90 % .* within a factor of 2 of",
+        ),
+        (
+            [0.1] * 5 + [None],
+            (),
+            r"^The suggestion is repeatable, where the rule answers \(not in 1 of 6 runs\): 90 %",
+        ),
         ([0.1] * 3 + [None] * 2, (), "^Do not trust it: the rule found nothing in 2 of 5"),
         ([0.01, 0.1, 0.1, 0.1, 0.4], (), "^Only the order of magnitude is repeatable: 90 %"),
         ([0.001, 0.1, 0.1, 0.1, 10.0], (), "^Do not trust it: one run's.*100 times"),

@@ -35,7 +35,9 @@ class ExpectedCost:
         )
         if self.worst is None:
             return found
-        return f"{found} In nine of ten new settings it should cost less than {self.worst:.1f} points."
+        return (
+            f"{found} In nine of ten new settings it should cost less than {self.worst:.1f} points."
+        )
 
 
 Costs = dict[tuple[str, str], ExpectedCost]
