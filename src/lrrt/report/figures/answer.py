@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lrrt.report import style
 from lrrt.report.figures import ANSWER, ground_truth
@@ -17,7 +18,7 @@ SCHEDULE = "constant"
 #: What people train at, by the names of the rules; those that lose least come first.
 SHOWN = {
     "edge": "edge (the default here)",
-    "fastai_valley": "fastai 2, valley",
+    "fastai_valley": "fastai_valley (fastai's default)",
     "fixed.default": "no finder: 0.1 for SGD, 0.001 for Adam",
     "blog_fastai.max": "the post's maximum (lowest loss / 10)",
     "blog_fastai.middle": "the middle of the post's range",
@@ -27,8 +28,17 @@ SHOWN = {
     "lightning": "Lightning 2.5.3 and later",
 }
 LEFT, RIGHT = -3.0, 2.0  # decades from the best rate that are drawn
-SIZE = (4.9, 6.8)  # inches, of few and large letters: it is the figure that a phone shows first
+NEAR = 0.25  # decades from the best rate that are shaded
+SIZE = (4.9, 6.1)  # inches, of few and large letters: it is the figure that a phone shows first
 POINTS = 101
+DOT = {
+    "color": style.INK,
+    "marker": "o",
+    "markersize": 4.5,
+    "markeredgewidth": 0,
+    "linestyle": "none",
+    "alpha": 0.6,
+}
 
 
 def losses(data: StudyData) -> pd.DataFrame:
@@ -62,7 +72,7 @@ def title(data: StudyData) -> str:
     (name, best), *_ = shown(data)
     return (
         f"Ten times the best rate costs {tenfold.mean():.0f} points of accuracy, a tenth "
-        f"{tenth.mean():.0f}, what {name.partition(' (')[0]} suggests "
+        f"of it {tenth.mean():.0f}, what {name.partition(' (')[0]} suggests "
         f"{100 * best.of_rule.regret:.0f}"
     )
 
@@ -87,20 +97,29 @@ def draw(data: StudyData) -> Figure | None:
     rows = shown(data)
     if not rows:
         return None
-    figure, grid = style.axes(2, 1, SIZE, sharex=True, height_ratios=[1.9, 0.36 * len(rows)])
+    figure, grid = style.axes(2, 1, SIZE, sharex=True, height_ratios=[1.9, 0.3 * (len(rows) + 1)])
     upper, lower = grid[:, 0]
     lost = losses(data)
-    for ax in (upper, lower):
-        ax.axvspan(-0.25, 0.25, color=style.LINE, alpha=0.6, linewidth=0)
+    (near, _) = (
+        ax.axvspan(-NEAR, NEAR, color=style.LINE, alpha=0.6, linewidth=0) for ax in (upper, lower)
+    )
     for setting in lost:
-        upper.plot(lost.index, lost[setting], color=style.MUTED, linewidth=0.8, alpha=0.7)
+        (thin,) = upper.plot(lost.index, lost[setting], color=style.MUTED, linewidth=0.8, alpha=0.7)
     enough = lost.notna().mean(axis=1) > 0.5
-    upper.plot(lost.index[enough], lost.mean(axis=1)[enough], color=style.INK, linewidth=2.6)
-    upper.set(ylim=(100, -4), ylabel="points of accuracy lost")
+    (thick,) = upper.plot(
+        lost.index[enough], lost.mean(axis=1)[enough], color=style.INK, linewidth=2.6
+    )
+    key = {near: f"within {10**NEAR:.1f} times the best"}  # first: its place is not shaded
+    key |= {thin: "one setting", thick: f"mean of {lost.shape[1]}"}
+    upper.legend(key, key.values(), ncols=3, loc="lower center", columnspacing=1.5, borderpad=0)
+    upper.set(ylim=(112, -4), yticks=range(0, 101, 20), ylabel="points of accuracy lost")
     upper.tick_params(axis="x", labelbottom=False)
     for place, (words, row) in enumerate(rows):
         _rule(lower, place, words, row, bold=place == 0)
-    lower.set(ylim=(len(rows) - 0.45, -0.75), yticks=[], xlim=(LEFT - 0.1, RIGHT + 0.1))
+    dot = Line2D([], [], **DOT, label="suggested in one setting")
+    lower.legend(handles=[dot], loc="upper left", borderpad=0, handletextpad=0.2)
+    _beside(lower, 1, -1, "lost on average", "right")
+    lower.set(ylim=(len(rows) - 0.45, -1.75), yticks=[], xlim=(LEFT - 0.1, RIGHT + 0.1))
     lower.set_xticks(
         range(int(LEFT), int(RIGHT) + 1), ["1/1000", "1/100", "a tenth", "best", "×10", "×100"]
     )
@@ -117,19 +136,23 @@ def _rule(ax: Axes, place: int, words: str, row: ground_truth.Row, bold: bool) -
         f"{words}, {setting}: {10**away:.2g} times the best rate"
         for setting, away in shown[["setting", "decades"]].itertuples(index=False)
     ]
-    looks = {"color": style.INK, "markersize": 4.5, "alpha": 0.6}
-    style.dots(ax, decades, place + style.jitter(len(decades), 0.05), tips, **looks)
+    style.dots(ax, decades, place + style.jitter(len(decades), 0.05), tips, **DOT)
     lost = f"{100 * of_rule.regret:.0f} points"
     if of_rule.collapse_rate:
         lost += f", {percent(of_rule.collapse_rate)} failed"
-    for x, text, side in ((0, words, "left"), (1, lost, "right")):
-        ax.annotate(
-            text,
-            (x, place),
-            (0, 5.5),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points",
-            ha=side,
-            fontsize=8.5,
-            weight=weight,
-        )
+    _beside(ax, 0, place, words, "left", weight=weight)
+    _beside(ax, 1, place, lost, "right", weight=weight)
+
+
+def _beside(ax: Axes, x: int, place: float, text: str, side: str, **looks) -> None:
+    """``text`` over the line at ``place``, at the left (``x`` 0) or right edge (1)."""
+    ax.annotate(
+        text,
+        (x, place),
+        (0, 5),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        ha=side,
+        fontsize=8.5,
+        **looks,
+    )
