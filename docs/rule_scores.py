@@ -29,7 +29,10 @@ ADVICE = (
 )
 #: What the README compares at a constant rate: the default rule, then these.
 SHORT = (
-    ("fastai_valley", "fastai's `valley` suggests"),
+    (
+        "fastai_valley",
+        "[`fastai_valley`](docs/rules.md#fastai_valley) suggests, fastai's default",
+    ),
     ("fixed.default", "is usual, with no finder: 0.1 for SGD, 0.001 for Adam"),
     ("blog_fastai.max", "the post calls the maximum: a tenth of the rate with the lowest loss"),
     ("blog_fastai.min", "the post calls the minimum: where the loss falls fastest"),

@@ -23,7 +23,7 @@ FOLDERS = ("", "docs", "benchmarks", "ground_truth", "notebooks", "findings")
 PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
 #: Pages whose Python blocks another test runs.
 RUN_BY = {"README.md": "test_docs.py", "how_to.md": "test_how_to.py"}
-EXAMPLE = "def make_model"  # of your_model.md, run by test_your_model.py and docs/generate.py
+EXAMPLE = "def make_model"  # of your_model.md, run by test_your_model.py
 RESULTS = {"curve": lrrt.Curve, "audit": lrrt.Audit}  # what the pages call these
 
 
@@ -117,7 +117,7 @@ def test_shell_commands_parse(page, code, monkeypatch):
     assert found
     for words in found:
         assert words[0] in PROGRAMS, words
-        PROGRAMS[words[0]](words[1:], monkeypatch)
+        assert PROGRAMS[words[0]](words[1:], monkeypatch) is not False, words
 
 
 def commands(code: str) -> list[list[str]]:
@@ -186,6 +186,8 @@ PROGRAMS = {
     "build/peers/bin/pip": _pip,
     **dict.fromkeys(("python", ".venv/bin/python", "build/peers/bin/python"), _python),
     "python3.11": _python,
+    "git": lambda words, *_: words[0] == "clone",
+    "cd": lambda words, *_: words == ["lrrt"],
     "make": _make,
     "dvc": _dvc,
     "cp": _cp,

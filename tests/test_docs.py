@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import edge_scores  # noqa: E402
 import generate  # noqa: E402
+import results  # noqa: E402
 import rule_scores  # noqa: E402
 
 WRITTEN = [
@@ -193,8 +194,10 @@ def test_what_is_beside_the_grids_is_put_into_words(monkeypatch, tmp_path):
 
 
 def test_what_the_pages_say_in_words_is_in_the_tables():
-    """Sentences of ``which_rule.md`` and ``ground_truth.md`` that no block writes."""
+    """Sentences of ``README.md``, ``which_rule.md``, ``ground_truth.md`` that no block writes."""
     oracle = ROOT / "data" / "oracle"
+    constant = results.main_rules().query("schedule == 'constant'").set_index("rule")["regret"]
+    assert constant[["blog_fastai.min", "blog_fastai.max"]].min() > constant["fixed.default"]
     precision = pd.read_parquet(oracle / "oracle_precision.parquet")
     keys = ["start", "ramp_steps", "tests"]
     lost = precision.groupby(keys)["regret_accuracy"].mean()

@@ -19,7 +19,7 @@ def test_the_example_says_what_is_shown(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("jinja2")
     code, command, shown = re.search(
-        r"`my_net.py`:\n\n```python\n(.*?)```\n\n```sh\n(.*?)```.*?```text\n(.*?)```",
+        r"`my_net.py`.*?```python\n(.*?)```\n\n```sh\n(.*?)```.*?```text\n(.*?)```",
         PAGE,
         re.DOTALL,
     ).groups()
@@ -34,6 +34,15 @@ def test_the_example_says_what_is_shown(tmp_path, monkeypatch, capsys):
     rates = [float(re.search(rf"Train at ({NUMBER})", words)[1]) for words in (told, shown)]
     assert 0.5 < rates[0] / rates[1] < 2
     assert (tmp_path / "lr.html").is_file()
+
+
+@pytest.mark.slow(20)
+def test_the_keras_example_runs(capsys):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("keras")
+    code = re.search(r"### Keras\n.*?```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    exec(compile(code, "your_model.md", "exec"), {})
+    assert "Short trainings with a constant rate: in " in capsys.readouterr().out
 
 
 def test_each_verdict_is_explained():
