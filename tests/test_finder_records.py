@@ -147,3 +147,34 @@ def test_few_curves_are_judged_wrongly(monkeypatch, noise, fall):
     shape = np.zeros(STEPS) if fall is None else flaws.healthy(STEPS, fall)
     # The whole simulation holds 2 %; of 300 curves at that rate 4 % are exceeded once in 200.
     assert flaws.error_rate(shape, flaws.NOISES[noise], fall is None, 0) <= 0.04
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"rate_departure": "it clamps"},
+        {"highest_rate": 0.1},
+        {"rate_departure": "it clamps", "highest_rate": "low"},
+        {"rate_departure": "it clamps", "highest_rate": None},
+    ],
+)
+def test_a_curve_whose_description_was_edited_is_refused_when_it_is_read(about):
+    values = curve().to_dict()
+    with pytest.raises(lrrt.InputError, match="curve: expected a curve of this package"):
+        lrrt.Curve.from_dict(values | {"about": about})
+    edited = {"rate_departure": "it clamps", "highest_rate": 1e-9}
+    assert "it clamps" in lrrt.Curve.from_dict(values | {"about": edited}).suggest().cautions
+
+
+def test_trials_of_no_schedule_are_refused():
+    values = lrrt.Audit((curve(),), (0,), (0,)).to_dict()
+    values["trials"] = [{"run": 0, "factor": 1.0, "lr": 0.1, "loss": 1.0, "schedule": {}}]
+    with pytest.raises(lrrt.InputError, match="audit: expected .*unhashable"):
+        lrrt.Audit.from_dict(values)
+
+
+def test_more_steps_than_memory_holds_are_refused(tmp_path, capsys):
+    path = str(curve().save(tmp_path / "a.csv"))
+    for steps in (10**7 + 1, 10**12):
+        line = fails(capsys, "suggest", path, "--steps", str(steps))
+        assert f"steps: expected at most 10,000,000, got {steps}" in line

@@ -189,6 +189,7 @@ class Audit:
                 ),
                 about=dict(values["about"]),
             )
+            _check_trials(made)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -197,7 +198,6 @@ class Audit:
             raise InputError("audit.runs", [], "at least one run")
         if made.vary not in tuple(VARIED):
             raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
-        _check_trials(made)
         return made
 
     def save(self, path: str | Path) -> Path:

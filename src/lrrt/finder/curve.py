@@ -24,6 +24,7 @@ from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
 from lrrt.finder.checks import check_count
+from lrrt.finder.live_model import Departure
 
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
 
@@ -297,13 +298,17 @@ class Curve(core_curve.Curve):
                 name: None if values.get(name) is None else np.array(values[name], dtype=float)
                 for name in (*COLUMNS, "planned_lr")
             }
+            about = dict(values.get("about", {}))
+            if about.keys() & set(Departure._fields):
+                about["rate_departure"] = str(about["rate_departure"])
+                about["highest_rate"] = float(about["highest_rate"])
             return cls(
                 **arrays,
                 stopped=str(values.get("stopped", "")),
                 notes=tuple(values.get("notes", ())),
-                about=dict(values.get("about", {})),
+                about=about,
             )
-        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError("curve", "values", f"a curve of this package ({error})") from None
