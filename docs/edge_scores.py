@@ -118,7 +118,7 @@ def edge_warnings() -> str:
     readings = _readings()
     if readings is None:
         return rule_scores.NOT_YET
-    heads = ["settings", "range tests", "readings", "collapsed", "abstained", "cautioned"]
+    heads = ["settings", "range tests", "readings", "failed", "abstained", "cautioned"]
     heads += ["**no warning**", "cautions of all", "points lost then", "points lost otherwise"]
     lines = [_row(heads), _row(["---", "---", *["---:"] * 8])]
     for words, rows in _split(readings):

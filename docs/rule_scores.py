@@ -46,6 +46,7 @@ BASELINES = {
     "fixed.default": "no finder: 0.1 for SGD, 0.001 for Adam",
     "fixed.lower": "no finder: 0.01 for SGD, 0.0003 for Adam",
     "five_short": "the best of five short trainings, no finder",
+    "instability": "the one-step search of `lrrt.instability_lr`",
     "random": "a random rate",
 }
 
@@ -85,7 +86,7 @@ def rule_evidence() -> str:
         f"{counts[0].upper()}{counts[1:]}, range tests of {RAMP} steps"
         f"{beside if texts else ''}; {more} more rules and "
         "baselines lose more. `.min`, `.max`: of a rule that names a range; `.middle`: its "
-        "geometric middle."
+        "geometric middle; `.pooled`: three range tests read as one."
     )
 
 
@@ -303,7 +304,8 @@ def _place(row: pd.Series) -> str:
 
 
 def _named(rule: str) -> str:
-    base = rule.partition(".")[0].partition(" ")[0]
-    if rule in BASELINES:
-        return f"`{rule}` ({BASELINES[rule]})"
+    name = rule.partition(" x ")[0]
+    if name in BASELINES:
+        return f"`{rule}` ({BASELINES[name]})"
+    base = name.partition(".")[0]
     return f"[`{rule}`](rules.md#{base})" if base in rules.names() else f"`{rule}`"

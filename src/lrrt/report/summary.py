@@ -283,8 +283,8 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
         sentences.append((words, "accuracy"))
     if verdicts[13] == Grade.SUPPORTED:
         cost = size(13, "cost")
-        slow = f", but slow: it costs up to {cost}" if cost else ""
-        sentences.append((f"The minimum is safe{slow}.", "accuracy"))
+        slow = f", but is slow: it costs up to {cost}" if cost else ""
+        sentences.append((f"The minimum harmed no training{slow}.", "accuracy"))
     for case in data.home_cases()[:1]:
         spread = spread_of(_lrs(data, "weights", case))
         if spread.n >= MINIMUM_RUNS:
