@@ -10,6 +10,7 @@ import datetime
 import os
 import pickle
 import re
+import shutil
 import string
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -619,6 +620,27 @@ def test_commands_write_nothing(arguments, tmp_path, monkeypatch, capsys):
         cli.main(arguments)
     assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     assert os.listdir() == ["conf"]
+
+
+@pytest.mark.parametrize("before", [b"<<<<<<< HEAD\na: 1\n=======\n", b"\xff\xfe", b"a: ["])
+def test_a_damaged_params_yaml_is_replaced(before, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(ROOT / "conf", "conf")
+    Path("params.yaml").write_bytes(before)
+    cli.main(["compose", "sweep.runs=2"])
+    assert capsys.readouterr().err == "params.yaml was no YAML mapping, and is replaced.\n"
+    assert yaml.safe_load(Path("params.yaml").read_text())["sweep"]["runs"] == 2
+
+
+def test_a_damaged_file_of_conf_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "conf", "conf")
+    Path("conf/model/mlp.yaml").write_text("name: [")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["compose", "model=mlp"])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("error: conf: expected YAML (") and "model/mlp.yaml" in error
 
 
 # --- odd, but allowed: a correct run

@@ -483,6 +483,19 @@ def test_suggest_and_compare_commands(tmp_path, capsys, monkeypatch):
     assert re.search(r"from: .*got 'x'", fails(capsys, "compare", str(one), "--from", "x"))
 
 
+def test_closed_standard_input_and_names_that_a_terminal_cannot_show(tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", None)
+        assert "file: expected a readable file, got '-'" in fails(capsys, "suggest", "-")
+    files = [str(curve().save(tmp_path / name)) for name in ("a.csv", "\u017c.csv")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "lrrt", "suggest", *files],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert ran.returncode == 0 and b"\\u017c.csv: edge: " in ran.stdout
+
+
 def test_compared_files_of_one_name_are_told_apart(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -14,6 +15,8 @@ MOST_CHANGES = 12  # that `lrrt compose` lists
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse ``arguments`` (default: the command line) and run the command they name."""
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     with one_line_errors():  # for Ctrl-C during the imports, too
         _run(arguments)
 
@@ -45,7 +48,7 @@ def _run(arguments: list[str] | None) -> None:
         finder.run(options)
     elif options.command == "compose":
         try:
-            from lrrt.compose import changes, composed_yaml
+            from lrrt.compose import changes, composed_yaml, written
         except ModuleNotFoundError as error:
             if error.name not in ("hydra", "omegaconf"):
                 raise
@@ -58,7 +61,7 @@ def _run(arguments: list[str] | None) -> None:
             print(text, end="")
             return
         path = Path("params.yaml")
-        found = changes(path.read_text() if path.is_file() else "", text)
+        found = changes(written(path), text)
         write_whole(path, text.encode())
         _say_changes(found)
     elif options.command == "list":

@@ -2,9 +2,11 @@
 
 import difflib
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
@@ -57,6 +59,8 @@ def composed_yaml(conf: Path, overrides: list[str]) -> str:
         kept = [line for line in dict.fromkeys(lines) if not line.lower().startswith(noise)]
         words = f"overrides that Hydra accepts; {' '.join(kept)}"
         raise InputError("overrides", " ".join(overrides), words) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError("conf", str(conf), f"YAML ({' '.join(str(error).split())})") from None
     from_mapping(config)
     for section in hints(Config):
         if not config.get(section):  # removed; DVC would look for it
@@ -82,6 +86,18 @@ def _check_key(conf: Path, override: str) -> None:
     close = difflib.get_close_matches(key, known, 1, cutoff=0.8)
     if key not in known | sections and close:
         raise InputError("overrides", override, f"a key of the study; did you mean {close[0]}?")
+
+
+def written(path: Path) -> str:
+    """The text of a ``params.yaml``; empty where there is none, or it is damaged (a merge that
+    conflicts) and is replaced whole."""
+    try:
+        text = path.read_text() if path.is_file() else ""
+        changes(text, "")
+    except (UnicodeDecodeError, AssertionError, OmegaConfBaseException, yaml.YAMLError):
+        print(f"{path.name} was no YAML mapping, and is replaced.", file=sys.stderr)
+        return ""
+    return text
 
 
 def changes(before: str, after: str) -> dict[str, tuple[Any, Any]]:

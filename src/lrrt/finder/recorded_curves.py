@@ -120,6 +120,8 @@ def load(
     if source is not None and source not in TOOLS:
         raise InputError("from", source, f"one of: {', '.join(TOOLS)}")
     path = Path(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise InputError("file", "-", "a readable file; standard input is closed")
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
