@@ -68,16 +68,17 @@ class Audit:
         return tuple(curve.suggest(self.rule, offset=self.offset) for curve in self.curves)
 
     @cached_property
-    def summary(self) -> "Summary":
+    def summary(self) -> Summary:
+        """Of the rule's suggestions."""
         return summarise(self.rule, self.suggestions)
 
-    def by_rule(self) -> list["Summary"]:
+    def by_rule(self) -> list[Summary]:
         """The same for every rule, those of the least spread first."""
         compared = [curve.compare(offset=self.offset) for curve in self.curves]
         found = [summarise(rule, [c[rule] for c in compared]) for rule in compared[0]]
-        worst = math.inf
+        widest = math.inf  # where a rule has no spread
         return sorted(
-            found, key=lambda s: (s.abstained, s.spread if s.spread == s.spread else worst)
+            found, key=lambda s: (s.abstained, widest if math.isnan(s.spread) else s.spread)
         )
 
     @property
@@ -210,6 +211,13 @@ class Audit:
 
     @classmethod
     def load(cls, path: str | Path) -> "Audit":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it is no saved audit.
+        """
         try:
             values = json.loads(Path(path).read_text())
         except (OSError, ValueError, RecursionError) as error:

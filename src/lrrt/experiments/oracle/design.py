@@ -64,6 +64,8 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Design:
+    """The settings and, as far as results say which, their runs; round 0 hangs on no result."""
+
     config: Config
     settings: list[Setting]
 

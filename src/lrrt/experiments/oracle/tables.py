@@ -112,6 +112,7 @@ def scored(run: Run, result: Result, settings: dict[str, Setting]) -> tuple[floa
 
 
 def training_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -> pd.DataFrame:
+    """One row a training, columns and types of :data:`TRAINING_TYPES`."""
     rows = []
     for run, result in found:
         if run.stage not in GRID:
@@ -140,30 +141,33 @@ def training_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]
     return table.drop_duplicates(["setting", "schedule", "run"], ignore_index=True)
 
 
+def _of_draw(run: Run, settings: dict[str, Setting]) -> dict[str, object]:
+    """What names a row of a run that is no training of a grid."""
+    return {
+        "setting": run.setting,
+        "optimizer": settings[run.setting].optimizer,
+        "run": run.spec.key[:12],
+        "draw": run.seed,
+    }
+
+
 def curve_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -> pd.DataFrame:
+    """One row a step of a range test, the columns of :data:`CURVE_TYPES`."""
     parts = []
     for run, result in found:
         if run.stage == "range_test":
             arrays = result.arrays
-            named = {"setting": run.setting, "optimizer": settings[run.setting].optimizer}
-            named |= {"run": run.spec.key[:12], "ramp_steps": run.spec.steps, "draw": run.seed}
-            columns = {
-                "step": np.arange(run.spec.steps),
-                "lr": arrays["lr"],
-                "loss": arrays["loss"],
-            }
-            parts.append(pd.DataFrame(named | columns))
+            columns = {"step": np.arange(run.spec.steps), "ramp_steps": run.spec.steps}
+            columns |= {name: arrays[name] for name in ("lr", "loss")}
+            parts.append(pd.DataFrame(_of_draw(run, settings) | columns))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CURVE_TYPES))
 
 
 def short_table(found: list[tuple[Run, Result]], settings: dict[str, Setting]) -> pd.DataFrame:
     """``loss``: mean over the last fifth of the steps; infinite where the training diverged."""
     rows = [
-        {
-            "setting": run.setting,
-            "optimizer": settings[run.setting].optimizer,
-            "run": run.spec.key[:12],
-            "draw": run.seed,
+        _of_draw(run, settings)
+        | {
             "lr": run.spec.lr,
             "loss": np.nan_to_num(result.arrays["train_loss"][-1], nan=np.inf),
         }
@@ -178,13 +182,7 @@ def instability_table(
 ) -> pd.DataFrame:
     """``lr``: at which one step first raises its batch's loss; NaN where no rate does."""
     rows = [
-        {
-            "setting": run.setting,
-            "optimizer": settings[run.setting].optimizer,
-            "run": run.spec.key[:12],
-            "draw": run.seed,
-            "lr": result.arrays["lr"][0],
-        }
+        _of_draw(run, settings) | {"lr": result.arrays["lr"][0]}
         for run, result in found
         if run.stage == "instability"
     ]
@@ -290,6 +288,7 @@ def five_short(short: pd.DataFrame, ramp_steps: int) -> pd.DataFrame:
 
 
 def rule_frame(scores: regret.Scores) -> pd.DataFrame:
+    """:func:`lrrt.analysis.regret.rule_table` over the settings that count."""
     counted = scores.table[scores.table["counts"].astype(bool)]
     if not len(counted):
         return pd.DataFrame(columns=list(RULE_TYPES))
