@@ -15,12 +15,14 @@ from lrrt.analysis.accuracy import accuracy_over_rate
 from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import decades, paired_effect
 from lrrt.claims.study import FASTAI, KERAS
-from lrrt.claims.transfer import swaps_by_cluster
+from lrrt.claims.transfer import same_weights, swaps_by_cluster
 from lrrt.claims.verdict import UNDECIDED, Grade
+from lrrt.claims.weights import disjoint_ranges, weights_change_suggestion
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.report import summary, verdicts, wording
 from lrrt.report.figures import attribution_framework
 from lrrt.report.study import StudyData
+from lrrt.report.verdicts import record_of
 from lrrt.report.wording import interval, number
 
 ORDER = list(Grade)
@@ -60,7 +62,7 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
         spreads=[row for study in studies for row in _spreads(study)],
         fallbacks=int(own["fallback"].astype(bool).sum()),
         keras_runs=len(own),
-        weights=[_weights(r) for r in _record(records, 5)["results"]],
+        weights=[_weights(r) for r in record_of(records, weights_change_suggestion)["results"]],
         moves=_moves(blog),
         rounding=_rounding(blog),
         swaps=_swaps(blog) | _own(records),
@@ -80,10 +82,6 @@ def page(blog: StudyData, small: StudyData, records: list[dict], coverage: dict)
 def _sd(decades: float) -> str:
     """A standard deviation of log10 LR, as a factor."""
     return f"a factor of {number(10**decades)}"
-
-
-def _record(records: list[dict], number_: int) -> dict:
-    return next(record for record in records if record["number"] == number_)
 
 
 def _spreads(study: StudyData) -> Iterator[dict]:
@@ -168,7 +166,7 @@ def _swaps(study: StudyData) -> dict[str, Any]:
 
 
 def _own(records: list[dict]) -> dict[str, Any]:
-    main = _record(records, 8)["results"][0]
+    main = record_of(records, same_weights)["results"][0]
     value, low, high = (wording.change(100 * main[n], POINTS) for n in ("value", "low", "high"))
     return {"own": f"{value} points [{low}, {high}]", "all_pairs": main["runs"]}
 
@@ -254,10 +252,10 @@ def _missing(record: dict) -> list[tuple[str, str]]:
 
 def _takeaways(blog: StudyData, small: StudyData, records: list[dict], coverage: dict) -> dict:
     spread = spread_of(blog.own_suggestions("weights", KERAS)["max_lr"])
-    main = _record(records, 5)["results"][0]
+    main = record_of(records, weights_change_suggestion)["results"][0]
     kinds = [kind for kind in coverage.values() if isinstance(kind, dict)]
     left = [(1 - main[name]) ** 0.5 for name in ("value", "high", "low")]
-    fallback = _record(records, 6)["results"][0]["numbers"]
+    fallback = record_of(records, disjoint_ranges)["results"][0]["numbers"]
     return {
         "factor": interval(spread.factor_low, spread.factor_high),
         "modes": f'"{wording.spread(spread)}"',

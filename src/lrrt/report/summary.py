@@ -8,14 +8,18 @@ import pandas as pd
 
 from lrrt.analysis.spread import spread_of
 from lrrt.analysis.statistics import MINIMUM_RUNS, log_quantiles, mean_interval
+from lrrt.claims import Judge
+from lrrt.claims.safety import minimum_is_safe, narrower_is_safer, unsafe_without_smoothing
 from lrrt.claims.study import Case
-from lrrt.claims.transfer import swaps_by_cluster
+from lrrt.claims.transfer import same_weights, swaps_by_cluster, transfer_harms
 from lrrt.claims.verdict import UNDECIDED, Grade
+from lrrt.claims.weights import weights_change_suggestion
 from lrrt.experiments.attribution.tables import BACKEND
 from lrrt.experiments.sweep.dispersion import range_summary
 from lrrt.report import wording
 from lrrt.report.figures import attribution_framework, weights_sweep
 from lrrt.report.study import StudyData, of_case
+from lrrt.report.verdicts import record_of
 
 SWEEPS = ("weights", "order")
 
@@ -90,7 +94,9 @@ def _lrs(data: StudyData, sweep: str, case: Case) -> pd.Series:
 
 
 def _weights(claims: list[dict]) -> KeyNumber | None:
-    shown = [r for r in _record(claims, 5)["results"] if r["value"] is not None]
+    shown = [
+        r for r in record_of(claims, weights_change_suggestion)["results"] if r["value"] is not None
+    ]
     if not shown:
         return None
     first = [r for r in shown if r["scale"] == shown[0]["scale"]]
@@ -105,10 +111,6 @@ def _weights(claims: list[dict]) -> KeyNumber | None:
         f"{first[0]['runs']} runs a protocol, {first[0]['scale']}",
         "variance",
     )
-
-
-def _record(claims: list[dict], number_: int) -> dict:
-    return next(claim for claim in claims if claim["number"] == number_)
 
 
 def _higher(data: StudyData) -> KeyNumber | None:
@@ -258,31 +260,35 @@ def _round(value: float) -> float:
 def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
     """The answer in at most 120 words and 8 numbers, each sentence with the name of the figure that
     shows it (or nothing). What a study does not decide is left out."""
-    results = {claim["number"]: claim["results"] for claim in claims}
-    verdicts = {claim["number"]: claim["verdict"] for claim in claims}
 
-    def size(number_: int, part: str = "") -> str:
+    def grade(judge: Judge) -> str:
+        return record_of(claims, judge)["verdict"]
+
+    def size(judge: Judge, part: str = "") -> str:
         """Points of accuracy of a claim's first result, or of its largest of such a part."""
-        found = [r for r in results[number_] if part in r["part"] and r["value"] is not None]
+        results = record_of(claims, judge)["results"]
+        found = [r for r in results if part in r["part"] and r["value"] is not None]
         best = max(found, key=lambda r: abs(r["value"]), default=None) if part else found[0]
         return "" if best is None else f"{abs(100 * best['value']):.0f} points"
 
     sentences = []
-    if verdicts[11] == Grade.SUPPORTED:
+    if grade(unsafe_without_smoothing) == Grade.SUPPORTED:
         words = "Do not train at the suggested maximum with a constant learning rate: it costs "
-        sentences.append((f"{words}{size(11)} of accuracy against a lower one.", "swaps"))
-    elif verdicts[7] not in UNDECIDED and len(data.swap_accuracies):
+        sentences.append(
+            (f"{words}{size(unsafe_without_smoothing)} of accuracy against a lower one.", "swaps")
+        )
+    elif grade(transfer_harms) not in UNDECIDED and len(data.swap_accuracies):
         gains = swaps_by_cluster(data)["lower"]
         if mean_interval(gains)[0] > 0:
             words = (
                 f"Of two suggested maxima the lower one gains {wording.gain(gains)} of accuracy."
             )
             sentences.append((words, "swaps"))
-    if verdicts[16] == Grade.SUPPORTED:
-        words = f"The middle of the range gains {size(16)} over the maximum."
+    if grade(narrower_is_safer) == Grade.SUPPORTED:
+        words = f"The middle of the range gains {size(narrower_is_safer)} over the maximum."
         sentences.append((words, "accuracy"))
-    if verdicts[13] == Grade.SUPPORTED:
-        cost = size(13, "cost")
+    if grade(minimum_is_safe) == Grade.SUPPORTED:
+        cost = size(minimum_is_safe, "cost")
         slow = f", but is slow: it costs up to {cost}" if cost else ""
         sentences.append((f"The minimum harmed no training{slow}.", "accuracy"))
     for case in data.home_cases()[:1]:
@@ -297,13 +303,13 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
             )
             words = f"Run several range tests: {varies} ({wording.name(case[1])})."
             sentences.append((words, "weights_sweep"))
-    if verdicts[5] == Grade.SUPPORTED:
-        main = results[5][0]
+    if grade(weights_change_suggestion) == Grade.SUPPORTED:
+        main = record_of(claims, weights_change_suggestion)["results"][0]
         share = f"{100 * main['value']:.0f} % of that variance"
         words = f"The initial weights account for {share} with the {main['part']}."
         sentences.append((words, "variance"))
-    if verdicts[8] == Grade.NO_EFFECT:
-        margin = f"{100 * results[8][0]['smallest']:.0f} points of accuracy"
+    if grade(same_weights) == Grade.NO_EFFECT:
+        margin = f"{100 * record_of(claims, same_weights)['smallest']:.0f} points of accuracy"
         words = f"Still, training from the same weights as the range test gains less than {margin}."
         sentences.append((words, "swaps"))
     return [*sentences, (_judgement_count(claims), "claims")]

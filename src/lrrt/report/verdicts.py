@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lrrt.claims import Claim
+from lrrt.claims import Claim, Judge
 from lrrt.claims.verdict import Effect, Result, Verdict
 from lrrt.errors import InputError
 from lrrt.report import wording
@@ -51,6 +51,11 @@ def records(claims: Sequence[Claim]) -> list[dict]:
         }
         for claim in claims
     ]
+
+
+def record_of(found: Sequence[dict], judge: Judge) -> dict:
+    """Of :func:`records` that of the claim which ``judge`` decides."""
+    return next(record for record in found if record["number"] == judge.claim[0])
 
 
 def _main_effect(verdict: Verdict) -> dict:
