@@ -15,6 +15,7 @@ from lrrt.claims.study import Study
 from lrrt.config import Config, Sweep
 from lrrt.core.protocol import Protocol, Ramp
 from lrrt.experiments.transfer.tables import TRAINING_KEYS
+from lrrt.report.study import StudyData
 
 KERAS, FASTAI = ("keras", "blog_keras"), ("torch", "blog_fastai")
 PROTOCOLS = {
@@ -29,6 +30,12 @@ def write_params(config: Config, folder: Path = Path(".")) -> None:
     """``params.yaml`` with every section, as the stages read it."""
     text = OmegaConf.to_yaml(OmegaConf.structured(config))
     (folder / "params.yaml").write_text(text)
+
+
+def study_of_nothing_but(config: Config, **frames: pd.DataFrame) -> StudyData:
+    """A study with these frames; all others have no rows."""
+    empty = dict.fromkeys(("curves", "suggestions", "trainings", "outcomes"), pd.DataFrame())
+    return StudyData(config=config, pairs={}, **empty, **frames)
 
 
 def curve(lr_min=1e-1, *, level=3.0, floor=1.0, flat_until=1e-4, explodes=True) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study
-from frames import write_params
+from frames import study_of_nothing_but, write_params
 from synthetic_study import DIGEST, Formulas
 
 from lrrt import plugins
@@ -331,14 +331,8 @@ def data(config, curves) -> StudyData:
         variant_table(ramps, Formulas(specs)),
         restart_effects(beside),
     ]
-    empty = pd.DataFrame()
-    return StudyData(
-        curves=empty,
-        suggestions=empty,
-        trainings=empty,
-        outcomes=empty,
-        pairs={},
-        config=config,
+    return study_of_nothing_but(
+        config,
         instrument=pd.concat(tables, ignore_index=True),
         instrument_restarts=beside,
     )

@@ -8,6 +8,7 @@ import pytest
 import synthetic_study
 import torch
 import torch.nn.functional as F
+from frames import study_of_nothing_but
 
 from lrrt.backends.torch import curvature
 from lrrt.backends.torch.curvature import TOLERANCE, largest_eigenvalue
@@ -341,14 +342,8 @@ def test_where_the_loss_turns_and_the_bound_is_crossed():
 def data(config) -> StudyData:
     planned = probes(config, synthetic_study.DIGEST)
     store = synthetic_study.Formulas([probe.spec for probe in planned])
-    empty = pd.DataFrame()
-    return StudyData(
-        curves=empty,
-        suggestions=empty,
-        trainings=empty,
-        outcomes=empty,
-        pairs={},
-        config=config,
+    return study_of_nothing_but(
+        config,
         mechanism=mechanism(planned, store),
     )
 

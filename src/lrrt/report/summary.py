@@ -74,17 +74,15 @@ def _varies(data: StudyData) -> KeyNumber | None:
         for case, found in spreads.items()
         if found.n >= MINIMUM_RUNS
     ]
+    if not parts:
+        return None
     n = wording.listed(map(str, sorted({found.n for found in spreads.values()})))
-    return (
-        KeyNumber(
-            "How much does the suggested maximum vary from run to run?",
-            "; ".join(parts),
-            f"{n} runs with new weights and batch order; a factor is between the quantiles of 10 "
-            "and 90 %",
-            "weights_sweep",
-        )
-        if parts
-        else None
+    return KeyNumber(
+        "How much does the suggested maximum vary from run to run?",
+        "; ".join(parts),
+        f"{n} runs with new weights and batch order; a factor is between the quantiles of 10 and "
+        "90 %",
+        "weights_sweep",
     )
 
 
@@ -94,9 +92,8 @@ def _lrs(data: StudyData, sweep: str, case: Case) -> pd.Series:
 
 
 def _weights(claims: list[dict]) -> KeyNumber | None:
-    shown = [
-        r for r in record_of(claims, weights_change_suggestion)["results"] if r["value"] is not None
-    ]
+    results = record_of(claims, weights_change_suggestion)["results"]
+    shown = [r for r in results if r["value"] is not None]
     if not shown:
         return None
     first = [r for r in shown if r["scale"] == shown[0]["scale"]]
@@ -162,15 +159,13 @@ def _lags(data: StudyData) -> KeyNumber | None:
         if both["low"] <= 0 <= both["high"]:
             words = "no clear shift"
         parts.append(f"{words} ({wording.name(case[1])})")
-    return (
-        KeyNumber(
-            "How far too high does smoothing put the lowest loss?",
-            "; ".join(parts),
-            f"against a two-sided average of the same {runs} curves",
-            "instrument",
-        )
-        if parts
-        else None
+    if not parts:
+        return None
+    return KeyNumber(
+        "How far too high does smoothing put the lowest loss?",
+        "; ".join(parts),
+        f"against a two-sided average of the same {runs} curves",
+        "instrument",
     )
 
 
@@ -273,10 +268,11 @@ def brief(data: StudyData, claims: list[dict]) -> list[tuple[str, str]]:
 
     sentences = []
     if grade(unsafe_without_smoothing) == Grade.SUPPORTED:
-        words = "Do not train at the suggested maximum with a constant learning rate: it costs "
-        sentences.append(
-            (f"{words}{size(unsafe_without_smoothing)} of accuracy against a lower one.", "swaps")
+        words = (
+            "Do not train at the suggested maximum with a constant learning rate: it costs "
+            f"{size(unsafe_without_smoothing)} of accuracy against a lower one."
         )
+        sentences.append((words, "swaps"))
     elif grade(transfer_harms) not in UNDECIDED and len(data.swap_accuracies):
         gains = swaps_by_cluster(data)["lower"]
         if mean_interval(gains)[0] > 0:
