@@ -486,8 +486,9 @@ def has_state(value: Any) -> bool:
         return True
     if isinstance(value, type | ModuleType):
         return False
+    of_class = type(value)  # a proxy answers for whatever an object is asked for
     return is_optimizer(value) or all(
-        callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict")
+        callable(getattr(of_class, name, None)) for name in ("state_dict", "load_state_dict")
     )
 
 
