@@ -120,6 +120,32 @@ def test_a_worker_that_is_killed_leaves_its_work_to_the_process_that_asked(funct
     assert told == "audit: on one core, since a worker process was killed (is memory short?)\n"
 
 
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("opened", ["before", "by the first run"])
+def test_no_copies_where_a_file_is_read_that_stays_open(
+    functions, capsys, monkeypatch, tmp_path, opened
+):
+    """They would share how far it has been read."""
+    monkeypatch.setattr(workers, "_copies", lambda: True)
+    make_model, make_data = functions
+    x, y = make_data()["data"]
+    (tmp_path / "x.raw").write_bytes(x.tobytes())
+    files = [open(tmp_path / "x.raw", "rb")] if opened == "before" else []  # noqa: SIM115
+
+    def read():
+        if not files:
+            files.append(open(tmp_path / "x.raw", "rb"))
+        files[0].seek(0)
+        found = np.frombuffer(files[0].read(), dtype=x.dtype)
+        files[0].seek(7)
+        return make_data() | {"data": (found.reshape(x.shape), y)}
+
+    alone = lrrt.audit(make_model, make_data, workers=1, **OPTIONS)
+    assert lrrt.audit(make_model, read, workers=2, **OPTIONS).to_dict() == alone.to_dict()
+    assert "cannot be sent to workers" in capsys.readouterr().err
+    files[0].close()
+
+
 @pytest.mark.slow(2)
 def test_a_copy_that_is_stuck_is_not_waited_for(functions, capsys, monkeypatch):
     monkeypatch.setattr(workers, "_copies", lambda: True)
@@ -202,10 +228,10 @@ def test_what_fails_in_a_worker_is_said_and_the_rest_kept(user, fault, kind):  #
     assert lrrt.audit(make_model, make_data, workers=2, runs=2, steps=20)  # the pool lives on
 
 
-def test_by_default_workers_are_there_where_they_save_time(monkeypatch, kind):
+def test_by_default_workers_are_there_where_they_save_time(monkeypatch):
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
     assert processes(None, 0.01, 39) == 1 and processes(None, 10.0, 39) == 4
-    assert processes(None, 0.05, 39) == (4 if kind == "copies" else 1)
+    assert processes(None, 0.05, 39) == 1 and processes(None, 0.05, 39, copies=True) == 4
     assert processes(None, 10.0, 1) == 1 and processes(3, 0.01, 1) == 2
     monkeypatch.setattr(workers, "_on_gpu", lambda: True)
     assert processes(None, 10.0, 39) == 1

@@ -240,7 +240,7 @@ class _Plan:
     def helpers(self, early: Early, seconds: float, first: Curve) -> Any:
         """Worker processes that give the very numbers of this one; None where there are to be
         none, or cannot: then a line on standard error says why."""
-        count = processes(early.workers, seconds, early.runs)
+        count = processes(early.workers, seconds, early.runs, early.copies)
         if count < 2:
             return early.stop()
         check = (("first_loss", 0), first.loss[0])

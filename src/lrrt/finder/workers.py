@@ -1,6 +1,6 @@
 """An audit's runs on several processes: this one and its workers, with the bits of one alone.
 
-Where it is safe, workers are copies of this process (:func:`_copies`), there at once; else joblib
+Where it is safe, workers are copies of this process (:attr:`Early.copies`), there at once; else joblib
 starts them, and functions that no module has (a notebook's, closures, lambdas) are sent by value.
 Each run computes on one thread wherever PyTorch does the work, and with this process's threads in
 TensorFlow, so that the number of processes changes nothing.
@@ -14,6 +14,7 @@ import os
 import pickle
 import queue
 import signal
+import stat
 import sys
 import threading
 import time
@@ -50,13 +51,30 @@ def _copies() -> bool:
     return not getattr(torch, "accelerator", torch.cuda).is_available()  # before PyTorch 2.6: CUDA
 
 
-def processes(workers: int | None, seconds: float, runs: int) -> int:
+def _read() -> dict[str, tuple[int, int]]:
+    """By descriptor, which files are open for reading, and how far they have been read.
+
+    Copies would share these positions, and each would read on where another had stopped."""
+    import fcntl
+
+    found = {}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            number, about = int(descriptor), os.fstat(int(descriptor))
+            written = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+            if stat.S_ISREG(about.st_mode) and not written:
+                found[descriptor] = about.st_ino, os.lseek(number, 0, os.SEEK_CUR)
+    return found
+
+
+def processes(workers: int | None, seconds: float, runs: int, copies: bool = False) -> int:
     """How many processes are to share ``runs`` more runs of ``seconds`` each.
 
     As asked for; by default as many as there are cores, unless the runs end before a worker has
     started, or a GPU computes, which this process has already."""
     count = most(workers, runs)
-    return count if workers is not None or seconds * runs > _start_seconds() else 1
+    start = START_COPY if copies else _start_seconds()
+    return count if workers is not None or seconds * runs > start else 1
 
 
 def most(workers: int | None, runs: int) -> int:
@@ -73,8 +91,6 @@ def most(workers: int | None, runs: int) -> int:
 
 
 def _start_seconds() -> float:
-    if _copies():
-        return START_COPY
     return max((START[name] for name in START if name in sys.modules), default=0.0)
 
 
@@ -123,6 +139,7 @@ class Early:
 
     def __init__(self, workers: int | None, runs: int):
         self.workers, self.runs, self.executor = workers, runs, None
+        self.read = _read() if _copies() else None
         self.timer = threading.Timer(0.0, self._start)
 
     def begin(self) -> None:
@@ -131,8 +148,14 @@ class Early:
         self.timer.daemon = True
         if self.workers is None:
             self.timer.interval = _start_seconds() / max(self.runs, 1)
-        if not _copies() and most(self.workers, self.runs) > 1:
+        if self.read is None and most(self.workers, self.runs) > 1:
             self.timer.start()
+
+    @property
+    def copies(self) -> bool:
+        """Whether workers are to be copies, once the first run has ended: not if it read from files
+        that are still open."""
+        return self.read is not None and _copies() and _read().items() <= self.read.items()
 
     def _start(self) -> None:
         with contextlib.suppress(ImportError):  # Helpers says what is missing
@@ -234,7 +257,7 @@ class Helpers:
         early: Early,
     ):
         self.settings = _settings()
-        if _copies():
+        if early.copies:
             self.sent = None
             self.executor = _executor(count, function)
         else:
