@@ -1,9 +1,9 @@
 """An audit's runs on several processes: this one and its workers, with the bits of one alone.
 
-Where it is safe, workers are copies of this process (:attr:`Early.copies`), there at once; else joblib
-starts them, and functions that no module has (a notebook's, closures, lambdas) are sent by value.
-Each run computes on one thread wherever PyTorch does the work, and with this process's threads in
-TensorFlow, so that the number of processes changes nothing.
+Where it is safe, workers are copies of this process (:attr:`Early.copies`), there at once; else
+joblib starts them, and functions that no module has (a notebook's, closures, lambdas) are sent by
+value. Each run computes on one thread wherever PyTorch does the work, and with this process's
+threads in TensorFlow, so that the number of processes changes nothing.
 """
 
 import contextlib
