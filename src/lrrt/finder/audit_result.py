@@ -190,15 +190,15 @@ class Audit:
                 ),
                 about=dict(values["about"]),
             )
+            if not made.curves:
+                raise InputError("audit.runs", [], "at least one run")
+            if made.vary not in tuple(VARIED):
+                raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
             _check_trials(made)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError("audit", "values", f"an audit of this package ({error})") from None
-        if not made.curves:
-            raise InputError("audit.runs", [], "at least one run")
-        if made.vary not in tuple(VARIED):
-            raise InputError("audit.vary", made.vary, f"one of: {', '.join(VARIED)}")
         return made
 
     def save(self, path: str | Path) -> Path:
