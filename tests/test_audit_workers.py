@@ -237,11 +237,18 @@ def test_by_default_workers_are_there_where_they_save_time(monkeypatch):
     assert processes(None, 10.0, 39) == 1
 
 
-def test_bad_numbers_of_workers(functions):
+def test_bad_arguments(functions):
     with pytest.raises(lrrt.InputError, match="workers: .*at least 1.*got 0"):
         lrrt.audit(*functions, workers=0)
     with pytest.raises(lrrt.InputError, match="schedule: .*one_cycle.*both.*got 'cosine'"):
         lrrt.audit(*functions, schedule="cosine")
+    with pytest.raises(lrrt.InputError, match="progress: expected True, False or None, got 'x'"):
+        lrrt.audit(*functions, progress="x")
+    for key in ("runs", "train_steps"):
+        with pytest.raises(
+            lrrt.InputError, match=f"{key}: expected at most 10,000,000, got 10{{12}}"
+        ):
+            lrrt.audit(*functions, **{key: 10**12})
 
 
 def test_one_cycle_is_tried_beside_a_constant_rate(functions):

@@ -19,7 +19,7 @@ from lrrt import __version__
 from lrrt.errors import InputError
 from lrrt.finder import rules
 from lrrt.finder.audit_result import Audit
-from lrrt.finder.checks import check_count, check_target
+from lrrt.finder.checks import MOST, check_count, check_flag, check_target
 from lrrt.finder.curve import Curve
 from lrrt.finder.data import is_arrays
 from lrrt.finder.frameworks import (
@@ -119,8 +119,8 @@ def audit(
     """
     if save is not None:
         check_target("save", save, ".json")
-    check_count("runs", runs)
-    check_count("train_steps", train_steps, low=0)
+    check_count("runs", runs, high=MOST)
+    check_count("train_steps", train_steps, low=0, high=MOST)
     if 0 < train_steps < LEAST_TRAIN_STEPS:
         raise InputError("train_steps", train_steps, f"0, or at least {LEAST_TRAIN_STEPS}")
     if check_count("seed", seed, low=0) + runs > 2**63:
@@ -135,6 +135,7 @@ def audit(
         raise InputError("schedule", schedule, f"one of: {', '.join(SCHEDULES)}, both")
     if workers is not None:
         check_count("workers", workers)
+    check_flag("progress", progress, optional=True)
     check_options(options, inspect.signature(audit).parameters)
     check_ramp_of(options)
     plan = _Plan(

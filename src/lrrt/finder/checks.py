@@ -18,20 +18,15 @@ def check_above(key: str, value: Any, low: float) -> None:
         raise InputError(key, value, f"a number above {low}, or None")
 
 
-MOST_STEPS = 10_000_000  # of a test: more are a slip, and their rates alone would fill the memory
+MOST = 10_000_000  # steps or runs: more are a slip, and would fill the memory
 
 
-def check_steps(value: Any, low: int) -> int:
-    """``value``, the steps of a range test, as an int, or an :class:`InputError`."""
-    if check_count("steps", value, low) > MOST_STEPS:
-        raise InputError("steps", value, f"at most {MOST_STEPS:,}")
-    return int(value)
-
-
-def check_count(key: str, value: Any, low: int = 1) -> int:
-    """``value`` as an int of at least ``low``, or an :class:`InputError`."""
+def check_count(key: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """``value`` as an int of at least ``low``, at most ``high``, or an :class:`InputError`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
         raise InputError(key, value, f"an integer of at least {low}")
+    if high is not None and value > high:
+        raise InputError(key, value, f"at most {high:,}")
     return int(value)
 
 

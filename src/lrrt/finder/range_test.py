@@ -21,7 +21,7 @@ from lrrt.core.protocol import Ramp
 from lrrt.core.ramp import grid
 from lrrt.errors import InputError
 from lrrt.finder import rules
-from lrrt.finder.checks import check_above, check_count, check_flag, check_steps
+from lrrt.finder.checks import MOST, check_above, check_count, check_flag
 from lrrt.finder.curve import Curve, Suggestion
 from lrrt.finder.data import batch_length, digest, endless, is_stream, sample_shapes
 from lrrt.finder.fingerprint import changed
@@ -280,7 +280,7 @@ def check_ramp_of(options: Mapping[str, Any]) -> None:
 
 
 def _ramp(start: float, end: float, steps: int, shape: str) -> Ramp:
-    check_steps(steps, LEAST_STEPS)
+    check_count("steps", steps, LEAST_STEPS, MOST)
     for key, value in (("start", start), ("end", end)):
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise InputError(key, value, "a positive number")

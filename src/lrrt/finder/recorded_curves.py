@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lrrt.errors import InputError
-from lrrt.finder.checks import check_steps
+from lrrt.finder.checks import MOST, check_count
 from lrrt.finder.curve import COLUMNS, Curve
 
 #: Usual names, the first found counts; Lightning's LearningRateMonitor adds the optimiser's
@@ -163,7 +163,7 @@ def load(
             f"Without the smoothing of {source} some losses are below zero: the record is rounded, "
             "or another tool's."
         )
-    planned = None if steps is None else _ramp_lrs(lrs, check_steps(steps, 1))
+    planned = None if steps is None else _ramp_lrs(lrs, check_count("steps", steps, high=MOST))
     return Curve(
         **(values | {"lr": lrs, "loss": raw}),
         planned_lr=planned,
