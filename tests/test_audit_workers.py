@@ -237,6 +237,19 @@ def test_by_default_workers_are_there_where_they_save_time(monkeypatch):
     assert processes(None, 10.0, 39) == 1
 
 
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_daemonic_process_has_no_workers(functions, capsys, monkeypatch, kind, count):
+    """As in a ``multiprocessing.Pool``, whose processes may have no children."""
+    alone = lrrt.audit(*functions, workers=1, **OPTIONS)
+    monkeypatch.setattr(workers, "START_COPY", 0.0)
+    monkeypatch.setattr(workers, "START", {})
+    monkeypatch.setitem(workers.multiprocessing.current_process()._config, "daemon", True)
+    assert lrrt.audit(*functions, workers=count, **OPTIONS).to_dict() == alone.to_dict()
+    line = "audit: on one core, since a daemonic process can start no others\n"
+    assert capsys.readouterr().err == (line if count else "")
+
+
 def test_bad_arguments(functions):
     with pytest.raises(lrrt.InputError, match="workers: .*at least 1.*got 0"):
         lrrt.audit(*functions, workers=0)

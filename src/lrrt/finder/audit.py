@@ -243,7 +243,9 @@ class _Plan:
         none, or cannot: then a line on standard error says why."""
         count = processes(early.workers, seconds, early.runs, early.copies)
         if count < 2:
-            return early.stop()
+            early.stop()
+            asked = early.workers is not None and early.workers > 1 and early.runs > 0
+            return self.alone("a daemonic process can start no others") if asked else None
         check = (("first_loss", 0), first.loss[0])
         try:
             return Helpers(self.do, count - 1, check, self.alone, early)

@@ -79,6 +79,8 @@ def processes(workers: int | None, seconds: float, runs: int, copies: bool = Fal
 
 def most(workers: int | None, runs: int) -> int:
     """How many :func:`processes` can be."""
+    if multiprocessing.current_process().daemon:  # as in a multiprocessing.Pool: none of its own
+        return 1
     if workers is not None:
         return min(workers, runs + 1)
     if _on_gpu():
