@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same bits on any machine; a core a process
+# The study's Keras backend refuses a TensorFlow that was imported without it, by another test, say.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
 import copy
 import json

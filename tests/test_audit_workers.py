@@ -274,9 +274,12 @@ def test_one_cycle_is_tried_beside_a_constant_rate(functions):
     assert lrrt.Audit.from_dict(found.to_dict()).to_dict() == found.to_dict()
 
 
-@pytest.mark.slow(10)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers_end_with_an_audit_that_is_stopped(user, number):  # noqa: F811
+@pytest.mark.slow(20)
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(signal.SIGTERM, 0.0), *((signal.SIGINT, 0.05 * more) for more in range(3))],
+)
+def test_workers_end_with_an_audit_that_is_stopped(user, number, after):  # noqa: F811
     """Also while they start, and without a traceback of their own."""
     command = ["audit", "user_module:make_model", "--workers", "2", "--runs", "500"]
     audit = subprocess.Popen(
@@ -289,7 +292,8 @@ def test_workers_end_with_an_audit_that_is_stopped(user, number):  # noqa: F811
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (user / "a.json").exists() and audit.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.01)
+    time.sleep(after)
     # A terminal sends Ctrl-C to all of them.
     (os.killpg if number == signal.SIGINT else os.kill)(audit.pid, number)
     try:

@@ -208,13 +208,11 @@ class _Plan:
         rest = range(1, len(self.seeds))
         early = Early(workers, len(rest) + self.runs_of_trials)
         with contextlib.ExitStack() as stack:
-            stack.callback(early.stop)
+            stack.push(lambda kind, *_: early.stop(amid_work=kind is not None))
             curves = {0: self.range_test(0, early.begin)}
             seconds = time.perf_counter() - early.begun
             yield self.audit(curves)
             helpers = self.helpers(early, seconds, curves[0])
-            if helpers is not None:
-                stack.push(lambda kind, *_: helpers.stop(amid_work=kind is not None))
             for run, curve in self.run_each(helpers, self.range_test, rest):
                 curves[run] = curve
                 yield self.audit(curves)

@@ -160,20 +160,33 @@ class Early:
         return self.read is not None and _copies() and _read().items() <= self.read.items()
 
     def _start(self) -> None:
-        with contextlib.suppress(ImportError):  # Helpers says what is missing
-            self.executor = _executor(most(self.workers, self.runs) - 1)
+        with _interrupts_later(), contextlib.suppress(ImportError):  # Helpers says what is missing
+            self.executor = _started(most(self.workers, self.runs) - 1)
 
-    def end(self) -> Any:
-        """The executor with the workers, None where there are none; none start any more."""
+    def _join(self) -> None:
+        """None start any more."""
         self.timer.cancel()
         if self.timer.ident is not None:
             self.timer.join()
-        executor, self.executor = self.executor, None
-        return executor
 
-    def stop(self) -> None:
-        if (executor := self.end()) is not None:
-            _kill(executor)
+    def open(self, count: int, function: Callable | None) -> Any:
+        """The executor with ``count`` workers: copies that have ``function``, or those that have
+        started, or are started now."""
+        with _interrupts_later():
+            self._join()
+            if self.executor is None:
+                self.executor = _started(count) if function is None else _Copies(count, function)
+        return self.executor
+
+    def stop(self, amid_work: bool = True) -> None:
+        """End the workers, if there are any."""
+        with _interrupts_later():
+            self._join()
+            executor, self.executor = self.executor, None
+            if executor is not None and amid_work:
+                _kill(executor)
+            elif executor is not None:
+                executor.shutdown(wait=True)
 
 
 class _Copies(ProcessPoolExecutor):
@@ -217,14 +230,25 @@ def _started(count: int) -> Any:
     return executor
 
 
-def _executor(count: int, function: Callable | None = None) -> Any:
-    """So many workers; with a function, copies that have it."""
-    # Ctrl-C is this process's to answer: a worker would write a traceback.
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of what is within, so that no worker is left that nobody knows; and
+    workers that start within leave it to this process: they would write a traceback."""
+    came: list[tuple] = []
+    answer = None
+    if threading.current_thread() is threading.main_thread():  # which answers, whoever received it
+        answer = signal.getsignal(signal.SIGINT)
+    if callable(answer):
+        signal.signal(signal.SIGINT, lambda *about: came.append(about))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return _started(count) if function is None else _Copies(count, function)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if callable(answer):
+            signal.signal(signal.SIGINT, answer)
+            if came:
+                answer(*came[0])
 
 
 def _kill(executor: Any) -> None:
@@ -259,12 +283,10 @@ class Helpers:
         early: Early,
     ):
         self.settings = _settings()
-        if early.copies:
-            self.sent = None
-            self.executor = _executor(count, function)
-        else:
-            self.sent = _by_value(function)
-            self.executor = early.end() or _executor(count)
+        copies = early.copies
+        self.sent = None if copies else _by_value(function)
+        self.executor = early.open(count, function if copies else None)
+        self.stop = early.stop
         self.function, self.count = function, count
         self.running: dict[Any, int] = {}  # number of the task by its future
         self.longest, self.stuck = 0.0, False
@@ -282,7 +304,7 @@ class Helpers:
             if self.count and (fault := self._fault(done)):
                 self.on_fault(fault)
                 waiting.extend(running.values())
-                self.stop(amid_work=True)
+                self.stop()
                 running.clear()
                 self.count = 0
             elif self.check.done():
@@ -330,13 +352,6 @@ class Helpers:
             broken: Future = Future()
             broken.set_exception(error)
             return broken
-
-    def stop(self, amid_work: bool = False) -> None:
-        """End the workers."""
-        if amid_work:
-            _kill(self.executor)
-        else:
-            self.executor.shutdown(wait=True)
 
 
 def _by_value(function: Callable) -> bytes:
