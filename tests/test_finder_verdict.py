@@ -260,6 +260,14 @@ def test_saved_audits_come_back_and_the_page_is_self_contained(tmp_path):
         load(tmp_path / "a.json")
     with pytest.raises(InputError, match="json"):
         made.save(tmp_path / "a.csv")
+    no_file = "path: expected a file that can be written \\(Not a directory\\), got "
+    for write, name in (
+        (made.save, "x.json"),
+        (made.report, "x.htm"),
+        (made.curves[0].save, "x.csv"),
+    ):
+        with pytest.raises(InputError, match=no_file):
+            write(tmp_path / "a.json" / name)
     unread = made.to_dict() | {"trials": [{"loss": "abc"}]}
     for content in (b'{"runs": []}', b"[]", b"\xff\xfe", json.dumps(unread).encode()):
         (tmp_path / "c.json").write_bytes(content)

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrrt.errors import InputError
 from lrrt.files import write_whole
+from lrrt.finder.checks import PAGES, check_target
 from lrrt.finder.curve import Curve, Suggestion, flaw_of
 from lrrt.finder.rules import DEFAULT_RULE
 from lrrt.finder.verdict import (
@@ -202,10 +203,14 @@ class Audit:
         return made
 
     def save(self, path: str | Path) -> Path:
-        """Write it as JSON, whole or not at all; :meth:`load` reads it."""
-        path = Path(path)
-        if path.suffix.lower() != ".json":
-            raise InputError("path", str(path), "a file name that ends in .json")
+        """Write it as JSON, whole or not at all; :meth:`load` reads it.
+
+        Raises
+        ------
+        InputError
+            If the name has another ending, or no file can be written there.
+        """
+        path = check_target("path", path, ".json")
         write_whole(path, json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
         return path
 
@@ -225,10 +230,14 @@ class Audit:
         return cls.from_dict(values)
 
     def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML page, whole or not at all."""
-        path = Path(path)
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise InputError("path", str(path), "a file name that ends in .html")
+        """Write one self-contained HTML page, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            As :meth:`save`, or where a package is missing that the page needs.
+        """
+        path = check_target("path", path, *PAGES)
         try:
             from lrrt.finder.audit_page import page
         except ModuleNotFoundError as error:

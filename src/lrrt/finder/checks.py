@@ -1,7 +1,9 @@
 """Checks of a user's arguments, each with one clear message."""
 
+import errno
 import math
 import os
+import tempfile
 from collections.abc import Iterator, ValuesView
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ def check_above(key: str, value: Any, low: float) -> None:
 
 
 MOST = 10_000_000  # steps or runs: more are a slip, and would fill the memory
+PAGES = (".html", ".htm")  # endings of a page
 
 
 def check_count(key: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -43,12 +46,19 @@ def as_things(keep: Any) -> tuple:
     return tuple(keep) if several else (keep,)
 
 
-def check_target(key: str, path: str | Path, suffix: str) -> None:
-    """Raise :class:`InputError` unless a file that ends in ``suffix`` can be written there: it is
-    to be after minutes of work."""
-    target = Path(path).absolute()
-    if target.suffix.lower() != suffix:
-        raise InputError(key, str(path), f"a file name that ends in {suffix}")
-    folder = next(parent for parent in target.parents if os.path.lexists(parent))
-    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(key, str(path), "a file that can be written")
+def check_target(key: str, path: str | Path, *suffixes: str) -> Path:
+    """``path``; raises :class:`InputError` unless a file that ends in one of ``suffixes`` can be
+    written there, which may be minutes later."""
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise InputError(key, str(path), f"a file name that ends in {' or '.join(suffixes)}")
+    folder = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        words = f"a file that can be written ({error.strerror})"
+        raise InputError(key, str(path), words) from None
+    return target

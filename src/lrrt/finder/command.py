@@ -269,11 +269,11 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from lrrt.finder.checks import check_target
+    from lrrt.finder.checks import PAGES, check_target
 
     arguments = _audit_arguments(options)
     if options.report is not None:
-        check_target("--report", options.report, ".html")
+        check_target("--report", options.report, *PAGES)
     if options.save is not None:
         check_target("--save", options.save, ".json")
     for package in ("jinja2", "matplotlib") if options.report is not None else ():

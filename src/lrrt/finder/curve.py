@@ -23,7 +23,7 @@ from lrrt.core.smoothing import ema
 from lrrt.errors import InputError
 from lrrt.files import write_whole
 from lrrt.finder import rules
-from lrrt.finder.checks import check_count
+from lrrt.finder.checks import check_count, check_target
 from lrrt.finder.live_model import Departure
 
 COLUMNS = tuple(f.name for f in fields(core_curve.Curve))
@@ -320,15 +320,13 @@ class Curve(core_curve.Curve):
         Raises
         ------
         InputError
-            For another suffix.
+            For another suffix, or where no file can be written.
         """
-        path = Path(path)
+        path = check_target("path", path, ".json", ".csv")
         if path.suffix.lower() == ".json":
             text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        elif path.suffix.lower() == ".csv":
-            text = self._csv()
         else:
-            raise InputError("path", str(path), "a file name that ends in .json or .csv")
+            text = self._csv()
         write_whole(path, text.encode())
         return path
 
