@@ -55,6 +55,25 @@ def edge_constants() -> str:
     return "\n".join(lines)
 
 
+def edge_against_the_best() -> str:
+    """What the best rule of the other finders, and short trainings, lose more than `edge`."""
+    scores = _counted()
+    if scores is None:
+        return rule_scores.NOT_YET
+    heads = ["settings", "schedule", "`edge` loses", "best of the other finders' rules"]
+    heads += ["it loses more", "five short trainings lose more"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for words, rows in _split(scores):
+        points = _by_setting(rows, "regret_accuracy")
+        others = [r for r in points.index.unique("rule") if _is_other(r, own=False)]
+        for schedule, of in (("both", list(SCHEDULES)), *((SCHEDULES[s], [s]) for s in SCHEDULES)):
+            best = min(others, key=lambda rule: _mean(points.loc[rule], of))
+            n, lost = len(points.loc["edge"].dropna(subset=of)), _mean(points.loc["edge"], of)
+            cells = [f"{n} {words}", schedule, f"{lost:.1f}", f"`{best}`"]
+            lines.append(_row(cells + [_against(points, r, of) for r in (best, "five_short")]))
+    return "\n".join(lines)
+
+
 def edge_unseen() -> str:
     """`edge` against every rule and baseline on the settings of tiers 3 to 5."""
     scores = _counted()
@@ -88,6 +107,8 @@ def edge_unseen() -> str:
 
 def _against(table: pd.DataFrame, rule: str, schedules: list[str]) -> str:
     """What a rule loses more than `edge`, paired over settings."""
+    if rule not in table.index:
+        return "–"
     differences = (table.loc[rule] - table.loc["edge"])[schedules].dropna().mean(axis=1).to_numpy()
     if len(differences) < 2:
         return "–"
@@ -107,10 +128,11 @@ def _by_setting(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
     return 100 * means.reindex(columns=list(SCHEDULES))
 
 
-def _is_other(rule: str) -> bool:
+def _is_other(rule: str, own: bool = True) -> bool:
+    """Whether it is another finder's rule; or, with ``own``, what we compare beside those."""
     base = rule.partition(".")[0]
     is_rule = base in rules.names() and base != "edge" and " x " not in rule
-    return is_rule or rule in OTHERS or rule == "edge.pooled"
+    return is_rule or (own and (rule in OTHERS or rule == "edge.pooled"))
 
 
 def edge_warnings() -> str:
@@ -366,6 +388,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         default_rule,
+        edge_against_the_best,
         edge_constants,
         edge_unseen,
         edge_warnings,

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from lrrt.analysis.candidate_rates import POOLED
-from lrrt.analysis.regret import sign_flip_p
 from lrrt.analysis.statistics import BOOTSTRAP_SEED, RESAMPLES
 from lrrt.finder import rules
 
@@ -111,36 +110,6 @@ def edge_readings() -> str:
     return "\n".join(lines)
 
 
-def edge_against_the_best() -> str:
-    """Paired over settings: the best of the other finders' rules minus `edge`."""
-    found = tables()
-    if found is None:
-        return NOT_YET
-    scores = by_schedule(found[1][(found[1]["ramp_steps"] == RAMP) & found[1]["counts"]])
-    means = scores.groupby(["rule", "setting", "schedule"])["regret_accuracy"].mean().unstack()
-    means = 100 * means[list(SCHEDULES)].dropna()
-    others = [
-        rule for rule in means.index.unique("rule") if rule.partition(".")[0] in rules.names()
-    ]
-    others = [rule for rule in others if not rule.startswith("edge") and " x " not in rule]
-    sentences = []
-    for words, columns in (
-        ("over both schedules", list(SCHEDULES)),
-        *((f"with {words}", [schedule]) for schedule, words in SCHEDULES.items()),
-    ):
-        lost = means[columns].mean(axis=1).unstack("setting")
-        best = lost.loc[others].mean(axis=1).idxmin()
-        differences = (lost.loc[best] - lost.loc["edge"]).dropna().to_numpy()
-        low, high = interval(differences)
-        sentences.append(
-            f"{words[0].upper()}{words[1:]} `edge` loses {lost.loc['edge'].mean():.1f} points, the "
-            f"best other finder's rule, `{best}`, {lost.loc[best].mean():.1f}: a difference of "
-            f"{differences.mean():.1f} [{low:.1f}, {high:.1f}], p = {sign_flip_p(differences):.2f} "
-            f"by flipping signs, n = {len(differences)}."
-        )
-    return " ".join(sentences)
-
-
 def advice_of_the_post() -> str:
     """What following it costs."""
     scored = _scored()
@@ -204,7 +173,6 @@ BLOCKS = {
         rule_scores,
         rule_evidence,
         edge_readings,
-        edge_against_the_best,
         advice_of_the_post,
         usual_rate,
     )

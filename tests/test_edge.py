@@ -40,7 +40,7 @@ def test_the_edge_of_a_curve_without_noise():
     assert (found.low, found.high) == (found.lr / 3.5, found.lr * 9)
     cycle = edge.pooled([(LR, valley())], "one_cycle")
     assert cycle.edge_lr == found.edge_lr and cycle.lr == cycle.edge_lr / 3
-    assert (cycle.low, cycle.high) == (cycle.lr / 3.5, cycle.lr * 4)
+    assert (cycle.low, cycle.high) == (cycle.lr / 3, cycle.lr * 7)
 
 
 def test_it_knows_neither_the_losss_level_nor_its_sign_nor_its_unit():

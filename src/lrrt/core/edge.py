@@ -37,7 +37,7 @@ LAG = 5  # steps
 MARGIN = {"constant": 6.0, "one_cycle": 3.0}
 #: The 80 % interval for the best rate reaches from the suggestion over the first to the suggestion
 #: times the second: errors of the other settings (``docs/ground_truth.md``, Changes).
-INTERVAL = {"constant": (3.5, 9.0), "one_cycle": (3.5, 4.0)}
+INTERVAL = {"constant": (3.5, 9.0), "one_cycle": (3.0, 7.0)}
 #: Decades between the edge's two rates; no setting that the rule was made on has more.
 WIDE = 2.25
 OF_NOISE = 4.0  # standard errors that a fall is more than
