@@ -29,7 +29,8 @@ from IPython.display import Image, Markdown, display
 from lrrt import config as configuration
 from lrrt.report import figures, study, style, wording
 
-root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "params.yaml").is_file())
+folders = (Path.cwd(), *Path.cwd().parents)
+root = next((path for path in folders if (path / "params.yaml").is_file()), Path())
 committed = [root / "reports" / name / "params.yaml" for name in ("blog", "resnet20")]
 found = [path for path in committed if path.is_file()] or [root / "params.yaml"]
 studies = [study.load(configuration.load(path), root, partial=True) for path in found]
