@@ -28,8 +28,9 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 MOST_SENT = 64 * 2**20  # bytes of functions and what they hold, sent with each run
-# Seconds that a worker needs to start: a guess that decides whether workers are worth it.
-START = {"torch": 3.0, "tensorflow": 7.0}
+# Seconds that a worker needs to start: a guess that decides whether workers are worth it. With
+# TensorFlow more, since the first run, by which the others are judged, traces the model for them.
+START = {"torch": 3.0, "tensorflow": 10.0}
 START_COPY = 0.5  # most of it joblib's import, which counts the cores
 PATIENCE = (
     10.0  # with a copy: so many seconds, and times the longest task, until it counts as stuck
