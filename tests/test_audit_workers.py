@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -248,6 +249,15 @@ def test_a_daemonic_process_has_no_workers(functions, capsys, monkeypatch, kind,
     assert lrrt.audit(*functions, workers=count, **OPTIONS).to_dict() == alone.to_dict()
     line = "audit: on one core, since a daemonic process can start no others\n"
     assert capsys.readouterr().err == (line if count else "")
+
+
+@pytest.mark.slow(1)
+def test_audits_in_two_threads_follow_one_another(functions):
+    """They seed the process's generators."""
+    alone = lrrt.audit(*functions, workers=1, **OPTIONS).to_dict()
+    with ThreadPoolExecutor(2) as pool:
+        started = [pool.submit(lrrt.audit, *functions, workers=1, **OPTIONS) for _ in range(2)]
+        assert [audit.result().to_dict() for audit in started] == [alone, alone]
 
 
 def test_bad_arguments(functions):

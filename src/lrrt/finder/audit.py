@@ -5,6 +5,7 @@ import gc
 import inspect
 import math
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,8 @@ def audit(
 ) -> Audit:
     """Repeat the range test over weights and orders, and say how far to trust its answer.
 
+    Audits in several threads of one process follow one another, since they seed its generators.
+
     Parameters
     ----------
     make_model : callable
@@ -98,7 +101,7 @@ def audit(
     workers : int, optional
         Processes that share the runs, this one among them; they change no bit. Default: one a
         core, where the runs take longer than the workers need to start: half a second with PyTorch
-        on Linux without a GPU, where they are copies of this process, else about 3 seconds (7 with
+        on Linux without a GPU, where they are copies of this process, else about 3 seconds (10 with
         TensorFlow). ``make_model`` and ``make_data`` must depend on nothing but the seed. Workers
         that are no copies get them by value if no module has them. Where that cannot be, or a
         worker computes something else, is killed or does not answer, this process does the rest,
@@ -153,7 +156,7 @@ def audit(
     total = runs * (1 + len(LR_FACTORS) * len(plan.schedules) * bool(train_steps))
     bar = tqdm(total=total, bar_format=BAR, disable=not shown, leave=False)
     found = saved = None
-    with bar, contextlib.ExitStack() as stack:
+    with ONE_AT_A_TIME, bar, contextlib.ExitStack() as stack:
         stack.enter_context(quick_collections())
         keep_all_random(stack.callback)
         stack.callback(forget_traces)
@@ -176,6 +179,7 @@ def audit(
     return found
 
 
+ONE_AT_A_TIME = threading.RLock()  # audits in several threads would seed one generator in turns
 BAR = "{desc} |{bar}| {elapsed}<{remaining}"
 
 
